@@ -1,0 +1,195 @@
+//! The configuration: the one replicated document that says what the cluster is.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ClusterId, ConfigVersion, NodeId};
+
+/// What a server does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Votes, may coordinate and own.
+    Master,
+    /// Receives everything, counts in no quorum, owns nothing.
+    Replica,
+}
+
+/// Whether a server is awaited when it is gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Kept in the configuration as `AWAY`, still counted, awaited.
+    Static,
+    /// Removed from the configuration when unreachable; the quorum shrinks.
+    Dynamic,
+}
+
+/// Whether a server is believed to be there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ServerStatus {
+    /// In contact with the coordinator.
+    Online,
+    /// Unreachable or stopped, and awaited.
+    Away,
+}
+
+/// Where a server is reached.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Addresses {
+    /// By other nodes (default port 2434).
+    pub node: SocketAddr,
+    /// By clients (default port 2424), once it listens for them.
+    pub client: Option<SocketAddr>,
+    /// By HTTP (default port 2480), unless switched off.
+    pub http: Option<SocketAddr>,
+}
+
+/// A node's entry in the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Server {
+    /// Unique in the cluster.
+    pub name: String,
+    /// Master or replica.
+    pub role: Role,
+    /// Static or dynamic.
+    pub registration: Registration,
+    /// There or awaited.
+    pub status: ServerStatus,
+    /// Where it is.
+    pub addresses: Addresses,
+    /// The configuration version that it joined with: the smaller, the longer a member.
+    pub joined: ConfigVersion,
+    /// The server whose name it took over, until the membership of the log has followed.
+    pub replaces: Option<NodeId>,
+}
+
+/// What becomes of a dynamic server that stays unreachable (`autoRemoveOfflineServers`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum AutoRemove {
+    /// Removed as soon as it counts as unreachable (0, the default).
+    #[default]
+    AtOnce,
+    /// `AWAY` first; removed unless it is back within so many milliseconds.
+    AfterMs(u64),
+    /// Never removed by itself (−1): treated like a static one.
+    Never,
+}
+
+/// Cluster-wide defaults, taken from the founder's database JSON.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Defaults {
+    /// `newNodeStrategy`: what a joining server is registered as when it is not listed in `roles`.
+    pub new_node_strategy: Registration,
+    /// `servers`: roles by server name; `*` is for all others. A server named here is static.
+    pub roles: BTreeMap<String, Role>,
+    /// `distributed.autoRemoveOfflineServers`.
+    pub auto_remove: AutoRemove,
+    /// `--expect`: no database may be created before so many servers were members at once.
+    pub expect: u32,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            new_node_strategy: Registration::Static,
+            roles: BTreeMap::from([("*".to_owned(), Role::Master)]),
+            auto_remove: AutoRemove::AtOnce,
+            expect: 0,
+        }
+    }
+}
+
+impl Defaults {
+    /// The role of a server that joins under `name`.
+    #[must_use]
+    pub fn role_of(&self, name: &str) -> Role {
+        let listed = self.roles.get(name).or_else(|| self.roles.get("*"));
+        listed.copied().unwrap_or(Role::Master)
+    }
+
+    /// The registration of a server that joins under `name`.
+    #[must_use]
+    pub fn registration_of(&self, name: &str) -> Registration {
+        if name != "*" && self.roles.contains_key(name) {
+            return Registration::Static;
+        }
+        self.new_node_strategy
+    }
+}
+
+/// How far the absorption of another cluster of the same name has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Absorption {
+    /// Announced: from here on this cluster may not dissolve.
+    Offered,
+    /// The other cluster is known to have committed its `Dissolve`. Remembered for stragglers.
+    Done,
+}
+
+/// A named set of shards. What it holds comes with databases; here it is known that it exists.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Database {
+    /// The configuration version that created it.
+    pub created: ConfigVersion,
+}
+
+/// The document. Changed only by [`crate::configuration::ConfigCommand`]s, in log order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Its group name.
+    pub group: String,
+    /// Rises by one with every change.
+    pub version: ConfigVersion,
+    /// Every server, by node id.
+    pub servers: BTreeMap<NodeId, Server>,
+    /// What joining servers become.
+    pub defaults: Defaults,
+    /// Whether [`Defaults::expect`] has ever been met; stays true.
+    pub expect_met: bool,
+    /// The databases, by name.
+    pub databases: BTreeMap<String, Database>,
+    /// Clusters that dissolve, or have dissolved, into this one; at most
+    /// [`Configuration::ABSORBED_MAX`].
+    pub absorbed: BTreeMap<ClusterId, Absorption>,
+    /// The cluster that this one has dissolved into: final.
+    pub dissolved_into: Option<Dissolved>,
+}
+
+/// Where the members of a dissolved cluster go.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Dissolved {
+    /// The cluster to join.
+    pub into: ClusterId,
+    /// Where its servers were when it made the offer; at most 16.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Configuration {
+    /// How many absorbed clusters are remembered.
+    pub const ABSORBED_MAX: usize = 64;
+    /// How many servers a cluster may have: the full mesh and the quorums are made for this.
+    pub const SERVERS_MAX: usize = 64;
+
+    /// The server of that name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<(NodeId, &Server)> {
+        self.servers.iter().find(|(_, s)| s.name == name).map(|(id, s)| (*id, s))
+    }
+
+    /// The servers that vote in the configuration log.
+    pub fn masters(&self) -> impl Iterator<Item = (NodeId, &Server)> {
+        self.servers.iter().filter(|(_, s)| s.role == Role::Master).map(|(id, s)| (*id, s))
+    }
+
+    /// Who is called what: the name, or the start of the id for one that has left.
+    #[must_use]
+    pub fn name_of(&self, node: NodeId) -> String {
+        self.servers.get(&node).map_or_else(|| node.short(), |s| s.name.clone())
+    }
+}

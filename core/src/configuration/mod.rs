@@ -1,0 +1,12 @@
+//! The configuration document, its transitions, and how the log's membership follows it.
+
+mod command;
+mod document;
+mod plan;
+
+pub use command::{Applied, ConfigCommand, Rejection, RemoveReason, apply, check_server_name};
+pub use document::{
+    Absorption, Addresses, AutoRemove, Configuration, Database, Defaults, Dissolved, Registration,
+    Role, Server, ServerStatus,
+};
+pub use plan::{Reach, plan};

@@ -1,0 +1,67 @@
+//! Deliberate faults, to prove that the simulator can find them.
+//!
+//! They exist only in a build with `--cfg quorate_faults`; in any other, [`active`] is the constant
+//! `false` and nothing of them is left in the binary.
+
+/// A deliberate fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Fault {
+    /// Messages leave before what they claim is durable.
+    SendBeforePersist = 1,
+    /// A leader commits an entry of an old term by counting copies.
+    CommitOldTerm,
+    /// Voters are changed without the joint step.
+    SingleStepChange,
+    /// The tie-breaker's extra weight counts at odd sizes too.
+    TieBreakAtOddSizes,
+    /// The tie-breaker is taken from the configuration document, not from the log.
+    TieBreakerFromDocument,
+    /// A learner counts in quorums.
+    LearnerCounted,
+    /// The vote is not read back after a restart.
+    VoteForgotten,
+    /// A truncated membership entry stays in force.
+    MembershipNotReverted,
+    /// A leader removes a server without waiting for the log to commit it.
+    RemovalWithoutQuorum,
+    /// A founder announces its cluster before the founding is durable.
+    FounderDoesNotPersist,
+}
+
+impl Fault {
+    /// Every fault, with the name it is chosen by.
+    pub const ALL: [(Self, &'static str); 10] = [
+        (Self::SendBeforePersist, "send-before-persist"),
+        (Self::CommitOldTerm, "commit-old-term"),
+        (Self::SingleStepChange, "single-step-change"),
+        (Self::TieBreakAtOddSizes, "tie-break-at-odd-sizes"),
+        (Self::TieBreakerFromDocument, "tie-breaker-from-document"),
+        (Self::LearnerCounted, "learner-counted"),
+        (Self::VoteForgotten, "vote-forgotten"),
+        (Self::MembershipNotReverted, "membership-not-reverted"),
+        (Self::RemovalWithoutQuorum, "removal-without-quorum"),
+        (Self::FounderDoesNotPersist, "founder-does-not-persist"),
+    ];
+}
+
+#[cfg(quorate_faults)]
+static ACTIVE: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);
+
+/// Chooses the fault of this process; `None`: none.
+#[cfg(quorate_faults)]
+pub fn set(fault: Option<Fault>) {
+    ACTIVE.store(fault.map_or(0, |f| f as u8), core::sync::atomic::Ordering::SeqCst);
+}
+
+/// Whether `fault` is switched on.
+#[cfg(quorate_faults)]
+pub(crate) fn active(fault: Fault) -> bool {
+    ACTIVE.load(core::sync::atomic::Ordering::SeqCst) == fault as u8
+}
+
+/// Whether `fault` is switched on: never in this build.
+#[cfg(not(quorate_faults))]
+pub(crate) const fn active(_fault: Fault) -> bool {
+    false
+}

@@ -1,0 +1,174 @@
+//! What a node keeps on disk, as operations that go out and as the state that comes back.
+//!
+//! Operations are applied in the order they were handed out. A batch is durable when the adapter
+//! says [`crate::Input::Persisted`]; until then any *prefix* of the outstanding operations may
+//! survive a crash. Completions come in the order of the batches.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ClusterId, LogId, NodeId, Start, Term};
+use crate::raft::{Entry, Index, Snapshot};
+
+/// Who the node is and what it has been: small, replaced whole.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// Made with the directory.
+    pub node: NodeId,
+    /// The name under which it joined; `None` until it has chosen one.
+    pub name: Option<String>,
+    /// The cluster it belongs to; a node that has one never founds again.
+    pub cluster: Option<ClusterId>,
+    /// The cluster this machine left by a committed `Dissolve`, told to the one it joins.
+    pub dissolved_from: Option<ClusterId>,
+    /// Its starts, oldest first; at most [`Identity::STARTS_MAX`], the oldest fall out.
+    pub starts: Vec<Start>,
+}
+
+impl Identity {
+    /// How many starts are remembered.
+    pub const STARTS_MAX: usize = 4096;
+
+    /// The identity of a new directory.
+    #[must_use]
+    pub fn new(node: NodeId) -> Self {
+        Self { node, name: None, cluster: None, dissolved_from: None, starts: Vec::new() }
+    }
+
+    /// Whether this directory knows of `start`. One older than all that are kept counts as known.
+    #[must_use]
+    pub fn knows_start(&self, start: Start) -> bool {
+        match self.starts.first() {
+            Some(oldest) if start.number < oldest.number => true,
+            _ => self.starts.contains(&start),
+        }
+    }
+}
+
+/// Term, vote and what is known to be committed in one log.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HardState {
+    /// The current term; never falls.
+    pub term: Term,
+    /// Who got this node's vote in `term`; never changes within a term once set.
+    pub vote: Option<NodeId>,
+    /// A lower bound of the commit index. Written along with other things, never for its own sake.
+    pub commit: Index,
+}
+
+/// One durable change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum StorageOp {
+    /// Replaces the identity.
+    Identity(Identity),
+    /// The last start of a peer that this node has acknowledged.
+    PeerStart {
+        /// Whose.
+        peer: NodeId,
+        /// Which.
+        start: Start,
+    },
+    /// Replaces a log's hard state.
+    HardState {
+        /// Which log.
+        log: LogId,
+        /// Its new state.
+        state: HardState,
+    },
+    /// Writes entries with consecutive indexes; those already at or after the first index are
+    /// replaced (truncated), so the last entry given is the log's last.
+    Append {
+        /// Which log.
+        log: LogId,
+        /// At least one.
+        entries: Vec<Entry>,
+    },
+    /// Drops the entries at and after `from`.
+    Truncate {
+        /// Which log.
+        log: LogId,
+        /// The first index that goes.
+        from: Index,
+    },
+    /// The log now begins behind this snapshot. Entries up to its index go; those after it stay,
+    /// unless `reset`, when they go too (a snapshot that came from the leader over a diverged log).
+    Snapshot {
+        /// Which log.
+        log: LogId,
+        /// The state up to its index.
+        snapshot: Snapshot,
+        /// Whether the entries after the snapshot go too.
+        reset: bool,
+    },
+    /// Forgets a log whole.
+    DropLog {
+        /// Which log.
+        log: LogId,
+    },
+}
+
+/// What a log holds after a restart.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct RecoveredLog {
+    /// Term, vote, commit.
+    pub hard_state: HardState,
+    /// The state that the entries build on; index 0 if there is none.
+    pub snapshot: Snapshot,
+    /// The entries after the snapshot, consecutive.
+    pub entries: Vec<Entry>,
+    /// True when durable entries are known or suspected to be unreadable (a failed checksum that
+    /// is not a torn last write). The node must then abstain: it may have acknowledged what is lost.
+    pub damaged: bool,
+}
+
+/// What the whole directory holds after a restart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    /// Who the node is.
+    pub identity: Identity,
+    /// The last start acknowledged of each peer.
+    pub peer_starts: BTreeMap<NodeId, Start>,
+    /// Each log.
+    pub logs: BTreeMap<LogId, RecoveredLog>,
+}
+
+impl Recovered {
+    /// A directory that has just been made.
+    #[must_use]
+    pub fn fresh(node: NodeId) -> Self {
+        Self { identity: Identity::new(node), peer_starts: BTreeMap::new(), logs: BTreeMap::new() }
+    }
+
+    /// Applies one operation: the reference meaning of [`StorageOp`], used by the simulator's disk
+    /// and by the tests of the real store.
+    pub fn apply(&mut self, op: &StorageOp) {
+        match op {
+            StorageOp::Identity(identity) => self.identity = identity.clone(),
+            StorageOp::PeerStart { peer, start } => {
+                self.peer_starts.insert(*peer, *start);
+            }
+            StorageOp::HardState { log, state } => {
+                self.logs.entry(*log).or_default().hard_state = *state;
+            }
+            StorageOp::Append { log, entries } => {
+                let held = &mut self.logs.entry(*log).or_default().entries;
+                if let Some(first) = entries.first() {
+                    held.retain(|e| e.index < first.index);
+                }
+                held.extend(entries.iter().cloned());
+            }
+            StorageOp::Truncate { log, from } => {
+                self.logs.entry(*log).or_default().entries.retain(|e| e.index < *from);
+            }
+            StorageOp::Snapshot { log, snapshot, reset } => {
+                let held = self.logs.entry(*log).or_default();
+                held.entries.retain(|e| !*reset && e.index > snapshot.index);
+                held.snapshot = snapshot.clone();
+            }
+            StorageOp::DropLog { log } => {
+                self.logs.remove(log);
+            }
+        }
+    }
+}
