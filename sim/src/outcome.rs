@@ -41,6 +41,8 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// When it happened in the world's time, in nanoseconds.
     pub violated_at: u64,
+    /// How long after the last fault the world had converged, in milliseconds.
+    pub converged_ms: Option<u64>,
     /// Why the world did not converge to one healthy cluster, by name, where that is no failure.
     pub reasons: BTreeMap<String, u32>,
     /// How often rare things happened: a campaign in which one never does has proved little.

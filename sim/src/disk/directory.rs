@@ -6,7 +6,7 @@ use quorate_core::{
     LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term,
 };
 
-use super::shadow::Shadow;
+use super::shadow::{Change, Shadow};
 
 /// Which directory of the world.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -45,8 +45,9 @@ pub struct Directory {
     pub pending: VecDeque<Batch>,
     /// Every vote that was ever durable here.
     pub votes: BTreeMap<Term, NodeId>,
-    /// It counts no more: wiped, moved aside, superseded by a copy, or replaced by an older one.
-    pub gone: bool,
+    /// It counts no more (wiped, moved aside, superseded by a copy, or replaced by an older one),
+    /// and its log was this when it did so: what it had promised until then it will never break.
+    pub gone: Option<Shadow>,
     /// An old copy was put back into it, so that it must be found out as stale.
     pub restored: bool,
     /// Backups of it.
@@ -70,17 +71,19 @@ impl Directory {
             durable_log: log,
             pending: VecDeque::new(),
             votes,
-            gone: false,
+            gone: None,
             restored: false,
             copies: Vec::new(),
         }
     }
 
+    /// Takes one operation of a batch that [`Directory::enqueue`] takes whole.
+    pub fn write(&mut self, op: &StorageOp) -> Change {
+        self.written_log.apply(op)
+    }
+
     /// Takes a batch; it is durable when [`Directory::sync`] says so.
-    pub fn write(&mut self, batch: Batch) {
-        for op in &batch.ops {
-            self.written_log.apply(op);
-        }
+    pub fn enqueue(&mut self, batch: Batch) {
         self.pending.push_back(batch);
     }
 
@@ -133,12 +136,25 @@ impl Directory {
     /// Puts an old copy back, as an operator with a backup would. From here on the directory counts
     /// for nothing and must be found out.
     pub fn restore(&mut self, copy: Recovered) {
+        self.retire();
         self.durable_log = Shadow::of(&copy);
         self.written_log = self.durable_log.clone();
         self.durable = copy;
         self.pending.clear();
         self.restored = true;
-        self.gone = true;
+    }
+
+    /// From here on the directory counts for nothing.
+    pub fn retire(&mut self) {
+        if self.gone.is_none() {
+            self.gone = Some(self.durable_log.clone());
+        }
+    }
+
+    /// Whether an entry is, or was when the directory ended, durable here.
+    #[must_use]
+    pub fn has_held(&self, index: quorate_core::Index, term: Term) -> bool {
+        self.gone.as_ref().unwrap_or(&self.durable_log).covers(index, term)
     }
 
     /// The last start of `peer` that is durably remembered here.
@@ -173,8 +189,10 @@ mod tests {
 
     fn directory() -> Directory {
         let mut directory = Directory::new(Recovered::fresh(NodeId(1)));
-        directory.write(Batch { id: PersistId(1), ops: vec![hard(1), hard(2)] });
-        directory.write(Batch { id: PersistId(2), ops: vec![hard(3)] });
+        for (id, ops) in [(1, vec![hard(1), hard(2)]), (2, vec![hard(3)])] {
+            ops.iter().for_each(|op| drop(directory.write(op)));
+            directory.enqueue(Batch { id: PersistId(id), ops });
+        }
         directory
     }
 

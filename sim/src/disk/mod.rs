@@ -36,7 +36,7 @@ impl Disks {
     /// a copy that was started in its place.
     #[must_use]
     pub fn of(&self, node: NodeId) -> Option<&Directory> {
-        self.dirs.iter().rev().find(|d| d.node == node && !d.gone)
+        self.dirs.iter().rev().find(|d| d.node == node && d.gone.is_none())
     }
 
     /// All of them.
@@ -52,15 +52,20 @@ impl Disks {
         bearers.clone().count() > 1 || bearers.any(|d| d.restored)
     }
 
-    /// Whether the directory that speaks for `node` holds the entry durably.
+    /// Whether `node` holds the entry durably, or held it when its directory ended for good: then
+    /// it keeps its promise by never voting again.
     #[must_use]
     pub fn holds(&self, node: NodeId, index: Index, term: Term) -> bool {
-        self.of(node).is_some_and(|dir| dir.durable_log.covers(index, term))
+        self.bearers(node).any(|dir| dir.has_held(index, term))
     }
 
     /// Whether `node` has ever durably voted for `candidate` in `term`.
     #[must_use]
     pub fn voted(&self, node: NodeId, term: Term, candidate: NodeId) -> bool {
-        self.of(node).is_some_and(|dir| dir.votes.get(&term) == Some(&candidate))
+        self.bearers(node).any(|dir| dir.votes.get(&term) == Some(&candidate))
+    }
+
+    fn bearers(&self, node: NodeId) -> impl Iterator<Item = &Directory> {
+        self.dirs.iter().filter(move |dir| dir.node == node)
     }
 }

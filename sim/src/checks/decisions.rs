@@ -1,0 +1,162 @@
+//! Who leads, and what is committed: both judged by the disks.
+
+use std::sync::Arc;
+
+use quorate_core::raft::Membership;
+use quorate_core::{Index, NodeId, Term};
+
+use super::quorum::{Sway, decides};
+use super::{Checks, Ledger};
+use crate::disk::{Directory, Disks, Shadow};
+use crate::outcome::{Verdict, Violation};
+
+impl Checks {
+    /// The owner of `directory` has become the leader of `term`.
+    ///
+    /// # Errors
+    /// `two-leaders` in one term, `leader-without-quorum` if the durable votes of the voters do not
+    /// suffice, `leader-incomplete` if its log lacks a committed entry.
+    pub fn leads(&mut self, disks: &Disks, directory: &Directory, term: Term) -> Result<Sway, Violation> {
+        let node = directory.node;
+        let log = &directory.written_log;
+        let Some(cluster) = log.cluster else {
+            let detail = format!("{node:?} leads in term {term} without a cluster");
+            return Err(Violation::new("leader-without-cluster", detail));
+        };
+        let ledger = self.ledger(cluster);
+        let known = *ledger.leaders.entry(term).or_insert(node);
+        if known != node {
+            let detail = format!("{known:?} and {node:?} in term {term} of {cluster:?}");
+            return Err(Violation::new("two-leaders", detail));
+        }
+        complete(ledger, node, log)?;
+        let voted = |id: NodeId| disks.voted(id, term, node);
+        let governed = governing(log, &voted);
+        let Some((_, sway)) = governed else {
+            let detail = format!(
+                "{node:?} leads in term {term}, durable votes are those of {:?} under {:?}",
+                who(log, &voted),
+                log.membership()
+            );
+            return Err(Violation::new("leader-without-quorum", detail));
+        };
+        Ok(sway)
+    }
+
+    /// The owner of `directory` has advanced its commit index to `to`, as the leader of `led` or
+    /// as one who was told.
+    ///
+    /// # Errors
+    /// `commit-by-old-term` if a leader commits an entry that is not of its own term,
+    /// `commit-without-quorum` if the disks of the governing voters do not hold it,
+    /// `commit-invented` if one who was told knows of more than leaders committed,
+    /// `commit-diverged` if what it takes for committed is another entry.
+    pub fn commits(
+        &mut self,
+        disks: &Disks,
+        directory: &Directory,
+        to: Index,
+        led: Option<Term>,
+    ) -> Result<Option<Sway>, Violation> {
+        let node = directory.node;
+        let log = &directory.written_log;
+        let Some(cluster) = log.cluster else {
+            let detail = format!("{node:?} commits {to} without a cluster");
+            return Err(Violation::new("commit-without-cluster", detail));
+        };
+        let ledger = self.ledger(cluster);
+        let mut decided = None;
+        if to > ledger.commit() {
+            let Some(term) = led else {
+                let detail = format!(
+                    "{node:?} takes {to} for committed, the leaders have committed {}",
+                    ledger.commit()
+                );
+                return Err(Violation::new("commit-invented", detail));
+            };
+            decided = Some(decide(ledger, disks, directory, to, term)?);
+        }
+        diverged(ledger, node, log, to)?;
+        Ok(decided)
+    }
+}
+
+/// A leader commits up to `to`: by an entry of its own term, held by a quorum of disks.
+fn decide(
+    ledger: &mut Ledger,
+    disks: &Disks,
+    directory: &Directory,
+    to: Index,
+    term: Term,
+) -> Result<Sway, Violation> {
+    let node = directory.node;
+    let log = &directory.written_log;
+    let at = log.term_at(to);
+    if at != Some(term) {
+        let detail = format!("{node:?}, leader of term {term}, commits {to}, which is of {at:?}");
+        return Err(Violation::new("commit-by-old-term", detail));
+    }
+    let holds = |id: NodeId| disks.holds(id, to, term);
+    let Some((membership, sway)) = governing(log, &holds) else {
+        let detail = format!(
+            "{node:?} commits {to} of term {term}, which is durable only at {:?} under {:?}",
+            who(log, &holds),
+            log.membership()
+        );
+        return Err(Violation::new("commit-without-quorum", detail));
+    };
+    ledger.governing = Some(membership);
+    while ledger.commit() < to {
+        let next = ledger.commit().next();
+        let Some(term) = log.term_at(next) else {
+            let detail = format!("{node:?} commits {to} without knowing {next}");
+            return Err(Violation::new("commit-of-unknown-entry", detail));
+        };
+        ledger.extend(term)?;
+    }
+    Ok(sway)
+}
+
+/// The membership under which those who agree decide: that before the event that is under way, or
+/// that which came into force during it.
+fn governing(log: &Shadow, agrees: &dyn Fn(NodeId) -> bool) -> Option<(Arc<Membership>, Sway)> {
+    [log.previous_membership(), log.membership()].into_iter().flatten().find_map(|membership| {
+        let sway = decides(membership, agrees);
+        (sway != Sway::No).then(|| (membership.clone(), sway))
+    })
+}
+
+fn who(log: &Shadow, agrees: &dyn Fn(NodeId) -> bool) -> Vec<NodeId> {
+    let voters = log.membership().map(|m| m.voters()).unwrap_or_default();
+    voters.into_iter().filter(|id| agrees(*id)).collect()
+}
+
+/// Whether every committed entry is in this log: that the last one is, with its term, implies the
+/// others, since no two logs disagree before an entry they share.
+pub(super) fn complete(ledger: &Ledger, node: NodeId, log: &Shadow) -> Verdict {
+    let commit = ledger.commit();
+    let Some(term) = ledger.committed_term(commit) else { return Ok(()) };
+    if log.covers(commit, term) {
+        return Ok(());
+    }
+    let detail = format!(
+        "{node:?} leads {:?}, but its log (to {} of term {}) lacks the committed entry {commit} of \
+         term {term}",
+        ledger.cluster,
+        log.last_index(),
+        log.last_term()
+    );
+    Err(Violation::new("leader-incomplete", detail))
+}
+
+fn diverged(ledger: &Ledger, node: NodeId, log: &Shadow, to: Index) -> Verdict {
+    let Some(term) = ledger.committed_term(to) else { return Ok(()) };
+    if log.covers(to, term) {
+        return Ok(());
+    }
+    let detail = format!(
+        "{node:?} takes its entry {to} of {:?} for committed, which is of term {term}",
+        log.term_at(to)
+    );
+    Err(Violation::new("commit-diverged", detail))
+}

@@ -1,0 +1,195 @@
+//! What a node writes: nothing durable goes back, and no two logs disagree about an entry.
+
+use quorate_core::raft::{Entry, Payload};
+use quorate_core::{HardState, Index, LogId, StorageOp, Term};
+
+use super::quorum::are_disjoint;
+use super::{Checks, Ledger};
+use crate::disk::{Directory, Shadow};
+use crate::outcome::{Verdict, Violation};
+
+impl Checks {
+    /// A node hands out an operation; `directory` is as before it, `commit` the node's commit index.
+    ///
+    /// # Errors
+    /// `term-regressed`, `vote-changed`, `commit-regressed`, `committed-entry-cut`,
+    /// `cluster-changed`, `starts-rewritten`, `log-gap`, `log-without-cluster`, `log-matching`,
+    /// `quorums-disjoint`, `membership-version-regressed`, `snapshot-of-uncommitted`.
+    pub fn writes(&mut self, directory: &Directory, commit: Index, op: &StorageOp) -> Verdict {
+        let log = &directory.written_log;
+        match op {
+            StorageOp::Identity(identity) => {
+                if identity.node != directory.node {
+                    let detail = format!("{:?} writes that it is {:?}", directory.node, identity.node);
+                    return Err(Violation::new("identity-changed", detail));
+                }
+                if log.cluster.is_some() && identity.cluster != log.cluster {
+                    let detail = format!(
+                        "{:?} leaves {:?} for {:?} without a new id",
+                        directory.node, log.cluster, identity.cluster
+                    );
+                    return Err(Violation::new("cluster-changed", detail));
+                }
+                let kept = &directory.durable.identity.starts;
+                let forgotten = kept.iter().find(|start| !identity.knows_start(**start));
+                if let Some(start) = forgotten {
+                    let detail = format!("{:?} forgets its start {start:?}", directory.node);
+                    return Err(Violation::new("starts-rewritten", detail));
+                }
+                Ok(())
+            }
+            StorageOp::HardState { log: LogId::CONFIGURATION, state } => {
+                hard_state(directory, &log.hard, state)
+            }
+            StorageOp::Append { log: LogId::CONFIGURATION, entries } => {
+                self.append(directory, commit, entries)
+            }
+            StorageOp::Truncate { log: LogId::CONFIGURATION, from } => {
+                not_cut(directory, *from, commit.max(log.hard.commit))
+            }
+            StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } => {
+                self.snapshot(directory, snapshot.index, snapshot.term)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn append(&mut self, directory: &Directory, commit: Index, entries: &[Entry]) -> Verdict {
+        let log = &directory.written_log;
+        let Some(ledger) = self.ledger_of(directory) else {
+            let detail = format!("{:?} writes entries without a cluster", directory.node);
+            return Err(Violation::new("log-without-cluster", detail));
+        };
+        let Some(first) = entries.first() else { return Ok(()) };
+        let Some(mut previous) = log.term_at(first.index.previous()) else {
+            let detail = format!(
+                "{:?} appends at {}, its log ends at {}",
+                directory.node,
+                first.index,
+                log.last_index()
+            );
+            return Err(Violation::new("log-gap", detail));
+        };
+        entries_follow(directory, log, commit.max(log.hard.commit), entries)?;
+        let mut membership = log.membership_at(first.index.previous()).cloned();
+        for entry in entries {
+            ledger.write(previous, entry)?;
+            previous = entry.term;
+            if let Payload::Membership(next) = &entry.payload {
+                if let Some(before) = &membership {
+                    adjacent(directory, entry.index, before, next)?;
+                }
+                membership = Some(std::sync::Arc::new(next.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, directory: &Directory, index: Index, term: Term) -> Verdict {
+        let Some(ledger) = self.ledger_of(directory) else { return Ok(()) };
+        if ledger.committed_term(index) != Some(term) {
+            let detail = format!(
+                "{:?} writes a snapshot at {index} of term {term}, committed there: {:?}",
+                directory.node,
+                ledger.committed_term(index)
+            );
+            return Err(Violation::new("snapshot-of-uncommitted", detail));
+        }
+        if index < directory.written_log.base {
+            let detail = format!(
+                "{:?} goes back from its snapshot at {} to {index}",
+                directory.node, directory.written_log.base
+            );
+            return Err(Violation::new("snapshot-regressed", detail));
+        }
+        Ok(())
+    }
+}
+
+fn hard_state(directory: &Directory, before: &HardState, after: &HardState) -> Verdict {
+    let node = directory.node;
+    if after.term < before.term {
+        let detail = format!("{node:?} writes term {} after {}", after.term, before.term);
+        return Err(Violation::new("term-regressed", detail));
+    }
+    let vote = directory.votes.get(&after.term).copied();
+    let vote = vote.or(before.vote.filter(|_| after.term == before.term));
+    if vote.is_some() && after.vote != vote {
+        let detail = format!(
+            "{node:?} voted for {vote:?} in term {} and writes {:?} in its place",
+            after.term, after.vote
+        );
+        return Err(Violation::new("vote-changed", detail));
+    }
+    if after.commit < before.commit {
+        let detail = format!("{node:?} writes commit {} after {}", after.commit, before.commit);
+        return Err(Violation::new("commit-regressed", detail));
+    }
+    Ok(())
+}
+
+fn not_cut(directory: &Directory, from: Index, commit: Index) -> Verdict {
+    if from > commit {
+        return Ok(());
+    }
+    let detail = format!("{:?} cuts its log at {from}, committed is {commit}", directory.node);
+    Err(Violation::new("committed-entry-cut", detail))
+}
+
+/// The entries are consecutive, their terms do not fall, and what is committed stays.
+fn entries_follow(directory: &Directory, log: &Shadow, commit: Index, entries: &[Entry]) -> Verdict {
+    let mut expected = entries.first().map_or(Index::ZERO, |e| e.index);
+    let mut term = Term::ZERO;
+    for entry in entries {
+        if entry.index != expected || entry.term < term {
+            let detail = format!(
+                "{:?} appends entry {} of term {} where {expected} of term {term} or later is due",
+                directory.node, entry.index, entry.term
+            );
+            return Err(Violation::new("log-gap", detail));
+        }
+        if entry.index <= commit && log.term_at(entry.index).is_some_and(|t| t != entry.term) {
+            return not_cut(directory, entry.index, commit);
+        }
+        expected = entry.index.next();
+        term = entry.term;
+    }
+    let last = expected.previous();
+    if last < commit && last < log.last_index() {
+        return not_cut(directory, expected, commit);
+    }
+    Ok(())
+}
+
+/// Any two decisions, one under the membership before and one under that after, share a voter.
+fn adjacent(
+    directory: &Directory,
+    index: Index,
+    before: &quorate_core::raft::Membership,
+    after: &quorate_core::raft::Membership,
+) -> Verdict {
+    let node = directory.node;
+    if after.version < before.version {
+        let detail = format!(
+            "{node:?} writes a membership of version {} at {index} after one of version {}",
+            after.version, before.version
+        );
+        return Err(Violation::new("membership-version-regressed", detail));
+    }
+    let same = before.incoming == after.incoming && before.outgoing == after.outgoing;
+    if let Some((one, other)) = (!same).then(|| are_disjoint(before, after)).flatten() {
+        let detail = format!(
+            "{node:?} writes at {index} a membership under which {other:?} can decide without \
+             {one:?}, who could decide before: {before:?} -> {after:?}"
+        );
+        return Err(Violation::new("quorums-disjoint", detail));
+    }
+    Ok(())
+}
+
+impl Checks {
+    fn ledger_of(&mut self, directory: &Directory) -> Option<&mut Ledger> {
+        let cluster = directory.written_log.cluster?;
+        Some(self.ledger(cluster))
+    }
+}
