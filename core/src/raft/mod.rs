@@ -249,7 +249,13 @@ impl Raft {
             return;
         }
         if message.term < self.term {
-            self.answer_lower_term(from, &message);
+            if let Body::PreVoteReply { next, granted } = message.body {
+                // Whoever would vote in the next term says so from its own, which may be lower: it
+                // may not campaign by itself, and then nothing else would bring it further.
+                self.on_pre_vote_reply(now, from, next, granted);
+            } else {
+                self.answer_lower_term(from, &message);
+            }
             return;
         }
         match message.body {

@@ -241,7 +241,11 @@ impl Net {
             host.state = Checks::state_of(&snapshot);
             self.checks.applied(snapshot.index, host.state);
             if let Some(lines) = &mut lines {
-                lines.push(format!("{} takes over the state at {}", show::name(node), snapshot.index));
+                lines.push(format!(
+                    "{} takes over the state at {}",
+                    show::name(node),
+                    snapshot.index
+                ));
             }
         }
         for entry in committed {
