@@ -212,8 +212,10 @@ impl Raft {
             document_tie_breaker: None,
         };
         raft.reset_election(now);
-        if !raft.abstains && raft.is_alone() {
-            // Nobody else to wait for.
+        let voters = raft.log.membership().voters();
+        if !raft.abstains && voters == BTreeSet::from([raft.settings.node]) {
+            // Nobody else to wait for. (A tie-breaker of two could lead by itself, but the other
+            // may lead at the moment.)
             raft.election = now;
         }
         raft
