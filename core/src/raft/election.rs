@@ -97,7 +97,9 @@ impl Raft {
 
     pub(super) fn campaign_if_voter(&mut self, now: Time) {
         // A learner does not campaign; but it answers, for it may be a voter without knowing yet.
-        if self.abstains || !self.log.membership().is_voter(self.settings.node) {
+        // A voter that is none by an uncommitted entry does: the others may lack that entry, need
+        // its vote, and never get it, for its log is longer (Ongaro's thesis, section 4.2.2).
+        if self.abstains || !self.log.may_be_voter(self.settings.node, self.commit) {
             return;
         }
         self.pre_campaign(now);

@@ -151,6 +151,12 @@ impl Outbox {
         self.flights.front().map(|flight| flight.since)
     }
 
+    /// What is held back, for whom, and until which batch is durable.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> impl Iterator<Item = (NodeId, &Message, u64)> {
+        self.held.iter().map(|held| (held.to, &held.message, held.until))
+    }
+
     pub(super) fn next_message(&mut self) -> Option<(NodeId, Message)> {
         self.ready.pop_front()
     }
