@@ -29,4 +29,4 @@ pub mod trace;
 pub mod world;
 
 pub use outcome::{Report, Violation};
-pub use run::{Options, run, run_twice};
+pub use run::{Options, run, run_plan, run_twice};

@@ -67,7 +67,7 @@ impl Checks {
         let ledger = self.ledger(cluster);
         let mut decided = None;
         if to > ledger.commit() {
-            let Some(term) = led else {
+            let Some(term) = led.or_else(|| founds(ledger, node, log, to)) else {
                 let detail = format!(
                     "{node:?} takes {to} for committed, the leaders have committed {}",
                     ledger.commit()
@@ -79,6 +79,13 @@ impl Checks {
         diverged(ledger, node, log, to)?;
         Ok(decided)
     }
+}
+
+/// The term of the entries with which `node` founds its cluster: it is the only voter, and its own
+/// disk is all that it takes.
+fn founds(ledger: &Ledger, node: NodeId, log: &Shadow, to: Index) -> Option<Term> {
+    let alone = log.membership_at(to).is_some_and(|m| m.voters().into_iter().eq([node]));
+    if ledger.commit() == Index::ZERO && alone { log.term_at(to) } else { None }
 }
 
 /// A leader commits up to `to`: by an entry of its own term, held by a quorum of disks.

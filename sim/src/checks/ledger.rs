@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_core::configuration::{self, ConfigCommand, Configuration};
+use quorate_core::configuration::{self, Configuration};
+use quorate_core::node::decode_command;
 use quorate_core::raft::{Entry, Membership, Payload};
 use quorate_core::{ClusterId, ConfigVersion, Index, NodeId, Term};
 
@@ -128,12 +129,9 @@ impl Ledger {
         };
         self.committed.push(term);
         if let Payload::Data(bytes) = &written.entry.payload {
-            let command: ConfigCommand = match postcard::from_bytes(bytes) {
-                Ok(command) => command,
-                Err(error) => {
-                    let detail = format!("entry {index} of term {term}: {error}");
-                    return Err(Violation::new("committed-entry-does-not-decode", detail));
-                }
+            let Some(command) = decode_command(bytes) else {
+                let detail = format!("entry {index} of term {term}");
+                return Err(Violation::new("committed-entry-does-not-decode", detail));
             };
             // A command that is refused changes nothing, on every node alike.
             let before = self.document.as_ref().map_or(0, |held| held.version.0);

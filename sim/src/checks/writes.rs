@@ -1,21 +1,28 @@
 //! What a node writes: nothing durable goes back, and no two logs disagree about an entry.
 
 use quorate_core::raft::{Entry, Payload};
-use quorate_core::{HardState, Index, LogId, StorageOp, Term};
+use quorate_core::{ClusterId, HardState, Index, LogId, StorageOp, Term};
 
 use super::quorum::are_disjoint;
-use super::{Checks, Ledger};
+use super::Checks;
 use crate::disk::{Directory, Shadow};
 use crate::outcome::{Verdict, Violation};
 
 impl Checks {
-    /// A node hands out an operation; `directory` is as before it, `commit` the node's commit index.
+    /// A node hands out an operation; `directory` is as before it, `commit` the node's commit index,
+    /// `cluster` the one it belongs to with all operations of the batch.
     ///
     /// # Errors
     /// `term-regressed`, `vote-changed`, `commit-regressed`, `committed-entry-cut`,
     /// `cluster-changed`, `starts-rewritten`, `log-gap`, `log-without-cluster`, `log-matching`,
     /// `quorums-disjoint`, `membership-version-regressed`, `snapshot-of-uncommitted`.
-    pub fn writes(&mut self, directory: &Directory, commit: Index, op: &StorageOp) -> Verdict {
+    pub fn writes(
+        &mut self,
+        directory: &Directory,
+        commit: Index,
+        cluster: Option<ClusterId>,
+        op: &StorageOp,
+    ) -> Verdict {
         let log = &directory.written_log;
         match op {
             StorageOp::Identity(identity) => {
@@ -30,6 +37,16 @@ impl Checks {
                     );
                     return Err(Violation::new("cluster-changed", detail));
                 }
+                if log.cluster.is_none() && identity.cluster.is_some() && log.has_leftover() {
+                    let detail = format!(
+                        "{:?} takes what a founding left ({:?}, log to {}) for its log of {:?}",
+                        directory.node,
+                        log.hard,
+                        log.last_index(),
+                        identity.cluster
+                    );
+                    return Err(Violation::new("leftover-log-adopted", detail));
+                }
                 let kept = &directory.durable.identity.starts;
                 let forgotten = kept.iter().find(|start| !identity.knows_start(**start));
                 if let Some(start) = forgotten {
@@ -39,10 +56,11 @@ impl Checks {
                 Ok(())
             }
             StorageOp::HardState { log: LogId::CONFIGURATION, state } => {
-                hard_state(directory, &log.hard, state)
+                // Without a cluster there was no log: what is there is left of a founding.
+                log.cluster.map_or(Ok(()), |_| hard_state(directory, &log.hard, state))
             }
             StorageOp::Append { log: LogId::CONFIGURATION, entries } => {
-                self.append(directory, commit, entries)
+                self.append(directory, commit, cluster, entries)
             }
             StorageOp::Truncate { log: LogId::CONFIGURATION, from } => {
                 not_cut(directory, *from, commit.max(log.hard.commit))
@@ -54,12 +72,20 @@ impl Checks {
         }
     }
 
-    fn append(&mut self, directory: &Directory, commit: Index, entries: &[Entry]) -> Verdict {
+    fn append(
+        &mut self,
+        directory: &Directory,
+        commit: Index,
+        cluster: Option<ClusterId>,
+        entries: &[Entry],
+    ) -> Verdict {
         let log = &directory.written_log;
-        let Some(ledger) = self.ledger_of(directory) else {
+        let Some(cluster) = cluster else {
             let detail = format!("{:?} writes entries without a cluster", directory.node);
             return Err(Violation::new("log-without-cluster", detail));
         };
+        let founds = log.cluster.is_none();
+        let ledger = self.ledger(cluster);
         let Some(first) = entries.first() else { return Ok(()) };
         let Some(mut previous) = log.term_at(first.index.previous()) else {
             let detail = format!(
@@ -70,7 +96,8 @@ impl Checks {
             );
             return Err(Violation::new("log-gap", detail));
         };
-        entries_follow(directory, log, commit.max(log.hard.commit), entries)?;
+        let committed = if founds { Index::ZERO } else { commit.max(log.hard.commit) };
+        entries_follow(directory, log, committed, entries)?;
         let mut membership = log.membership_at(first.index.previous()).cloned();
         for entry in entries {
             ledger.write(previous, entry)?;
@@ -86,7 +113,8 @@ impl Checks {
     }
 
     fn snapshot(&mut self, directory: &Directory, index: Index, term: Term) -> Verdict {
-        let Some(ledger) = self.ledger_of(directory) else { return Ok(()) };
+        let Some(cluster) = directory.written_log.cluster else { return Ok(()) };
+        let ledger = self.ledger(cluster);
         if ledger.committed_term(index) != Some(term) {
             let detail = format!(
                 "{:?} writes a snapshot at {index} of term {term}, committed there: {:?}",
@@ -185,11 +213,4 @@ fn adjacent(
         return Err(Violation::new("quorums-disjoint", detail));
     }
     Ok(())
-}
-
-impl Checks {
-    fn ledger_of(&mut self, directory: &Directory) -> Option<&mut Ledger> {
-        let cluster = directory.written_log.cluster?;
-        Some(self.ledger(cluster))
-    }
 }

@@ -74,6 +74,9 @@ pub struct Shadow {
     memberships: Vec<(Index, Arc<Membership>)>,
     /// The membership in force before the first change since [`Shadow::forget_previous`].
     previous: Option<Option<Arc<Membership>>>,
+    /// Entries, and a hard state, that a founding left which was never finished: the node must
+    /// replace both before it belongs to a cluster.
+    leftover: (bool, bool),
 }
 
 impl Shadow {
@@ -163,6 +166,20 @@ impl Shadow {
         }
     }
 
+    /// A process starts on this log.
+    pub fn begin_run(&mut self) {
+        if self.cluster.is_none() {
+            let entries = self.last_index() > Index::ZERO;
+            self.leftover = (entries, self.hard != HardState::default());
+        }
+    }
+
+    /// Whether something is left of a founding that was never finished.
+    #[must_use]
+    pub fn has_leftover(&self) -> bool {
+        self.leftover != (false, false)
+    }
+
     /// A new event begins.
     pub fn forget_previous(&mut self) {
         self.previous = None;
@@ -172,10 +189,14 @@ impl Shadow {
     pub fn apply(&mut self, op: &StorageOp) -> Change {
         match op {
             StorageOp::Identity(identity) => self.cluster = identity.cluster,
-            StorageOp::HardState { log: LogId::CONFIGURATION, state } => self.hard = *state,
+            StorageOp::HardState { log: LogId::CONFIGURATION, state } => {
+                self.hard = *state;
+                self.leftover.1 = false;
+            }
             StorageOp::Append { log: LogId::CONFIGURATION, entries } => {
                 let Some(first) = entries.first() else { return Change::default() };
                 let change = self.truncate(first.index);
+                self.leftover.0 &= first.index > Index(1);
                 for entry in entries {
                     self.push(entry);
                 }

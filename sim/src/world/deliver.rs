@@ -4,7 +4,8 @@ use quorate_core::{Index, Input};
 
 use super::{NEVER, World};
 use crate::checks::{OUTPUTS_MAX, bounded};
-use crate::counts::Count;
+use crate::checks::quorum::Sway;
+use crate::counts::{Count, Counts};
 use crate::outcome::{Verdict, Violation};
 use crate::trace::tell;
 
@@ -128,7 +129,7 @@ impl World {
         if leads && (!seen.leads || term > seen.term) {
             let sway = self.checks.leads(&self.disks, directory, term)?;
             self.counts.add(Count::Elections);
-            self.count_sway(sway);
+            count_sway(&mut self.counts, sway);
             let joint = directory.written_log.membership().is_some_and(|m| m.is_joint());
             if joint {
                 self.counts.add(Count::ElectionsJoint);
@@ -153,7 +154,7 @@ impl World {
         let decided = self.checks.commits(&self.disks, directory, commit, led)?;
         if let Some(sway) = decided {
             self.counts.add(Count::Commits);
-            self.count_sway(sway);
+            count_sway(&mut self.counts, sway);
             let after = directory.written_log.cluster.and_then(|c| self.checks.known(c));
             for _ in removed_before..after.map_or(0, |l| l.removals()) {
                 self.counts.add(Count::Removals);
@@ -163,9 +164,10 @@ impl World {
         Ok(())
     }
 
-    fn count_sway(&mut self, sway: crate::checks::quorum::Sway) {
-        if sway == crate::checks::quorum::Sway::TieBreak {
-            self.counts.add(Count::TieBreaks);
-        }
+}
+
+fn count_sway(counts: &mut Counts, sway: Sway) {
+    if sway == Sway::TieBreak {
+        counts.add(Count::TieBreaks);
     }
 }

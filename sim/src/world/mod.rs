@@ -27,7 +27,6 @@ use crate::clock::Clock;
 use crate::counts::{Count, Counts};
 use crate::disk::Disks;
 use crate::hash::Fingerprint;
-use crate::liveness::Tally;
 use crate::network::{HOSTS_MAX, Network};
 use crate::outcome::{Report, Verdict, Violation};
 use crate::plan::{Due, Plan, schedule};
@@ -272,10 +271,5 @@ impl World {
 
     fn run_of(&self, host: usize) -> RunRef {
         RunRef { host, run: self.hosts[host].run }
-    }
-
-    /// How far the tally of reasons has come, for the liveness checks.
-    pub(crate) fn tally(&mut self) -> Option<&mut Tally> {
-        self.peace.as_mut().map(|peace| &mut peace.tally)
     }
 }

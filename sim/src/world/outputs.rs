@@ -77,12 +77,17 @@ impl World {
         let Some(dir) = self.hosts[host].dir else { return Ok(()) };
         let commit = self.hosts[host].seen.commit;
         tell!(self, "host {host} writes {} {}", id.0, brief(&ops));
+        let named = ops.iter().rev().find_map(|op| match op {
+            StorageOp::Identity(identity) => Some(identity.cluster),
+            _ => None,
+        });
+        let cluster = named.unwrap_or(self.disks.get(dir).written_log.cluster);
         for op in &ops {
             let directory = self.disks.get(dir);
             if pre_vote {
                 pre_vote_changes_nothing(directory, op)?;
             }
-            self.checks.writes(directory, commit, op)?;
+            self.checks.writes(directory, commit, cluster, op)?;
             let change = self.disks.get_mut(dir).write(op);
             self.count_op(op, change);
         }
@@ -330,8 +335,8 @@ fn brief_op(op: &StorageOp) -> String {
 }
 
 fn command(bytes: &Bytes) -> String {
-    match postcard::from_bytes::<quorate_core::configuration::ConfigCommand>(bytes) {
-        Ok(command) => format!("{command:?}"),
-        Err(error) => format!("{} bytes ({error})", bytes.len()),
+    match quorate_core::node::decode_command(bytes) {
+        Some(command) => format!("{command:?}"),
+        None => format!("{} bytes", bytes.len()),
     }
 }

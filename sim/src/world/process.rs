@@ -53,6 +53,7 @@ impl World {
         tell!(self, "host {host} starts {:?} '{:?}'", recovered.identity.node, config.name);
         let local = self.hosts[host].clock.local(self.now);
         let node = Node::new(config, recovered, seed, local);
+        self.disks.get_mut(dir).written_log.begin_run();
         let held = &mut self.hosts[host];
         held.run += 1;
         held.node = Some(node);
@@ -137,7 +138,7 @@ impl World {
         let failed = self.hosts[host].disk_failed;
         self.end_process(host, if failed { 0 } else { outstanding }, false);
         match reason {
-            StopReason::Left | StopReason::LeftUnheard => {
+            StopReason::Left | StopReason::LeftUnheard | StopReason::Removed => {
                 self.counts.add(Count::Leaves);
                 if self.hosts[host].plan.returns_after_leaving {
                     self.start_in(host, 100, 20_000);
@@ -150,8 +151,9 @@ impl World {
                 self.checks.dissolves(self.disks.get(dir), from, into)?;
                 self.counts.add(Count::Dissolutions);
                 self.disks.get_mut(dir).retire();
-                let new = self.new_directory(host);
-                self.disks.get_mut(new).durable.identity.dissolved_from = Some(from);
+                let node = NodeId(self.node_dice.wide());
+                let new = Directory::new(Recovered::after_dissolve(node, from));
+                self.hosts[host].dir = Some(self.disks.add(new));
                 self.hosts[host].leads_to = addresses;
                 self.start_in(host, 1, 50);
             }
