@@ -75,15 +75,23 @@ impl Checks {
     ///
     /// # Errors
     /// `dissolved-uncommitted` if no quorum of that cluster's disks said so.
-    pub fn dissolves(&mut self, directory: &Directory, from: ClusterId, into: ClusterId) -> Verdict {
-        let document = self.ledger(from).document();
-        let to = document.and_then(|held| held.dissolved_into.as_ref()).map(|to| to.into);
-        if to == Some(into) {
-            return Ok(());
+    pub fn dissolves(&self, directory: &Directory, from: ClusterId, into: ClusterId) -> Verdict {
+        // It may have dissolved into one that has itself dissolved into another since.
+        let next = |cluster| {
+            let document = self.known(cluster).and_then(|ledger| ledger.document());
+            document.and_then(|held| held.dissolved_into.as_ref()).map(|to| to.into)
+        };
+        let mut to = next(from);
+        for _ in 0..self.ledgers().len() {
+            if to == Some(into) {
+                return Ok(());
+            }
+            to = to.and_then(next);
         }
         let detail = format!(
-            "{:?} says that {from:?} has dissolved into {into:?}; committed is {to:?}",
-            directory.node
+            "{:?} says that {from:?} has dissolved into {into:?}; committed is {:?}",
+            directory.node,
+            next(from)
         );
         Err(Violation::new("dissolved-uncommitted", detail))
     }

@@ -63,10 +63,6 @@ pub struct Link {
     stalled_since: [u64; 2],
 }
 
-/// A node sent on a link that it knows to be closed, or that it never had.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SendError;
-
 /// What an end learns when something arrives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival {
@@ -185,10 +181,7 @@ impl Network {
         Some(held.ends[side])
     }
 
-    /// A node sends a packet.
-    ///
-    /// # Errors
-    /// [`SendError`] if the link is not open at its end.
+    /// A node sends a packet. It is lost if the link is down, of which the node need not know yet.
     pub fn send(
         &mut self,
         queue: &mut Queue<What>,
@@ -196,15 +189,12 @@ impl Network {
         id: LinkId,
         pre_vote: bool,
         bytes: Bytes,
-    ) -> Result<(), SendError> {
+    ) {
         let (link, side) = LinkRef::of(id);
-        let held = self.links.get(link).ok_or(SendError)?;
-        if held.state[side] != End::Open {
-            return Err(SendError);
-        }
         let to = 1 - side;
-        if held.dead || held.state[to] == End::Closed {
-            return Ok(());
+        let Some(held) = self.links.get(link) else { return };
+        if held.dead || held.state[side] != End::Open || held.state[to] == End::Closed {
+            return;
         }
         let (from_host, to_host) = (held.ends[side].host, held.ends[to].host);
         let waits = !held.stalled[to].is_empty();
@@ -216,7 +206,6 @@ impl Network {
             at += self.dice.between(200 * MS, 1_000 * MS);
         }
         self.arrive(queue, link, to, at, pre_vote, bytes);
-        Ok(())
     }
 
     fn arrive(
@@ -243,9 +232,9 @@ impl Network {
         to: Side,
         pre_vote: bool,
         bytes: Bytes,
-    ) -> Result<(), SendError> {
+    ) {
         let wait = self.dice.between(100 * MS, 300 * MS);
-        let held = self.links.get_mut(link).ok_or(SendError)?;
+        let Some(held) = self.links.get_mut(link) else { return };
         if held.stalled[to].is_empty() {
             held.stalled_since[to] = now;
             queue.push(now + wait, What::Retransmit { link, side: to });
@@ -254,7 +243,6 @@ impl Network {
         if held.stalled[to].len() > STALLED_MAX {
             self.reset(queue, now, link);
         }
-        Ok(())
     }
 
     /// The sender tries again what did not get through, or gives the stream up.

@@ -6,7 +6,7 @@ mod datagrams;
 mod links;
 
 pub use cuts::{Cut, Cuts, HOSTS_MAX};
-pub use links::{Arrival, Ended, Link, LinkRef, Links, SendError, Side};
+pub use links::{Arrival, Ended, Link, LinkRef, Links, Side};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

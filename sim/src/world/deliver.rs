@@ -36,6 +36,11 @@ impl World {
         let local = held.clock.local(self.now);
         let (Some(node), Some(dir)) = (held.node.as_mut(), held.dir) else { return Ok(()) };
         self.disks.get_mut(dir).written_log.forget_previous();
+        match &input {
+            Input::LinkUp { link, .. } => held.links.push(*link),
+            Input::LinkDown { link } => held.links.retain(|open| open != link),
+            _ => {}
+        }
         node.handle(local, input);
         self.settle(host, pre_vote)
     }
@@ -61,7 +66,8 @@ impl World {
         if let Some(node) = self.hosts[host].node.as_ref() {
             bounded(node.id(), "outputs of one input", outputs, OUTPUTS_MAX)?;
         }
-        self.observe(host, true)?;
+        // One that has stopped writes no more: what it would have written is not there to compare.
+        self.observe(host, self.stopped[host].is_none())?;
         self.check_late(host)?;
         self.finish_if_stopped(host)?;
         self.die_if_armed(host)?;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use quorate_core::{Index, Input, Node, Term};
+use quorate_core::{Index, Input, LinkId, Node, Term};
 
 use crate::checks::RunView;
 use crate::clock::Clock;
@@ -65,6 +65,8 @@ pub struct Host {
     pub disk_slow: u64,
     /// Syncs end in order: the last one ends then.
     pub disk_busy: u64,
+    /// The links that the node takes for open.
+    pub links: Vec<LinkId>,
     /// Dials that are not answered yet.
     pub dials: usize,
     /// Inputs in a row without time passing: a node that never rests.
@@ -91,6 +93,7 @@ impl Host {
             disk_failed: false,
             disk_slow: 0,
             disk_busy: 0,
+            links: Vec::new(),
             dials: 0,
             spins: 0,
         }

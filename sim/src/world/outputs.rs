@@ -7,8 +7,8 @@ use quorate_core::configuration::Configuration;
 use quorate_core::raft::{Body, Message};
 use quorate_core::wire::{self, Packet, Response};
 use quorate_core::{
-    ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, Output, PersistId,
-    Reply, StorageOp,
+    ClusterId, Command, ConfigVersion, Event, Input, LinkId, LogId, Output, PersistId,
+    Reply, State, StorageOp,
 };
 
 use super::{What, World};
@@ -48,8 +48,9 @@ impl World {
                 Ok(())
             }
             Output::Close { link } => {
-                let (link, side) = LinkRef::of(link);
+                self.hosts[host].links.retain(|open| *open != link);
                 tell!(self, "host {host} closes {link:?}");
+                let (link, side) = LinkRef::of(link);
                 self.network.close(&mut self.queue, self.now, link, side, false);
                 Ok(())
             }
@@ -112,12 +113,6 @@ impl World {
         match op {
             StorageOp::Snapshot { reset: true, .. } => self.counts.add(Count::SnapshotsInstalled),
             StorageOp::Snapshot { reset: false, .. } => self.counts.add(Count::Compactions),
-            StorageOp::Append { entries, .. } => {
-                let founds = |e: &quorate_core::raft::Entry| e.index == Index(1);
-                if change.truncated.is_none() && entries.first().is_some_and(founds) {
-                    self.counts.add(Count::Foundings);
-                }
-            }
             _ => {}
         }
     }
@@ -182,10 +177,12 @@ impl World {
             pre_vote = self.look_at(host, link, side, &bytes)?;
         }
         self.arm(host, Moment::Send);
-        self.network.send(&mut self.queue, self.now, id, pre_vote, bytes).map_err(|_| {
+        if !self.hosts[host].links.contains(&id) {
             let detail = format!("host {host} sends on {id:?}, which is closed or never was open");
-            Violation::new("sent-on-closed-link", detail)
-        })
+            return Err(Violation::new("sent-on-closed-link", detail));
+        }
+        self.network.send(&mut self.queue, self.now, id, pre_vote, bytes);
+        Ok(())
     }
 
     /// Checks a packet that leaves; says whether it asks for a pre-vote.
@@ -243,6 +240,7 @@ impl World {
             other => {
                 tell!(self, "host {host} says {other:?}");
                 match other {
+                    Event::State(State::Founding) => self.counts.add(Count::Foundings),
                     Event::Paused { .. } => self.counts.add(Count::PausesNoticed),
                     Event::NoQuorum(_) => self.counts.add(Count::NoQuorums),
                     Event::Split { .. } => self.counts.add(Count::Splits),
@@ -256,7 +254,10 @@ impl World {
     pub(super) fn acknowledge(&mut self, command: Command, reply: &Reply) {
         if let Reply::Done { version } = reply {
             self.counts.add(Count::Acknowledged);
-            self.late.push(Late::Acknowledges(command, *version));
+            // Whoever stops without having been a member names no version.
+            if command != Command::Stop {
+                self.late.push(Late::Acknowledges(command, *version));
+            }
         }
     }
 
@@ -285,7 +286,9 @@ impl World {
 fn pre_vote_changes_nothing(directory: &crate::disk::Directory, op: &StorageOp) -> Verdict {
     let StorageOp::HardState { log: LogId::CONFIGURATION, state } = op else { return Ok(()) };
     let before = directory.written_log.hard;
-    if (before.term, before.vote) == (state.term, state.vote) {
+    // Its own time-out may be due at the same moment: then it votes for itself.
+    let campaigns = state.term > before.term && state.vote == Some(directory.node);
+    if (before.term, before.vote) == (state.term, state.vote) || campaigns {
         return Ok(());
     }
     let detail = format!(

@@ -49,7 +49,6 @@ impl World {
         }
         let config = self.node_config(host);
         let recovered = self.disks.get(dir).durable.clone();
-        let commit = self.disks.get(dir).durable_log.hard.commit;
         tell!(self, "host {host} starts {:?} '{:?}'", recovered.identity.node, config.name);
         let local = self.hosts[host].clock.local(self.now);
         let node = Node::new(config, recovered, seed, local);
@@ -59,7 +58,8 @@ impl World {
         held.node = Some(node);
         held.paused = false;
         held.inbox.clear();
-        held.seen = Seen { commit: commit.min(self.disks.get(dir).durable_log.last_index()), ..Seen::default() };
+        held.seen = Seen::default();
+        held.links.clear();
         held.view = RunView::default();
         held.dials = 0;
         held.spins = 0;
