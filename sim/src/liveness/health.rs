@@ -8,7 +8,7 @@ use quorate_core::configuration::{
 use quorate_core::raft::Membership;
 use quorate_core::{ClusterId, NodeId};
 
-use super::{Assessment, Living};
+use super::{Assessment, Living, is_namesake};
 use crate::world::World;
 
 /// Looks at the members of a cluster that can decide.
@@ -16,6 +16,7 @@ pub(super) fn check(
     world: &World,
     cluster: ClusterId,
     members: &[&Living<'_>],
+    class: &[Living<'_>],
     all: &mut Assessment,
 ) {
     let leaders: Vec<&&Living<'_>> = members.iter().filter(|m| m.leads).collect();
@@ -29,6 +30,11 @@ pub(super) fn check(
         return;
     };
     for member in members {
+        // Whoever lost its name while it was away is refused while the new holder lives.
+        if !document.servers.contains_key(&member.id) && is_namesake(member, class) {
+            all.tally.add("duplicate-name");
+            continue;
+        }
         agrees(member, leader.id, document, all);
     }
     let living: BTreeSet<NodeId> = members.iter().map(|m| m.id).collect();
@@ -54,13 +60,7 @@ fn agrees(member: &Living<'_>, leader: NodeId, document: &Configuration, all: &m
         all.unnamed.push(format!("host {host} has version {version:?}, committed is {due}"));
     }
     if !document.servers.contains_key(&member.id) {
-        // Whoever lost its name while it was away is refused while the new holder lives.
-        let taken = document.servers.values().any(|s| s.name == member.status.name);
-        if taken && member.status.join_refused.is_some() {
-            all.tally.add("duplicate-name");
-        } else {
-            all.unnamed.push(format!("host {host} {:?} is not in the configuration", member.id));
-        }
+        all.unnamed.push(format!("host {host} {:?} is not in the configuration", member.id));
     }
     if member.status.joint {
         all.unnamed.push(format!("host {host} sees a change of voters under way"));

@@ -83,14 +83,15 @@ pub fn assess(world: &World) -> Assessment {
     if classes.len() > 1 {
         all.tally.add("unlike-credentials");
     }
+    let strangers = classes.len() > 1;
     for living in classes.values() {
-        class(world, living, &mut all);
+        class(world, living, strangers, &mut all);
     }
     all
 }
 
 /// The nodes that could all talk to each other.
-fn class(world: &World, living: &[Living<'_>], all: &mut Assessment) {
+fn class(world: &World, living: &[Living<'_>], strangers: bool, all: &mut Assessment) {
     let clusters: BTreeSet<ClusterId> = living.iter().filter_map(|l| l.status.cluster).collect();
     let of = |cluster| living.iter().filter(move |l| l.status.cluster == Some(cluster));
     let (alive, lost): (Vec<ClusterId>, Vec<ClusterId>) = clusters
@@ -119,18 +120,25 @@ fn class(world: &World, living: &[Living<'_>], all: &mut Assessment) {
     let holding = alive.iter().filter(with_databases).count();
     if alive.len() > 1 && holding == alive.len() {
         all.tally.add("split-with-databases");
-        for member in living.iter().filter(|l| l.status.split_with.is_empty()) {
-            all.unnamed.push(format!("host {} does not see the split", member.host));
+        for cluster in &alive {
+            if of(*cluster).all(|member| member.status.split_with.is_empty()) {
+                all.unnamed.push(format!("nobody in {cluster:?} sees the split"));
+            }
         }
     } else if alive.len() > 1 {
         all.unnamed.push(format!("clusters {alive:?} have not become one"));
     }
     for cluster in &alive {
         let members: Vec<&Living<'_>> = of(*cluster).collect();
-        health::check(world, *cluster, &members, all);
+        health::check(world, *cluster, &members, living, all);
     }
     for seeker in living.iter().filter(|l| l.status.cluster.is_none()) {
-        homeless(world, seeker, living, !lost.is_empty() && alive.is_empty(), all);
+        // Who is refused by all others goes on trying, and does not found a cluster of its own.
+        if strangers && clusters.is_empty() && !seeker.status.refused.is_empty() {
+            all.tally.add("wrong-password");
+            continue;
+        }
+        homeless(seeker, living, !lost.is_empty() && alive.is_empty(), all);
     }
     for member in living {
         all.hash = mix(all.hash, u64::from(member.leads) + 2 * member.status.term.0);
@@ -141,13 +149,12 @@ fn class(world: &World, living: &[Living<'_>], all: &mut Assessment) {
 
 /// A node without a cluster: there must be a reason.
 fn homeless(
-    world: &World,
     seeker: &Living<'_>,
     living: &[Living<'_>],
     all_lost: bool,
     all: &mut Assessment,
 ) {
-    if namesake(world, seeker, living) {
+    if is_namesake(seeker, living) {
         all.tally.add("duplicate-name");
     } else if all_lost {
         all.tally.add("quorum-lost");
@@ -159,7 +166,7 @@ fn homeless(
 }
 
 /// Whether a node is kept out because another bears its name, and it says so.
-pub(crate) fn namesake(_world: &World, seeker: &Living<'_>, living: &[Living<'_>]) -> bool {
+pub(crate) fn is_namesake(seeker: &Living<'_>, living: &[Living<'_>]) -> bool {
     let refused = matches!(seeker.status.join_refused, Some(Rejection::DuplicateName { .. }));
     refused && living.iter().any(|l| l.id != seeker.id && l.status.name == seeker.status.name)
 }
