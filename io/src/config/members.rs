@@ -192,7 +192,7 @@ impl Members {
         Ok(candidates)
     }
 
-    /// Expands the list and asks the system's resolver for its names, [`LOOKUPS_AT_ONCE`] at a
+    /// Expands the list and asks the system's resolver for its names, sixteen at a
     /// time and each for at most five seconds. A name that does not resolve is reported, not
     /// fatal. Call it again from time to time: containers and their addresses come and go.
     ///
@@ -244,7 +244,8 @@ impl Members {
     }
 }
 
-async fn lookup(name: &str) -> io::Result<Vec<IpAddr>> {
+/// Asks the system's resolver, for at most [`LOOKUP_LIMIT`].
+pub(crate) async fn lookup(name: &str) -> io::Result<Vec<IpAddr>> {
     match timeout(LOOKUP_LIMIT, tokio::net::lookup_host((name, 0))).await {
         Ok(answer) => Ok(answer?.map(|address| address.ip()).collect()),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the name server did not answer")),

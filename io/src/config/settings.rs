@@ -1,6 +1,6 @@
 //! What a node needs from the two files, every default applied.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use quorate_core::Timings;
@@ -8,11 +8,12 @@ use quorate_core::configuration::{AutoRemove, Defaults};
 
 use super::database::DatabaseConfig;
 use super::error::ConfigError;
-use super::hazelcast::{DEFAULT_GROUP, Group, Hazelcast, Multicast, Network, PublicAddress};
+use super::hazelcast::{DEFAULT_GROUP, Group, Hazelcast, Multicast, Network};
 use super::interfaces::{Interfaces, Patterns};
 use super::members::Members;
 use super::note::{Note, Notes};
 use super::ports::Port;
+use super::public::PublicAddress;
 use super::secret::Secret;
 use super::timings;
 
@@ -134,6 +135,12 @@ impl Settings {
 }
 
 impl MulticastSettings {
+    /// Whether a datagram from `address` is heeded; see [`Patterns::trusted`].
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.trusted(address)
+    }
+
     fn of(multicast: Multicast) -> Self {
         let Multicast { group, port, time_to_live, loopback, trusted, .. } = multicast;
         Self { group, port, time_to_live, loopback, trusted }

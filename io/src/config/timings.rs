@@ -47,7 +47,7 @@ pub(super) fn of(hazelcast: &Hazelcast, notes: &mut Notes) -> Result<Timings, Co
     heartbeat(&mut timings, properties, notes);
     limit(&mut timings, properties, notes)?;
     founding(&mut timings, hazelcast, notes);
-    unused(properties, notes);
+    remarks(properties, notes);
     Ok(timings)
 }
 
@@ -145,13 +145,19 @@ fn founding(timings: &mut Timings, hazelcast: &Hazelcast, notes: &mut Notes) {
     timings.defer_wait = timings.defer_wait.min(rest.max(DEFER_MARGIN));
 }
 
-fn unused(properties: &Properties, notes: &mut Notes) {
+fn remarks(properties: &Properties, notes: &mut Notes) {
     let mut say = |at: &Option<At<u32>>, message: &str| {
         if let Some(At { place, .. }) = at {
             let place: Place = place.clone();
             notes.info(place, message);
         }
     };
+    if properties.initial_min_cluster_size.as_ref().is_some_and(|at| at.value > 1) {
+        say(
+            &properties.initial_min_cluster_size,
+            "nodes start, but no database can be created before so many were members at once",
+        );
+    }
     say(&properties.max_join, "changes nothing: a node goes on trying until it has joined");
     let merge = "changes nothing: clusters of one name are compared as soon as they meet";
     say(&properties.merge_first_run_delay, merge);

@@ -7,7 +7,7 @@
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-use super::error::{Bounds, ConfigError, Place};
+use super::error::{Bounds, ConfigError, Place, printable};
 use super::file::Lines;
 use super::note::Notes;
 use super::variables::Variables;
@@ -44,7 +44,9 @@ pub(crate) fn read(
             Ok(event) => event,
             Err(error) => {
                 let at = offset(reader.error_position());
-                return Err(builder.syntax(at, error.to_string()));
+                let said = error.to_string();
+                let reason = said.strip_prefix("ill-formed document: ").unwrap_or(&said);
+                return Err(builder.syntax(at, reason.to_owned()));
             }
         };
         match event {
@@ -95,7 +97,7 @@ impl Builder<'_> {
             file: self.file.to_owned(),
             line: self.lines.of(at),
             format: "XML",
-            reason,
+            reason: printable(&reason),
         }
     }
 
@@ -129,6 +131,9 @@ impl Builder<'_> {
     fn name(&self, at: usize, name: &str) -> Result<String, ConfigError> {
         if name.is_empty() {
             return Err(self.syntax(at, "an element or attribute without a name".to_owned()));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(self.syntax(at, format!("the name {name:?} holds a control character")));
         }
         if name.len() > Bounds::NAME_BYTES {
             let place = self.place(self.lines.of(at));
@@ -189,10 +194,11 @@ impl Builder<'_> {
         });
         let Some(character) = character else {
             let name: String = entity.chars().take(40).collect();
+            let path = self.place(0).path;
             return Err(ConfigError::Entity {
                 file: self.file.to_owned(),
                 line: self.lines.of(at),
-                what: format!("the entity &{name};"),
+                what: format!("the entity &{}; in {path}", printable(&name)),
             });
         };
         self.text(at, character.encode_utf8(&mut [0; 4]))

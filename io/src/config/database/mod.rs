@@ -5,8 +5,6 @@
 //! ignored with a note.
 
 mod read;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -12,8 +12,6 @@
 mod join;
 mod properties;
 mod read;
-#[cfg(test)]
-mod tests;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -25,6 +23,7 @@ use super::interfaces::{Interfaces, Patterns};
 use super::members::Member;
 use super::note::{Note, Notes};
 use super::ports::Port;
+use super::public::PublicAddress;
 use super::secret::Secret;
 use super::variables::Variables;
 
@@ -72,15 +71,6 @@ pub struct Network {
     pub join: Join,
     /// `<symmetric-encryption>`: off.
     pub encryption: SymmetricEncryption,
-}
-
-/// `host[:port]` of `<public-address>`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PublicAddress {
-    /// A name or an address.
-    pub host: String,
-    /// The port; `None`: the one that the node listens on.
-    pub port: Option<u16>,
 }
 
 /// `<join>`. At most one of multicast and TCP/IP is enabled; none: the node is on its own.

@@ -5,13 +5,13 @@ use std::ops::RangeInclusive;
 
 use super::super::error::ConfigError;
 use super::super::interfaces::Patterns;
-use super::super::members::{is_host_name, split_port};
 use super::super::note::Notes;
 use super::super::pattern::{AddressPattern, PATTERN_SYNTAX};
 use super::super::ports::{PORTS_SYNTAX, joined, parse_outbound_ports};
+use super::super::public::PublicAddress;
 use super::super::secret::Secret;
 use super::super::xml::Node;
-use super::{Group, Hazelcast, Network, PublicAddress, SymmetricEncryption, join, properties};
+use super::{Group, Hazelcast, Network, SymmetricEncryption, join, properties};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -136,8 +136,8 @@ pub(super) fn text_number(node: &Node<'_>, range: RangeInclusive<u32>, unit: &st
 
 /// The text of `node` as a port.
 pub(super) fn port(node: &Node<'_>) -> Result<u16> {
-    let port = text_number(node, 1..=65_535, "")?;
-    u16::try_from(port).map_err(|_| node.refused("a port"))
+    let port = number(node.text(), &(1..=65_535)).and_then(|port| u16::try_from(port).ok());
+    port.ok_or_else(|| node.refused("a port from 1 to 65535"))
 }
 
 /// An attribute as a number; `None` if it is missing.
@@ -160,8 +160,9 @@ fn group(node: &Node<'_>, notes: &mut Notes) -> Result<Group> {
         repeated(&child, &mut seen, notes);
         match child.name() {
             "name" => {
-                if !(1..=255).contains(&child.text().len()) {
-                    return Err(child.refused("a name of 1 to 255 bytes"));
+                let fits = (1..=255).contains(&child.text().len());
+                if !fits || child.text().chars().any(char::is_control) {
+                    return Err(child.refused("a name of 1 to 255 bytes on one line"));
                 }
                 child.text().clone_into(&mut group.name);
             }
@@ -238,11 +239,9 @@ fn public_address(node: &Node<'_>) -> Result<Option<PublicAddress>> {
     if node.text().is_empty() {
         return Ok(None);
     }
-    let parsed = split_port(node.text())
-        .filter(|(host, _)| host.parse::<std::net::IpAddr>().is_ok() || is_host_name(host));
-    let (host, port) =
-        parsed.ok_or_else(|| node.refused("host or host:port, with a port from 1 to 65535"))?;
-    Ok(Some(PublicAddress { host: host.to_owned(), port }))
+    let parsed = PublicAddress::parse(node.text());
+    let allowed = "host or host:port, with a port from 1 to 65535";
+    parsed.map(Some).ok_or_else(|| node.refused(allowed))
 }
 
 fn interfaces(node: &Node<'_>, network: &mut Network, notes: &mut Notes) -> Result<()> {
