@@ -45,7 +45,8 @@ pub(crate) fn read(
             Err(error) => {
                 let at = offset(reader.error_position());
                 let said = error.to_string();
-                let reason = said.strip_prefix("ill-formed document: ").unwrap_or(&said);
+                let kinds = ["ill-formed document: ", "syntax error: "];
+                let reason = kinds.iter().find_map(|kind| said.strip_prefix(kind)).unwrap_or(&said);
                 return Err(builder.syntax(at, reason.to_owned()));
             }
         };
@@ -174,6 +175,8 @@ impl Builder<'_> {
 
     fn text(&mut self, at: usize, piece: &str) -> Result<(), ConfigError> {
         match self.open.last_mut() {
+            // The space between elements is no text: a long file has much of it.
+            Some(element) if element.text.is_empty() && piece.trim().is_empty() => {}
             Some(element) => element.text.push_str(piece),
             None if piece.trim().is_empty() => {}
             None => return Err(self.syntax(at, "text outside of <hazelcast>".to_owned())),

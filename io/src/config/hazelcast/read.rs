@@ -1,6 +1,6 @@
 //! From the tree of elements to [`Hazelcast`], but for `<join>` and `<properties>`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::super::error::ConfigError;
@@ -58,6 +58,10 @@ pub(super) fn hazelcast(root: &Node<'_>, notes: &mut Notes) -> Result<Hazelcast>
                 child.place(),
                 "is ignored: Quorate reads one file; copy what it imports into this one",
             ),
+            "cluster-name" => notes.warn(
+                child.place(),
+                "is ignored: it is an element of Hazelcast 4; write <group><name>",
+            ),
             _ => ignored(&child, notes),
         }
     }
@@ -90,11 +94,9 @@ pub(super) fn attributes(node: &Node<'_>, known: &[&str], notes: &mut Notes) {
 }
 
 /// Says that an element which counts once stands again; the later one counts, as in Hazelcast.
-pub(super) fn repeated(node: &Node<'_>, seen: &mut Vec<String>, notes: &mut Notes) {
-    if seen.iter().any(|name| name == node.name()) {
+pub(super) fn repeated(node: &Node<'_>, seen: &mut BTreeSet<String>, notes: &mut Notes) {
+    if !seen.insert(node.name().to_owned()) {
         notes.warn(node.place(), "stands here again; this one counts");
-    } else {
-        seen.push(node.name().to_owned());
     }
 }
 
@@ -154,7 +156,7 @@ pub(super) fn attribute_number(
 
 fn group(node: &Node<'_>, notes: &mut Notes) -> Result<Group> {
     let mut group = Group::default();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     attributes(node, &[], notes);
     for child in node.children() {
         repeated(&child, &mut seen, notes);
@@ -180,7 +182,7 @@ fn group(node: &Node<'_>, notes: &mut Notes) -> Result<Group> {
 
 fn network(node: &Node<'_>, notes: &mut Notes) -> Result<Network> {
     let mut network = Network::default();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut joins = join::Reader::default();
     attributes(node, &[], notes);
     for child in node.children() {
@@ -317,7 +319,7 @@ fn encryption(node: &Node<'_>, notes: &mut Notes) -> Result<SymmetricEncryption>
 
 fn encryption_content(node: &Node<'_>, notes: &mut Notes) -> Result<SymmetricEncryption> {
     let mut encryption = SymmetricEncryption::default();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for child in node.children() {
         repeated(&child, &mut seen, notes);
         match child.name() {

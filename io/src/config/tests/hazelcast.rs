@@ -319,3 +319,54 @@ fn another_encoding_is_refused_only_if_it_matters() {
     let text = xml("café");
     assert!(Hazelcast::parse("x.xml", text.as_bytes(), &Variables::none()).is_err());
 }
+
+#[test]
+fn an_element_of_hazelcast_4_that_renames_the_cluster_is_a_warning() {
+    let (read, notes) = read("<hazelcast><cluster-name>shop</cluster-name></hazelcast>");
+    assert_eq!(read.group.name, "orientdb");
+    assert_eq!(
+        (notes[0].level, notes[0].place.path.as_str()),
+        (Level::Warning, "hazelcast/cluster-name")
+    );
+}
+
+#[test]
+fn encryption_without_a_passphrase_of_its_own_is_a_warning() {
+    for inner in ["", "<password/>", "<password>thepass</password>"] {
+        let block = format!(
+            "<join><multicast enabled='on'/></join>\
+             <symmetric-encryption enabled='true'>{inner}</symmetric-encryption>"
+        );
+        let (read, notes) = read(&in_network(&block));
+        assert!(read.network.encryption.enabled);
+        assert!(notes.iter().any(|note| note.level == Level::Warning), "{inner}: {notes:#?}");
+    }
+}
+
+#[test]
+fn every_element_that_may_stand_once_is_an_error_the_second_time() {
+    let once = [
+        "group",
+        "network",
+        "properties",
+        "instance-name",
+        "license-key",
+        "management-center",
+        "partition-group",
+        "listeners",
+        "serialization",
+        "services",
+        "security",
+        "member-attributes",
+        "native-memory",
+        "lite-member",
+    ];
+    for name in once {
+        let xml = format!("<hazelcast><{name}/>\n<map/>\n<{name}/></hazelcast>");
+        let error = Hazelcast::parse("x.xml", xml.as_bytes(), &Variables::none());
+        let expected = format!(
+            "x.xml:3: hazelcast/{name}: stands here again, after line 1; keep one of the two"
+        );
+        assert_eq!(error.expect_err(name).to_string(), expected);
+    }
+}

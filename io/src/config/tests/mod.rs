@@ -307,3 +307,12 @@ fn no_message_holds_a_control_character_of_the_file() {
     let name = format!("<hazelcast><group><name>a{escape}</name></group></hazelcast>");
     assert!(matches!(parse(&name), Err(ConfigError::Value { .. })));
 }
+
+#[test]
+fn the_space_between_elements_counts_for_nothing() {
+    let indent = " ".repeat(Bounds::TEXT_BYTES / 2);
+    let map = format!("\n{indent}<map/>");
+    let xml =
+        format!("<hazelcast>{}<group><name> &amp; &lt; </name></group></hazelcast>", map.repeat(9));
+    assert_eq!(parse(&xml).expect("accepted").group.name, "& <");
+}
