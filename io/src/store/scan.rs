@@ -31,6 +31,9 @@ impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} at byte {}: {}", self.path.display(), self.offset, self.what)?;
         match &self.logs {
+            Some(logs) if logs.is_empty() => {
+                f.write_str("; it held the identity or starts of peers")
+            }
             None => f.write_str("; all logs are suspect"),
             Some(logs) => {
                 let logs: Vec<String> = logs.iter().map(|log| log.0.to_string()).collect();
@@ -202,6 +205,10 @@ impl<'a> Scanner<'a> {
 
     fn segment(&mut self, segment: &Segment, header: SegmentHeader) -> Result<(), StoreError> {
         let bytes = segment.read()?;
+        if (bytes.len() as u64) < header.size {
+            let end = bytes.len() as u64;
+            self.lose(&segment.path, end, "the segment is shorter than it was made", None);
+        }
         // The next readable segment says how far the frames of the earlier ones go, durably.
         let later = self.headers.range(header.number + 1..);
         let end = later.filter_map(|(_, h)| h.as_ref()).map(|h| h.first_frame).next();
