@@ -10,6 +10,7 @@ use quorate_core::raft::{Entry, Index, Payload};
 use quorate_core::{LogId, Recovered, StorageOp, Term};
 
 use super::super::directory::open_log;
+use super::super::item::Batch;
 use super::super::log::read_only;
 use super::model::{Step, batches, history, play};
 use super::world::{Dice, World};
@@ -221,6 +222,22 @@ fn an_unreadable_last_frame_is_torn_without_a_seal_and_damage_with_one() {
         assert_eq!(found.recovered.logs[&LogId(1)].damaged, close);
         assert_eq!(found.recovered.logs[&LogId(1)].entries.len(), 1);
     }
+}
+
+#[test]
+fn a_whole_frame_that_cannot_be_decoded_is_damage_even_at_the_end() {
+    let world = three_entries(false);
+    // Written by a later version: an operation that this one does not know.
+    let mut opened = open(&world, &small()).expect("sound");
+    let mut batch = Batch::encode(&entry(1, 3, 0x54)).expect("it keeps the contract");
+    batch.bytes[8] = 9;
+    let crc = crc32c::crc32c(&batch.bytes[8..]);
+    batch.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    opened.log.append(&batch).expect("sound");
+    let found = open(&world, &small()).expect("the identity is readable");
+    assert_eq!(found.findings.len(), 1);
+    assert!(found.recovered.logs[&LogId(1)].damaged);
+    assert!(!found.recovered.logs[&LogId(2)].damaged);
 }
 
 #[test]
