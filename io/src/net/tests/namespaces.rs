@@ -198,11 +198,24 @@ fn an_interface_that_comes_and_goes_between_two_looks_is_joined_again() {
     let wire = Wire::new("q");
     let a = Remote::start(wire.a(), 1, config());
     let b = Remote::start(wire.b(), 2, config());
-    for _ in 0..5 {
+    let at_a = |command: &str| ip(&format!("-n {} {command}", wire.a()));
+    for round in 0..6 {
         a.hears(B);
         b.hears(A);
-        wire.unplug();
-        wire.plug();
+        match round % 3 {
+            0 => {
+                wire.unplug();
+                wire.plug();
+            }
+            1 => {
+                at_a("link set eth0 down");
+                at_a("link set eth0 up");
+            }
+            _ => {
+                at_a(&format!("address delete {A}/24 dev eth0"));
+                at_a(&format!("address add {A}/24 dev eth0"));
+            }
+        }
         a.forget();
         b.forget();
     }
