@@ -3,4 +3,5 @@
 //! Nothing in here decides: decisions are `quorate-core`'s, and this crate carries them out.
 
 pub mod config;
+pub mod net;
 pub mod store;
