@@ -15,7 +15,8 @@ impl Checks {
     /// # Errors
     /// `term-regressed`, `vote-changed`, `commit-regressed`, `committed-entry-cut`,
     /// `cluster-changed`, `starts-rewritten`, `log-gap`, `log-without-cluster`, `log-matching`,
-    /// `quorums-disjoint`, `membership-version-regressed`, `snapshot-of-uncommitted`.
+    /// `quorums-disjoint`, `membership-version-regressed`, `snapshot-of-uncommitted`,
+    /// `log-dropped`, `leftover-log-adopted`, `identity-changed`.
     pub fn writes(
         &mut self,
         directory: &Directory,
@@ -67,6 +68,10 @@ impl Checks {
             }
             StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } => {
                 self.snapshot(directory, snapshot.index, snapshot.term)
+            }
+            StorageOp::DropLog { log: LogId::CONFIGURATION } if log.cluster.is_some() => {
+                let detail = format!("{:?} drops its log of {:?}", directory.node, log.cluster);
+                Err(Violation::new("log-dropped", detail))
             }
             _ => Ok(()),
         }

@@ -42,7 +42,7 @@ pub(super) struct Campaign {
     summary: Option<PathBuf>,
 }
 
-fn seeds(text: &str) -> Result<Range<u64>, String> {
+pub(super) fn seeds(text: &str) -> Result<Range<u64>, String> {
     let parts = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     match parts {
         Some((from, to)) if from < to => Ok(from..to),

@@ -2,6 +2,8 @@
 
 mod bench;
 mod campaign;
+#[cfg(quorate_faults)]
+mod mutants;
 mod single;
 mod summary;
 
@@ -29,6 +31,9 @@ enum Command {
     Run(single::Run),
     /// Run many seeds; exit 1 with the command that replays the first failure.
     Campaign(campaign::Campaign),
+    /// For each deliberate fault of core: how long until it is found.
+    #[cfg(quorate_faults)]
+    Mutants(mutants::Mutants),
     /// Measure simulated seconds and events a second with five nodes and no faults.
     Bench(bench::Bench),
 }
@@ -39,6 +44,8 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(run) => run.run(),
         Command::Campaign(campaign) => campaign.run(),
+        #[cfg(quorate_faults)]
+        Command::Mutants(mutants) => mutants.run(),
         Command::Bench(bench) => bench.run(),
     }
 }

@@ -24,10 +24,16 @@ pub(super) struct Run {
     /// Run it twice and compare every event.
     #[arg(long)]
     twice: bool,
+    /// A deliberate fault of core, by name.
+    #[cfg(quorate_faults)]
+    #[arg(long, value_parser = super::mutants::fault)]
+    fault: Option<quorate_core::Fault>,
 }
 
 impl Run {
     pub(super) fn run(&self) -> ExitCode {
+        #[cfg(quorate_faults)]
+        quorate_core::set_fault(self.fault);
         if self.verbose {
             print!("{}", Plan::of(self.seed));
         }

@@ -79,6 +79,10 @@ impl Directory {
 
     /// Takes one operation of a batch that [`Directory::enqueue`] takes whole.
     pub fn write(&mut self, op: &StorageOp) -> Change {
+        if matches!(op, StorageOp::DropLog { log: LogId::CONFIGURATION }) {
+            // What it voted there it voted for a cluster that never was.
+            self.votes.clear();
+        }
         self.written_log.apply(op)
     }
 

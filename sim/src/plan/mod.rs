@@ -236,7 +236,7 @@ fn network(dice: &mut Dice) -> NetworkPlan {
 
 fn disks(dice: &mut Dice) -> DiskPlan {
     let (sync_min_us, sync_max_us) = dice.pick(&[(50, 500), (500, 5_000), (2_000, 30_000)]);
-    DiskPlan { sync_min_us, sync_max_us, hiccup_ppm: maybe(dice, 20_000), die_ppm: maybe(dice, 150) }
+    DiskPlan { sync_min_us, sync_max_us, hiccup_ppm: maybe(dice, 20_000), die_ppm: maybe(dice, 1_000) }
 }
 
 fn clocks(dice: &mut Dice) -> ClockPlan {
@@ -248,8 +248,10 @@ fn faults(dice: &mut Dice) -> FaultPlan {
     for (kind, weight) in FaultPlan::KINDS.iter().zip(&mut weights) {
         // What ends a directory for good is kept rare: else every cluster would end with it.
         let max = match *kind {
-            "wipe" | "restore" | "clone" => 4,
-            "crash" | "crash-at-write" | "partition" => 20,
+            "wipe" | "clone" => 4,
+            "restore" => 12,
+            "crash-at-write" => 40,
+            "crash" | "partition" => 20,
             _ => 10,
         };
         *weight = maybe(dice, max);
@@ -262,7 +264,12 @@ fn workload(dice: &mut Dice) -> WorkloadPlan {
     for weight in &mut weights {
         *weight = maybe(dice, 10);
     }
-    let every_ms = if dice.one_in(3) { 0 } else { dice.between(200, 5_000) };
+    let every_ms = match dice.below(6) {
+        0 | 1 => 0,
+        // So much that logs are compacted and snapshots are needed.
+        2 => dice.between(10, 60),
+        _ => dice.between(200, 5_000),
+    };
     WorkloadPlan { every_ms, weights }
 }
 

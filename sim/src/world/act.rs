@@ -2,7 +2,8 @@
 
 use quorate_core::Node;
 
-use super::{Armed, World, What};
+use super::process::COPIES_MAX;
+use super::{Armed, What, World};
 use crate::checks::quorum::is_enough;
 use crate::counts::Count;
 use crate::disk::Directory;
@@ -10,9 +11,6 @@ use crate::network::{Cut, MS};
 use crate::outcome::Verdict;
 use crate::plan::Action;
 use crate::trace::tell;
-
-/// How many backups of a disk are kept.
-const COPIES_MAX: usize = 3;
 
 impl World {
     pub(super) fn act(&mut self, place: usize) -> Verdict {
@@ -128,16 +126,14 @@ impl World {
     fn restore(&mut self, host: usize, copy: usize) -> Verdict {
         let Some(dir) = self.hosts[host].dir else { return Ok(()) };
         let directory = self.disks.get(dir);
-        let place = directory.copies.len().checked_sub(copy + 1);
-        let Some(old) = place.and_then(|p| directory.copies.get(p)).map(|c| c.held.clone()) else {
-            return Ok(());
-        };
         let spared = self.is_spared_by(host) && self.hosts[host].ended.is_none();
-        if !spared || directory.gone.is_some() || !self.is_fair_to_restore(dir, &old) {
+        if !spared || directory.gone.is_some() {
             return Ok(());
         }
+        let older = directory.copies.iter().rev().skip(copy);
+        let fair = older.map(|copy| &copy.held).find(|old| self.is_fair_to_restore(dir, old));
+        let Some(old) = fair.cloned() else { return Ok(()) };
         self.kill(host, true, None)?;
-        // What survived the crash may have made the others remember less than was hoped.
         self.counts.add(Count::Restores);
         tell!(self, "host {host} gets an old copy of its disk");
         self.disks.get_mut(dir).restore(old);

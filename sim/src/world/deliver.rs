@@ -47,6 +47,8 @@ impl World {
 
     /// Carries out all that a node wants done, and looks at what it has become.
     pub(super) fn settle(&mut self, host: usize, pre_vote: bool) -> Verdict {
+        // A leader may commit and compact at once: first the one, then the other is looked at.
+        self.observe(host, false)?;
         let dies_after = self.draw_death();
         let mut outputs = 0;
         while let Some(output) = self.hosts[host].node.as_mut().and_then(|n| n.poll_output()) {

@@ -5,6 +5,7 @@
 //! later promises nobody alive knows of, as when the only other node that saw them is lost too, or
 //! when the old copy could decide by itself. So an old copy `r` of node `a` is started only if
 //!
+//! 0. `r` belongs to a cluster: else it would found or join one under an id that is in use;
 //! 1. `a` alone is not a quorum of the membership in force in `r`;
 //! 2. every other directory that may still take part in `a`'s cluster, and is not wiped, durably
 //!    remembers a start of `a` that `r` does not know; those of servers that were away all the time
@@ -54,7 +55,8 @@ impl World {
         instead: Option<(DirId, &Recovered)>,
     ) -> bool {
         let node = old.identity.node;
-        let Some(cluster) = old.identity.cluster else { return true };
+        // Without a cluster it would found or join one under an id that is in use.
+        let Some(cluster) = old.identity.cluster else { return false };
         let log = Shadow::of(old);
         if log.membership().is_none_or(|m| is_enough(m, &|id| id == node)) {
             return false;

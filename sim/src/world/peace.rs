@@ -90,14 +90,13 @@ impl World {
     pub(super) fn watch(&mut self) -> Verdict {
         let assessment = assess(self);
         let (hash, now) = (assessment.hash, self.now);
+        let answered = self.all_answered().is_ok();
         let Some(peace) = self.peace.as_mut() else { return Ok(()) };
         if assessment.unnamed.is_empty() {
-            let (since, _) = *peace
-                .settled
-                .get_or_insert((now, hash));
+            let (since, _) = *peace.settled.get_or_insert((now, hash));
             if peace.settled.is_some_and(|(_, before)| before != hash) {
                 peace.settled = Some((now, hash));
-            } else if now - since >= SETTLED {
+            } else if now - since >= SETTLED && answered {
                 peace.over = true;
                 peace.converged_ms = Some((since - peace.since) / MS);
                 peace.tally = assessment.tally;
@@ -113,8 +112,9 @@ impl World {
     pub(super) fn judge(&mut self) -> Verdict {
         let over = self.peace.as_ref().is_some_and(|peace| peace.over);
         if over {
-            return self.all_answered();
+            return Ok(());
         }
+        self.all_answered()?;
         let Assessment { unnamed, .. } = assess(self);
         let detail = match unnamed.as_slice() {
             [] => "the world keeps changing".to_owned(),

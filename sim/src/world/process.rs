@@ -12,6 +12,9 @@ use crate::outcome::{Verdict, Violation};
 use crate::plan::Moment;
 use crate::trace::tell;
 
+/// How many backups of a disk are kept.
+pub(super) const COPIES_MAX: usize = 4;
+
 impl World {
     /// A new directory for a host, with a new id.
     pub(super) fn new_directory(&mut self, host: usize) -> DirId {
@@ -43,6 +46,9 @@ impl World {
 
     fn start(&mut self, host: usize, dir: DirId) -> Verdict {
         self.counts.add(Count::Starts);
+        // Somebody makes backups: the state before each start may be put back later.
+        let now = self.now;
+        self.disks.get_mut(dir).back_up(now, COPIES_MAX);
         let mut seed = [0; 32];
         for word in seed.chunks_mut(8) {
             word.copy_from_slice(&self.node_dice.bits().to_le_bytes());
