@@ -17,6 +17,7 @@ mod writes;
 
 use std::collections::BTreeMap;
 
+pub use decisions::Mind;
 pub use documents::{Acknowledged, RunView};
 pub use ledger::{Ledger, Written};
 pub use quorate_core::ClusterId;

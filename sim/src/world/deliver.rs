@@ -3,7 +3,7 @@
 use quorate_core::{Index, Input};
 
 use super::{NEVER, World};
-use crate::checks::{OUTPUTS_MAX, bounded};
+use crate::checks::{Mind, OUTPUTS_MAX, bounded};
 use crate::checks::quorum::Sway;
 use crate::counts::{Count, Counts};
 use crate::outcome::{Verdict, Violation};
@@ -47,8 +47,6 @@ impl World {
 
     /// Carries out all that a node wants done, and looks at what it has become.
     pub(super) fn settle(&mut self, host: usize, pre_vote: bool) -> Verdict {
-        // A leader may commit and compact at once: first the one, then the other is looked at.
-        self.observe(host, false)?;
         let dies_after = self.draw_death();
         let mut outputs = 0;
         while let Some(output) = self.hosts[host].node.as_mut().and_then(|n| n.poll_output()) {
@@ -135,7 +133,12 @@ impl World {
         }
         let directory = self.disks.get(dir);
         if leads && (!seen.leads || term > seen.term) {
-            let sway = self.checks.leads(&self.disks, directory, term)?;
+            let mind = Mind {
+                log: &directory.written_log,
+                term_at: &|index| raft.entry(index).map(|entry| entry.term),
+                membership: Some(raft.membership()),
+            };
+            let sway = self.checks.leads(&self.disks, directory, mind, term)?;
             self.counts.add(Count::Elections);
             count_sway(&mut self.counts, sway);
             let joint = directory.written_log.membership().is_some_and(|m| m.is_joint());
@@ -155,11 +158,18 @@ impl World {
     }
 
     fn advance(&mut self, host: usize, commit: Index, led: Option<quorate_core::Term>) -> Verdict {
-        let Some(dir) = self.hosts[host].dir else { return Ok(()) };
+        let held = &self.hosts[host];
+        let (Some(dir), Some(node)) = (held.dir, &held.node) else { return Ok(()) };
+        let Some(raft) = node.configuration_log() else { return Ok(()) };
         let directory = self.disks.get(dir);
+        let mind = Mind {
+            log: &directory.written_log,
+            term_at: &|index| raft.entry(index).map(|entry| entry.term),
+            membership: Some(raft.membership()),
+        };
         let before = directory.written_log.cluster.and_then(|c| self.checks.known(c));
         let removed_before = before.map_or(0, |l| l.removals());
-        let decided = self.checks.commits(&self.disks, directory, commit, led)?;
+        let decided = self.checks.commits(&self.disks, directory, mind, commit, led)?;
         if let Some(sway) = decided {
             self.counts.add(Count::Commits);
             count_sway(&mut self.counts, sway);

@@ -7,8 +7,8 @@ use quorate_core::configuration::Configuration;
 use quorate_core::raft::{Body, Message};
 use quorate_core::wire::{self, Packet, Response};
 use quorate_core::{
-    ClusterId, Command, ConfigVersion, Event, Input, LinkId, LogId, Output, PersistId,
-    Reply, State, StorageOp,
+    ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, Output, PersistId,
+    Reply, State, StorageOp, Term,
 };
 
 use super::{What, World};
@@ -26,6 +26,7 @@ pub(super) enum Late {
     Shows(Arc<Configuration>),
     Answers(ClusterId, ConfigVersion),
     Acknowledges(Command, ConfigVersion),
+    Snapshots(Index, Term),
 }
 
 /// The first byte of the encoded packets that are looked at: hello, welcome, info, a log's, answer.
@@ -89,6 +90,9 @@ impl World {
                 pre_vote_changes_nothing(directory, op)?;
             }
             self.checks.writes(directory, commit, cluster, op)?;
+            if let StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } = op {
+                self.late.push(Late::Snapshots(snapshot.index, snapshot.term));
+            }
             let change = self.disks.get_mut(dir).write(op);
             self.count_op(op, change);
         }
@@ -270,6 +274,9 @@ impl World {
             match check {
                 Late::Shows(document) => {
                     self.checks.shows(node, &mut self.hosts[host].view, &document)?;
+                }
+                Late::Snapshots(index, term) => {
+                    self.checks.snapshots(self.disks.get(dir), index, term)?;
                 }
                 Late::Answers(cluster, version) => self.checks.answers(node, cluster, version)?,
                 Late::Acknowledges(command, version) => {
