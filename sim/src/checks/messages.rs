@@ -103,7 +103,10 @@ fn appended(directory: &Directory, term: Term, matched: Index) -> Verdict {
     in_term(directory, term)?;
     let log = &directory.durable_log;
     // The log in writing may have been cut since: what is durable must agree with it so far.
-    let agrees = log.covers(matched, directory.written_log.term_at(matched).unwrap_or(Term::ZERO));
+    let agrees = match directory.written_log.term_at(matched) {
+        Some(term) => log.covers(matched, term),
+        None => log.last_index() >= matched,
+    };
     if matched == Index::ZERO || log.base >= matched || agrees {
         return Ok(());
     }
