@@ -1,1 +1,5 @@
-//! placeholder
+//! What *happens* in a real Quorate node: tokio, sockets, the log store, configuration files.
+//!
+//! Nothing in here decides anything; that is `quorate-core`'s.
+
+pub mod runtime;
