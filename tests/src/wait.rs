@@ -1,0 +1,43 @@
+//! Waiting for what must come, with a bound; and for what must not.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Tries until it succeeds.
+///
+/// # Panics
+/// When `limit` has passed: with the last reason.
+#[track_caller]
+pub fn eventually<T>(
+    what: &str,
+    limit: Duration,
+    mut attempt: impl FnMut() -> Result<T, String>,
+) -> T {
+    let begin = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(reason) if begin.elapsed() > limit => {
+                panic!("not within {limit:?}: {what}\nlast seen: {reason}")
+            }
+            Err(_) => thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Looks again and again for so long that it holds.
+///
+/// # Panics
+/// The first time it does not.
+#[track_caller]
+pub fn holds_for(what: &str, span: Duration, mut attempt: impl FnMut() -> Result<(), String>) {
+    let begin = Instant::now();
+    while begin.elapsed() < span {
+        if let Err(reason) = attempt() {
+            panic!("did not hold for {span:?}: {what}\nseen: {reason}");
+        }
+        thread::sleep(PAUSE);
+    }
+}
