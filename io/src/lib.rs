@@ -2,4 +2,5 @@
 //!
 //! Nothing in here decides anything; that is `quorate-core`'s.
 
+pub mod config;
 pub mod runtime;
