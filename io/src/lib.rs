@@ -3,5 +3,6 @@
 //! Nothing in here decides anything; that is `quorate-core`'s.
 
 pub mod config;
+pub mod net;
 pub mod runtime;
 pub mod store;
