@@ -271,6 +271,7 @@ fn found(
         expect_met: defaults.expect <= 1,
         databases: Default::default(),
         absorbed: Default::default(),
+        expelled: Default::default(),
         dissolved_into: None,
     }
 }
@@ -286,7 +287,7 @@ fn transition(held: &mut Configuration, command: &ConfigCommand) -> Result<Appli
             let to = addresses.unwrap_or(server.addresses);
             Ok(change(&mut server.status, *status).or(change(&mut server.addresses, to)))
         }
-        ConfigCommand::Remove { node, .. } => remove(held, *node),
+        ConfigCommand::Remove { node, reason } => remove(held, *node, *reason),
         ConfigCommand::SetRole { node, role } => {
             if *role == Role::Replica {
                 keep_a_master(held, *node)?;
@@ -368,6 +369,7 @@ fn join(
         let back = change(&mut known.status, ServerStatus::Online);
         return Ok(done.or(renamed).or(moved).or(back));
     }
+    held.expelled.remove(&node);
     let (role, registration) = match replaces.and_then(|old| held.servers.remove(&old)) {
         Some(old) => (old.role, old.registration),
         None => (held.defaults.role_of(name), held.defaults.registration_of(name)),
@@ -391,12 +393,24 @@ fn keep_a_master(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn remove(held: &mut Configuration, node: NodeId) -> Result<Applied, Rejection> {
+fn remove(
+    held: &mut Configuration,
+    node: NodeId,
+    reason: RemoveReason,
+) -> Result<Applied, Rejection> {
     if !held.servers.contains_key(&node) {
         return Ok(Applied::Unchanged);
     }
     keep_a_master(held, node)?;
     held.servers.remove(&node);
+    if reason == RemoveReason::Operator {
+        held.expelled.insert(node, held.version.next());
+        if held.expelled.len() > Configuration::EXPELLED_MAX
+            && let Some((_, oldest)) = held.expelled.iter().map(|(id, at)| (*at, *id)).min()
+        {
+            held.expelled.remove(&oldest);
+        }
+    }
     for server in held.servers.values_mut().filter(|s| s.replaces == Some(node)) {
         server.replaces = None;
     }
@@ -459,7 +473,8 @@ fn recover(
     server.role = Role::Master;
     server.replaces = None;
     held.servers.retain(|id, _| *id == survivor);
-    held.absorbed.clear();
+    // Whoever is left of the old cluster and holds nothing may join this one.
+    held.absorbed = [(held.cluster, Absorption::Done)].into();
     held.cluster = cluster;
     Ok(Applied::Changed)
 }

@@ -1,27 +1,88 @@
-//! Raft, sans I/O.
+//! Raft, sans I/O: the one consensus algorithm, used for the configuration log and for shard logs.
+//!
+//! After Ongaro and Ousterhout, *In Search of an Understandable Consensus Algorithm* (the extended
+//! version), and Ongaro's thesis: pre-vote (9.6), check-quorum (6.2), leader transfer (3.10),
+//! learners (4.2.1), joint consensus (4.3), read index (6.4). What differs is the [`Quorum`]: a
+//! majority, or exactly half with the tie-breaker. With it, changing one voter at a time is unsafe,
+//! so that every change of voters or tie-breaker is joint.
+//!
+//! The owner of a [`Raft`] drives it:
+//!
+//! ```text
+//! receive / tick / propose / change / link_lost / persisted     something happened
+//! flush(now)                                                    once after it
+//! take_batch -> write it, then persisted(ticket)                what must become durable
+//! next_message                                                  what may leave
+//! take_restored, take_committed                                 what the state machine is to do
+//! ```
+//!
+//! Files: `quorum` what is enough · `log` entries and memberships · `progress` a leader's view of
+//! one member · `outbox` nothing leaves before it is durable · `election` votes · `replication`
+//! entries and commit · `change` memberships · `read` read index.
 
+mod change;
+mod election;
+mod log;
+mod outbox;
+mod progress;
 mod quorum;
+mod read;
+mod replication;
+#[cfg(test)]
+mod tests;
 mod types;
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng as _;
+use thiserror::Error;
+
+pub use change::{Change, ChangeError};
+use log::Log;
+pub use outbox::Ticket;
+use outbox::{Outbox, Rests};
+use progress::Progress;
 pub use quorum::Quorum;
+pub use read::ReadError;
+use read::Reads;
 pub use types::{
     Body, ConfigVersion, Entry, Half, Index, Membership, Message, NodeId, Payload, Snapshot, Term,
 };
 
-/// A change of membership.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Change {
-    /// The voters and tie-breaker to come.
-    pub half: Half,
-    /// The learners to come.
-    pub learners: BTreeSet<NodeId>,
-    /// The configuration version that it implements.
-    pub version: ConfigVersion,
+use crate::faults::{self, Fault};
+use crate::ids::LogId;
+use crate::storage::{HardState, RecoveredLog, StorageOp};
+use crate::time::Time;
+
+/// The longest `Data` of one entry, in bytes.
+pub const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entries of one append message, together, in bytes (a single longer entry goes alone).
+const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Entries of one append message.
+const APPEND_COUNT_MAX: usize = 1024;
+/// Append messages to one member that may be unanswered.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// What a replica is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who it is.
+    pub node: NodeId,
+    /// Which log.
+    pub log: LogId,
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// The shortest time without a leader before an election; also the leader's lease.
+    pub election_min: Duration,
+    /// The longest.
+    pub election_max: Duration,
 }
 
-/// What a node does in a log at the moment.
+/// What a replica does at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     /// Follows.
@@ -34,44 +95,531 @@ pub enum Role {
     Leader,
 }
 
+/// Why a proposal was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum ProposeError {
+    /// Ask the leader.
+    #[error("not the leader")]
+    NotLeader,
+    /// The leader hands over; ask the next one.
+    #[error("the leader is handing over")]
+    Transferring,
+    /// Longer than [`ENTRY_BYTES_MAX`].
+    #[error("the entry is too large")]
+    TooLarge,
+}
+
+/// Why leadership is not handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum TransferError {
+    /// Ask the leader.
+    #[error("not the leader")]
+    NotLeader,
+    /// The target is not a voter of the membership to come (it was removed, or is a learner).
+    #[error("the target is not a voter")]
+    NotVoter,
+}
+
+#[derive(Debug)]
+enum Office {
+    Follower,
+    PreCandidate { granted: BTreeSet<NodeId>, refused: BTreeSet<NodeId> },
+    Candidate { granted: BTreeSet<NodeId>, refused: BTreeSet<NodeId> },
+    Leader(Box<Leading>),
+}
+
+#[derive(Debug)]
+struct Leading {
+    progress: BTreeMap<NodeId, Progress>,
+    /// The leader's own log is durable up to here.
+    durable: Index,
+    /// The entry that opened the term.
+    first: Index,
+    /// The last heartbeat round sent.
+    round: u64,
+    reads: Reads,
+    transfer: Option<Transfer>,
+    /// New entries or a new commit index are to be sent at the next flush.
+    unsent: bool,
+    check_quorum: Time,
+    heartbeat: Time,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    to: NodeId,
+    until: Time,
+    sent: bool,
+}
+
 /// One replica of one log.
 #[derive(Debug)]
-pub struct Raft {}
+pub struct Raft {
+    settings: Settings,
+    rng: ChaCha8Rng,
+    log: Log,
+    term: Term,
+    vote: Option<NodeId>,
+    commit: Index,
+    /// The commit index that was last put into a batch.
+    commit_written: Index,
+    applied: Index,
+    restored: Option<Snapshot>,
+    office: Office,
+    leader: Option<NodeId>,
+    /// When the leader was last heard: its lease.
+    leader_heard: Option<Time>,
+    election: Time,
+    abstains: bool,
+    campaigns: u64,
+    outbox: Outbox,
+    #[cfg(quorate_faults)]
+    document_tie_breaker: Option<NodeId>,
+}
 
 impl Raft {
+    /// A replica on what its disk holds. A damaged log abstains: it neither votes nor acknowledges
+    /// nor campaigns, for it may have promised what it can no longer read.
+    #[must_use]
+    pub fn new(settings: Settings, recovered: RecoveredLog, rng: ChaCha8Rng, now: Time) -> Self {
+        let RecoveredLog { hard_state, snapshot, entries, damaged } = recovered;
+        let restored = (snapshot.index > Index::ZERO).then(|| snapshot.clone());
+        let applied = snapshot.index;
+        let log = Log::new(snapshot, entries);
+        // The hard state may be older than the log: a commit index is a lower bound, and a term is
+        // at least that of the last entry.
+        let commit = hard_state.commit.max(applied).min(log.last_index());
+        let term = hard_state.term.max(log.last_term());
+        let vote = hard_state.vote.filter(|_| term == hard_state.term);
+        let mut raft = Self {
+            settings,
+            rng,
+            log,
+            term,
+            vote: if faults::active(Fault::VoteForgotten) { None } else { vote },
+            commit,
+            commit_written: commit,
+            applied,
+            restored,
+            office: Office::Follower,
+            leader: None,
+            leader_heard: None,
+            election: now,
+            abstains: damaged,
+            campaigns: 0,
+            outbox: Outbox::new(),
+            #[cfg(quorate_faults)]
+            document_tie_breaker: None,
+        };
+        raft.reset_election(now);
+        if !raft.abstains && raft.is_alone() {
+            // Nobody else to wait for.
+            raft.election = now;
+        }
+        raft
+    }
+
+    /// The disk content of a log that `founder` alone founds with `entries` after a membership of
+    /// itself: to be written and synced before anybody is told of it.
+    #[must_use]
+    pub fn founding(
+        founder: NodeId,
+        data: Bytes,
+        version: ConfigVersion,
+    ) -> (HardState, Vec<Entry>) {
+        let term = Term(1);
+        let membership = Payload::Membership(Membership::founder(founder, version));
+        let entries = vec![
+            Entry { index: Index(1), term, payload: membership },
+            Entry { index: Index(2), term, payload: Payload::Data(data) },
+        ];
+        (HardState { term, vote: Some(founder), commit: Index(2) }, entries)
+    }
+
+    /// A message of a peer's, over an authenticated link.
+    pub fn receive(&mut self, now: Time, from: NodeId, message: Message) {
+        if self.abstains {
+            if matches!(message.body, Body::Heartbeat { .. } | Body::Append { .. }) {
+                self.leader = Some(from);
+                self.leader_heard = Some(now);
+            }
+            return;
+        }
+        if message.term > self.term && !self.meet_higher_term(now, from, &message) {
+            return;
+        }
+        if message.term < self.term {
+            self.answer_lower_term(from, &message);
+            return;
+        }
+        match message.body {
+            Body::PreVote { next, last_index, last_term } => {
+                self.on_pre_vote(now, from, next, last_index, last_term);
+            }
+            Body::PreVoteReply { next, granted } => {
+                self.on_pre_vote_reply(now, from, next, granted)
+            }
+            Body::Vote { last_index, last_term, transfer } => {
+                self.on_vote(now, from, last_index, last_term, transfer);
+            }
+            Body::VoteReply { granted } => self.on_vote_reply(now, from, granted),
+            Body::Append { prev_index, prev_term, entries, commit } => {
+                self.follow(now, from);
+                self.on_append(from, prev_index, prev_term, entries, commit);
+            }
+            Body::Install { snapshot } => {
+                self.follow(now, from);
+                self.on_install(from, snapshot);
+            }
+            Body::Heartbeat { commit, round } => {
+                self.follow(now, from);
+                self.on_heartbeat(from, commit, round);
+            }
+            Body::Appended { matched } => self.on_appended(now, from, matched),
+            Body::AppendRefused { prev_index, hint_index, hint_term } => {
+                self.on_append_refused(now, from, prev_index, hint_index, hint_term);
+            }
+            Body::HeartbeatReply { round } => self.on_heartbeat_reply(now, from, round),
+            Body::TimeoutNow => self.on_timeout_now(now, from),
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Time) {
+        match &self.office {
+            Office::Leader(_) => self.tick_leader(now),
+            Office::Follower | Office::PreCandidate { .. } | Office::Candidate { .. } => {
+                if now >= self.election {
+                    self.reset_election(now);
+                    self.campaign_if_voter(now);
+                }
+            }
+        }
+    }
+
+    /// When [`Raft::tick`] has something to do.
+    #[must_use]
+    pub fn next_timeout(&self) -> Time {
+        match &self.office {
+            Office::Leader(leading) => leading.heartbeat.min(leading.check_quorum),
+            _ => self.election,
+        }
+    }
+
+    /// The batch that `ticket` names is durable.
+    pub fn persisted(&mut self, now: Time, ticket: Ticket) {
+        let last = self.outbox.complete(ticket);
+        if ticket.term != self.term {
+            return;
+        }
+        if let Office::Leader(leading) = &mut self.office {
+            leading.durable = leading.durable.max(last);
+            self.advance_commit(now);
+        } else if matches!(self.office, Office::Candidate { .. }) {
+            // The batch held this term's vote for itself: only now does it count.
+            self.count_vote(now, self.settings.node, true);
+        }
+    }
+
+    /// Appends `data` if this replica leads. It is committed when [`Raft::take_committed`] returns
+    /// it, and lost if another entry is committed at its index.
+    ///
+    /// # Errors
+    /// [`ProposeError`]: nothing was appended.
+    pub fn propose(&mut self, data: Bytes) -> Result<(Index, Term), ProposeError> {
+        if data.len() > ENTRY_BYTES_MAX {
+            return Err(ProposeError::TooLarge);
+        }
+        match &self.office {
+            Office::Leader(leading) if leading.transfer.is_some() => {
+                Err(ProposeError::Transferring)
+            }
+            Office::Leader(_) => Ok((self.append_own(Payload::Data(data)), self.term)),
+            _ => Err(ProposeError::NotLeader),
+        }
+    }
+
+    /// Sends what has come together. Call once after everything that happened at one time.
+    pub fn flush(&mut self, now: Time) {
+        let Office::Leader(leading) = &mut self.office else { return };
+        if !std::mem::take(&mut leading.unsent) {
+            return;
+        }
+        let members: Vec<NodeId> = leading.progress.keys().copied().collect();
+        for member in members {
+            self.send_entries(now, member, true);
+        }
+    }
+
+    /// The next batch that must become durable, if any. Batches become durable in order.
+    pub fn take_batch(&mut self, now: Time) -> Option<(Ticket, Vec<StorageOp>)> {
+        if self.outbox.has_ops() && self.commit > self.commit_written {
+            self.write_state();
+        }
+        self.outbox.take_batch(now, self.term, self.log.last_index())
+    }
+
+    /// The next message that may leave.
+    pub fn next_message(&mut self) -> Option<(NodeId, Message)> {
+        self.outbox.next_message()
+    }
+
+    /// A snapshot that the state machine must be replaced with before it applies more.
+    pub fn take_restored(&mut self) -> Option<Snapshot> {
+        self.restored.take()
+    }
+
+    /// The next committed entry for the state machine, each once, in order.
+    pub fn take_committed(&mut self) -> Option<Entry> {
+        if self.applied >= self.commit {
+            return None;
+        }
+        let next = self.applied.next();
+        let entry = self.log.entry(next).cloned();
+        self.applied = next;
+        Some(entry.unwrap_or_else(|| unreachable!("what is committed is in the log")))
+    }
+
+    /// Replaces the entries up to the applied index by a snapshot with the state `data` there.
+    pub fn compact(&mut self, data: Bytes) {
+        let index = self.applied;
+        if index <= self.log.snapshot().index {
+            return;
+        }
+        let term = self.log.term_at(index).unwrap_or(Term::ZERO);
+        let membership = self.log.membership_at(index).clone();
+        let snapshot = Snapshot { index, term, membership, data };
+        self.log.compact(snapshot.clone());
+        let log = self.settings.log;
+        self.outbox.write_log(StorageOp::Snapshot { log, snapshot, reset: false });
+    }
+
+    /// No link to `peer` is left: whatever was under way is lost, and a leader that was just cut
+    /// off is not waited for. A lone lost link removes nobody: the others hold their lease.
+    pub fn link_lost(&mut self, now: Time, peer: NodeId) {
+        if let Office::Leader(leading) = &mut self.office {
+            if let Some(progress) = leading.progress.get_mut(&peer) {
+                progress.probe();
+            }
+        } else if self.leader == Some(peer) {
+            self.leader = None;
+            self.leader_heard = None;
+            let spread = self.settings.heartbeat / 2;
+            self.election = now + self.random(spread);
+        }
+    }
+
+    /// A link to `peer` is open: what it lacks can be sent.
+    pub fn link_open(&mut self, now: Time, peer: NodeId) {
+        let Office::Leader(leading) = &mut self.office else { return };
+        if let Some(progress) = leading.progress.get_mut(&peer) {
+            progress.probe();
+            self.send_entries(now, peer, true);
+        }
+    }
+
+    /// The process was paused: what it believes of others' silence is void. A leader goes on as if
+    /// all had just answered; if it has a successor by now, the first answer will tell.
+    pub fn paused(&mut self, now: Time) {
+        self.reset_election(now);
+        if let Office::Leader(leading) = &mut self.office {
+            leading.check_quorum = now + self.settings.election_max;
+            for progress in leading.progress.values_mut() {
+                progress.active = now;
+            }
+        }
+    }
+
     /// The current term.
     #[must_use]
     pub fn term(&self) -> Term {
-        Term::ZERO
+        self.term
     }
+
+    /// Whom it voted for in this term.
+    #[must_use]
+    pub fn vote(&self) -> Option<NodeId> {
+        self.vote
+    }
+
     /// What it does.
     #[must_use]
     pub fn role(&self) -> Role {
-        Role::Follower
+        match self.office {
+            Office::Follower => Role::Follower,
+            Office::PreCandidate { .. } => Role::PreCandidate,
+            Office::Candidate { .. } => Role::Candidate,
+            Office::Leader(_) => Role::Leader,
+        }
     }
+
+    /// Whether it leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        matches!(self.office, Office::Leader(_))
+    }
+
+    /// Whether it leads and has committed an entry of its own term: only then does it know all that
+    /// is committed.
+    #[must_use]
+    pub fn is_settled_leader(&self) -> bool {
+        matches!(&self.office, Office::Leader(leading) if self.commit >= leading.first)
+    }
+
+    /// Whether it hands over at the moment.
+    #[must_use]
+    pub fn is_transferring(&self) -> bool {
+        matches!(&self.office, Office::Leader(leading) if leading.transfer.is_some())
+    }
+
+    /// Whom it takes for the leader of its term.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
     /// The commit index.
     #[must_use]
     pub fn commit(&self) -> Index {
-        Index::ZERO
+        self.commit
     }
-    /// The last index.
+
+    /// The last index handed to the state machine.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The last index of the log.
     #[must_use]
     pub fn last_index(&self) -> Index {
-        Index::ZERO
+        self.log.last_index()
     }
-    /// The membership in force.
+
+    /// The membership in force: that of the last membership entry, committed or not.
     #[must_use]
     pub fn membership(&self) -> &Membership {
-        unreachable!()
+        self.log.membership()
     }
-    /// Entries.
+
+    /// The index of the entry that brought the membership in force.
     #[must_use]
-    pub fn entry(&self, _index: Index) -> Option<&Entry> {
-        None
+    pub fn membership_index(&self) -> Index {
+        self.log.membership_index()
     }
-    /// The snapshot.
+
+    /// The membership that governs the entry at `index`.
+    #[must_use]
+    pub fn membership_at(&self, index: Index) -> &Membership {
+        self.log.membership_at(index)
+    }
+
+    /// The entry at `index`, if it is still kept.
+    #[must_use]
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.log.entry(index)
+    }
+
+    /// The state that the entries build on.
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {
-        unreachable!()
+        self.log.snapshot()
+    }
+
+    /// Whether part of the log is unreadable.
+    #[must_use]
+    pub fn abstains(&self) -> bool {
+        self.abstains
+    }
+
+    /// How many elections (pre-votes) it has started.
+    #[must_use]
+    pub fn campaigns(&self) -> u64 {
+        self.campaigns
+    }
+
+    /// As a leader: up to where `member` is known to hold the log.
+    #[must_use]
+    pub fn matched(&self, member: NodeId) -> Option<Index> {
+        match &self.office {
+            Office::Leader(leading) => leading.progress.get(&member).map(|p| p.matched),
+            _ => None,
+        }
+    }
+
+    /// As a leader: whether `member` has answered of late. True for itself.
+    #[must_use]
+    pub fn is_active(&self, now: Time, member: NodeId) -> bool {
+        let Office::Leader(leading) = &self.office else { return false };
+        member == self.settings.node
+            || leading
+                .progress
+                .get(&member)
+                .is_some_and(|p| now.since(p.active) <= self.settings.election_max)
+    }
+
+    /// As a leader: whether `member` holds all that is committed and has answered of late.
+    #[must_use]
+    pub fn is_caught_up(&self, now: Time, member: NodeId) -> bool {
+        self.is_active(now, member)
+            && (member == self.settings.node
+                || self.matched(member).is_some_and(|matched| matched >= self.commit))
+    }
+
+    /// The tie-breaker that the configuration document would suggest, for the deliberate fault.
+    #[cfg(quorate_faults)]
+    pub fn set_document_tie_breaker(&mut self, node: Option<NodeId>) {
+        self.document_tie_breaker = node;
+    }
+
+    fn is_alone(&self) -> bool {
+        let me = self.settings.node;
+        Quorum::of(self.log.membership()).is_met(|node| node == me)
+    }
+
+    /// Whether the nodes for which `agrees` holds are enough for the membership in force.
+    fn quorum_met(&self, agrees: impl Fn(NodeId) -> bool) -> bool {
+        Quorum::of(&self.effective_membership()).is_met(agrees)
+    }
+
+    #[cfg(not(quorate_faults))]
+    fn effective_membership(&self) -> Cow<'_, Membership> {
+        Cow::Borrowed(self.log.membership())
+    }
+
+    #[cfg(quorate_faults)]
+    fn effective_membership(&self) -> Cow<'_, Membership> {
+        if !faults::active(Fault::TieBreakerFromDocument) {
+            return Cow::Borrowed(self.log.membership());
+        }
+        let mut membership = self.log.membership().clone();
+        membership.incoming.tie_breaker = self.document_tie_breaker;
+        if let Some(half) = &mut membership.outgoing {
+            half.tie_breaker = self.document_tie_breaker;
+        }
+        Cow::Owned(membership)
+    }
+
+    /// A duration from zero to `max`.
+    fn random(&mut self, max: Duration) -> Duration {
+        let nanos = u64::try_from(max.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Duration::from_nanos(self.rng.next_u64() % nanos)
+    }
+
+    fn reset_election(&mut self, now: Time) {
+        let spread = self.settings.election_max.saturating_sub(self.settings.election_min);
+        self.election = now + self.settings.election_min + self.random(spread);
+    }
+
+    fn send(&mut self, to: NodeId, body: Body, rests: Rests) {
+        debug_assert_ne!(to, self.settings.node);
+        self.outbox.send(to, Message { term: self.term, body }, rests);
+    }
+
+    fn write_state(&mut self) {
+        let state = HardState { term: self.term, vote: self.vote, commit: self.commit };
+        self.commit_written = self.commit;
+        let log = self.settings.log;
+        self.outbox.write_state(StorageOp::HardState { log, state });
     }
 }

@@ -1,0 +1,274 @@
+//! Entries, heartbeats, commit.
+
+use super::progress::Flow;
+use super::{
+    APPEND_BYTES_MAX, APPEND_COUNT_MAX, Body, Entry, IN_FLIGHT_MAX, Index, NodeId, Office, Payload,
+    Quorum, Raft, Rests, Snapshot, Term,
+};
+use crate::faults::{self, Fault};
+use crate::storage::StorageOp;
+use crate::time::Time;
+
+impl Raft {
+    /// Appends an entry of the leader's own term.
+    pub(super) fn append_own(&mut self, payload: Payload) -> Index {
+        let index = self.log.last_index().next();
+        let entry = Entry { index, term: self.term, payload };
+        self.log.push(entry.clone());
+        let log = self.settings.log;
+        self.outbox.write_log(StorageOp::Append { log, entries: vec![entry] });
+        if let Office::Leader(leading) = &mut self.office {
+            leading.unsent = true;
+        }
+        index
+    }
+
+    pub(super) fn on_append(
+        &mut self,
+        from: NodeId,
+        prev_index: Index,
+        prev_term: Term,
+        entries: Vec<Entry>,
+        commit: Index,
+    ) {
+        if prev_index < self.log.snapshot().index {
+            // All up to the snapshot is committed here; the leader may go on from there.
+            let matched = self.commit;
+            self.send(from, Body::Appended { matched }, Rests::OnLog);
+            return;
+        }
+        if self.log.term_at(prev_index) != Some(prev_term) {
+            let (hint_index, hint_term) = self.log.agree_before(prev_index, prev_term);
+            let refused = Body::AppendRefused { prev_index, hint_index, hint_term };
+            self.send(from, refused, Rests::OnState);
+            return;
+        }
+        let consecutive = entries.iter().zip(prev_index.0 + 1..).all(|(e, i)| e.index.0 == i);
+        let rising = entries.iter().try_fold(prev_term, |t, e| (e.term >= t).then_some(e.term));
+        if !consecutive || rising.is_none_or(|last| last > self.term) {
+            // Not what any leader sends; nothing in it can be trusted.
+            return;
+        }
+        let matched = Index(prev_index.0 + entries.len() as u64);
+        self.append_new(entries);
+        self.commit_to(commit.min(matched));
+        self.send(from, Body::Appended { matched }, Rests::OnLog);
+    }
+
+    /// Appends those of `entries` that are not there yet, cutting off what contradicts them.
+    fn append_new(&mut self, mut entries: Vec<Entry>) {
+        let held = entries.iter().take_while(|e| self.log.term_at(e.index) == Some(e.term)).count();
+        let new = entries.split_off(held);
+        let Some(first) = new.first() else { return };
+        if first.index <= self.log.last_index() {
+            assert!(first.index > self.commit, "a committed entry is never cut off");
+            self.log.truncate(first.index);
+        }
+        for entry in &new {
+            self.log.push(entry.clone());
+        }
+        let log = self.settings.log;
+        self.outbox.write_log(StorageOp::Append { log, entries: new });
+    }
+
+    fn commit_to(&mut self, index: Index) {
+        assert!(index <= self.log.last_index(), "a commit index is in the log");
+        self.commit = self.commit.max(index);
+    }
+
+    pub(super) fn on_install(&mut self, from: NodeId, snapshot: Snapshot) {
+        if snapshot.index <= self.commit {
+            let matched = self.commit;
+            self.send(from, Body::Appended { matched }, Rests::OnLog);
+            return;
+        }
+        let matched = snapshot.index;
+        if self.log.term_at(snapshot.index) == Some(snapshot.term) {
+            // The log has it all; only the commit index lagged.
+            self.commit_to(snapshot.index);
+        } else {
+            self.log.reset(snapshot.clone());
+            self.commit = snapshot.index;
+            self.applied = snapshot.index;
+            self.restored = Some(snapshot.clone());
+            let log = self.settings.log;
+            self.outbox.write_log(StorageOp::Snapshot { log, snapshot, reset: true });
+        }
+        self.send(from, Body::Appended { matched }, Rests::OnLog);
+    }
+
+    pub(super) fn on_heartbeat(&mut self, from: NodeId, commit: Index, round: u64) {
+        // The leader names no more than it knows this log to hold.
+        self.commit_to(commit.min(self.log.last_index()));
+        self.send(from, Body::HeartbeatReply { round }, Rests::OnState);
+    }
+
+    pub(super) fn on_appended(&mut self, now: Time, from: NodeId, matched: Index) {
+        let last = self.log.last_index();
+        let Office::Leader(leading) = &mut self.office else { return };
+        let Some(progress) = leading.progress.get_mut(&from) else { return };
+        if matched > last {
+            return;
+        }
+        progress.active = now;
+        progress.appended(matched);
+        self.advance_commit(now);
+        self.continue_transfer();
+        self.send_entries(now, from, false);
+    }
+
+    pub(super) fn on_append_refused(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        prev_index: Index,
+        hint_index: Index,
+        hint_term: Term,
+    ) {
+        let (agree, _) = self.log.agree_before(hint_index, hint_term);
+        let Office::Leader(leading) = &mut self.office else { return };
+        let Some(progress) = leading.progress.get_mut(&from) else { return };
+        progress.active = now;
+        if progress.refused(prev_index, agree) {
+            self.send_entries(now, from, true);
+        }
+    }
+
+    pub(super) fn on_heartbeat_reply(&mut self, now: Time, from: NodeId, round: u64) {
+        let last = self.log.last_index();
+        let Office::Leader(leading) = &mut self.office else { return };
+        let Some(progress) = leading.progress.get_mut(&from) else { return };
+        progress.active = now;
+        progress.round = progress.round.max(round);
+        progress.beat();
+        let behind = progress.matched < last;
+        self.serve_reads();
+        if behind {
+            self.send_entries(now, from, false);
+        }
+    }
+
+    /// Sends `to` what it lacks, as far as its window allows; with `even_empty` also if that is
+    /// only the commit index.
+    pub(super) fn send_entries(&mut self, now: Time, to: NodeId, even_empty: bool) {
+        let mut even_empty = even_empty;
+        loop {
+            let (commit, last) = (self.commit, self.log.last_index());
+            let Office::Leader(leading) = &mut self.office else { return };
+            let Some(progress) = leading.progress.get_mut(&to) else { return };
+            let prev_index = progress.next.previous();
+            let open = match progress.flow {
+                Flow::Probe { waiting } => !waiting,
+                Flow::Replicate => progress.in_flight < IN_FLIGHT_MAX,
+                Flow::Install { .. } => false,
+            };
+            if !open || (progress.next > last && !even_empty) {
+                return;
+            }
+            let Some(prev_term) = self.log.term_at(prev_index) else {
+                self.send_snapshot(now, to);
+                return;
+            };
+            let entries = self.log.slice(progress.next, APPEND_COUNT_MAX, APPEND_BYTES_MAX);
+            let more = match &mut progress.flow {
+                Flow::Probe { waiting } => {
+                    *waiting = true;
+                    false
+                }
+                Flow::Replicate => {
+                    progress.in_flight += 1;
+                    progress.next = Index(progress.next.0 + entries.len() as u64);
+                    progress.next <= last
+                }
+                Flow::Install { .. } => false,
+            };
+            let body = Body::Append { prev_index, prev_term, entries, commit };
+            self.send(to, body, Rests::OnOffice);
+            even_empty = false;
+            if !more {
+                return;
+            }
+        }
+    }
+
+    fn send_snapshot(&mut self, now: Time, to: NodeId) {
+        if !self.is_active(now, to) {
+            return;
+        }
+        let snapshot = self.log.snapshot().clone();
+        let until = snapshot.index;
+        if let Office::Leader(leading) = &mut self.office
+            && let Some(progress) = leading.progress.get_mut(&to)
+        {
+            progress.flow = Flow::Install { until };
+            progress.next = until.next();
+        }
+        self.send(to, Body::Install { snapshot }, Rests::OnOffice);
+    }
+
+    pub(super) fn tick_leader(&mut self, now: Time) {
+        let overdue = self
+            .outbox
+            .waiting_since()
+            .is_some_and(|since| now.since(since) >= self.settings.election_max);
+        let Office::Leader(leading) = &mut self.office else { return };
+        if now >= leading.heartbeat {
+            leading.heartbeat = now + self.settings.heartbeat;
+            self.send_heartbeats();
+        }
+        let Office::Leader(leading) = &mut self.office else { return };
+        if leading.transfer.is_some_and(|transfer| now >= transfer.until) {
+            leading.transfer = None;
+        }
+        if now < leading.check_quorum {
+            return;
+        }
+        leading.check_quorum = now + self.settings.heartbeat;
+        let transferring = leading.transfer.is_some();
+        if !self.quorum_met(|node| self.is_active(now, node)) {
+            self.resign(now);
+        } else if overdue && !transferring && !self.is_alone() {
+            // Its own disk is what everybody waits for: another leader serves them better.
+            self.hand_over(now);
+        } else {
+            self.continue_change(now);
+        }
+    }
+
+    pub(super) fn send_heartbeats(&mut self) {
+        let commit = self.commit;
+        let Office::Leader(leading) = &mut self.office else { return };
+        leading.round += 1;
+        let round = leading.round;
+        let members: Vec<(NodeId, Index)> =
+            leading.progress.iter().map(|(m, p)| (*m, p.matched)).collect();
+        for (member, matched) in members {
+            let body = Body::Heartbeat { commit: commit.min(matched), round };
+            self.send(member, body, Rests::OnOffice);
+        }
+    }
+
+    /// Commits what a quorum holds, if the last of it is of the leader's own term (Raft paper,
+    /// section 5.4.2).
+    pub(super) fn advance_commit(&mut self, now: Time) {
+        let me = self.settings.node;
+        let Office::Leader(leading) = &self.office else { return };
+        let held = |node: NodeId| {
+            if node == me {
+                return leading.durable;
+            }
+            leading.progress.get(&node).map_or(Index::ZERO, |p| p.matched)
+        };
+        let index = Quorum::of(&self.effective_membership()).index(held);
+        let own = self.log.term_at(index) == Some(self.term);
+        if index <= self.commit || !(own || faults::active(Fault::CommitOldTerm)) {
+            return;
+        }
+        self.commit_to(index);
+        self.serve_reads();
+        if let Office::Leader(leading) = &mut self.office {
+            leading.unsent = true;
+        }
+        self.continue_change(now);
+    }
+}
