@@ -8,6 +8,8 @@ mod commands;
 mod exit;
 mod http;
 mod presence;
+mod recover;
+mod start;
 mod table;
 mod token;
 mod view;
@@ -19,20 +21,14 @@ use cli::Command;
 
 fn main() -> ExitCode {
     let done = match cli::Cli::parse().command {
-        Command::Start(args) => todo(&args),
+        Command::Start(args) => start::run(&args),
         Command::Status(args) => commands::status(&args),
         Command::Stop(args) => commands::stop(&args),
         Command::Server(args) => commands::server(&args),
-        Command::Recover(args) => todo2(&args),
+        Command::Recover(args) => recover::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
-}
-fn todo(_: &cli::Start) -> Result<(), exit::Failure> {
-    Ok(())
-}
-fn todo2(_: &cli::Recover) -> Result<(), exit::Failure> {
-    Ok(())
 }

@@ -42,10 +42,9 @@ async fn node(args: &Start) -> Result<(), Failure> {
     let (handle, inbox) = runtime::channel();
     signals::listen(handle.clone(), data.clone())?;
     let (end, ended) = watch::channel(false);
-    let serving = Serving { handle, listening, ended };
+    let serving = Serving { handle, listening, end, ended };
     let ending = one_after_another(prepared, dir, &data, serving, inbox).await;
     Presence::remove(&data);
-    let _ = end.send(true);
     ending
 }
 
@@ -53,6 +52,7 @@ async fn node(args: &Start) -> Result<(), Failure> {
 struct Serving {
     handle: Handle,
     listening: Option<Listening>,
+    end: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
 }
 
@@ -65,11 +65,10 @@ async fn one_after_another(
     serving: Serving,
     mut inbox: Inbox,
 ) -> Result<(), Failure> {
-    let Serving { handle, listening, ended } = serving;
+    let Serving { handle, mut listening, end, ended } = serving;
     let http = listening.as_ref().map(|l| l.address);
     let token = Token::new().map_err(|error| storage(data, &error))?;
     let app = App::new(handle, token.clone(), prepared.warnings.clone());
-    let mut listening = listening;
     let mut server = None;
     let reason = loop {
         let runtime = Runtime::open(prepared.setup(http), dir).map_err(unopened)?;
@@ -90,14 +89,15 @@ async fn one_after_another(
         prepared.follow(name, from, addresses);
     };
     info!(%reason, "node ended");
+    Presence::remove(data);
+    drop(dir);
     inbox.close(reason.clone());
-    let ending = ending(reason, data);
     if let Some(server) = server {
-        // Whoever asked the node to stop gets the answer first; then the process ends.
-        drop(dir);
-        http::finish(server).await;
+        // Whoever asked the node to stop gets the answer; then the process ends.
+        let _ = end.send(true);
+        let _ = server.await;
     }
-    ending
+    ending(reason, data)
 }
 
 /// Moves the contents of a dissolved node's directory aside and makes a new node in it.

@@ -9,25 +9,32 @@ use std::path::{Path, PathBuf};
 pub(crate) const FILE: &str = "admin.token";
 
 /// A token: 64 hexadecimal digits, made anew at every start.
+#[derive(Clone)]
 pub(crate) struct Token(String);
 
 impl Token {
-    /// Makes a token and writes it to the data directory, readable by the owner only.
+    /// A new one.
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut random = [0_u8; 32];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        Ok(Self(random.iter().map(|b| format!("{b:02x}")).collect()))
+    }
+
+    /// Writes it to the data directory, readable by the owner only.
     ///
     /// # Errors
     /// What the system says when the file cannot be written.
-    pub(crate) fn create(data: &Path) -> io::Result<Self> {
-        let mut random = [0_u8; 32];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let token = random.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    pub(crate) fn write(&self, data: &Path) -> io::Result<()> {
         // Written aside and renamed: a reader sees the old one or the new one, never half of it.
         let aside = data.join(format!("{FILE}.new"));
         let _ = fs::remove_file(&aside);
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-        writeln!(file, "{token}")?;
-        fs::rename(&aside, path(data))?;
-        Ok(Self(token))
+        writeln!(file, "{}", self.0)?;
+        fs::rename(&aside, path(data))
     }
 
     /// Whether `given` is the token. Takes the same time wherever the difference is.
@@ -51,8 +58,9 @@ mod tests {
     #[test]
     fn a_token_is_readable_by_its_owner_only_and_new_at_every_start() {
         let data = tempfile::tempdir().unwrap();
-        let first = Token::create(data.path()).unwrap();
-        let second = Token::create(data.path()).unwrap();
+        let (first, second) = (Token::new().unwrap(), Token::new().unwrap());
+        first.write(data.path()).unwrap();
+        second.write(data.path()).unwrap();
         let written = fs::read_to_string(path(data.path())).unwrap();
         assert!(second.is(written.trim()));
         assert!(!first.is(written.trim()));

@@ -34,7 +34,7 @@ pub struct Setup {
     pub net: NetConfig,
     /// The TCP/IP member list.
     pub members: Option<Members>,
-    /// Where HTTP is reached by others; `None`: not at all.
+    /// Where others reach HTTP; an unspecified IP stands for the node's own. `None`: nowhere.
     pub http: Option<SocketAddr>,
     /// The cluster that the node's last identity belonged to, if that has dissolved.
     pub dissolved_from: Option<ClusterId>,
@@ -127,7 +127,7 @@ impl Runtime {
         let id = recovered.identity.node;
         let (events, network) = mpsc::channel(NETWORK_EVENTS_MAX);
         let transport = Transport::start(net, id, events)?;
-        config.addresses = Addresses { node: transport.advertised_addr(), client: None, http };
+        config.addresses = addresses(transport.advertised_addr(), http);
         let (seeds, resolver) = resolver(members, &config.seeds);
         let clock = Clock(Instant::now());
         let node = new_node(config, recovered, clock.now())?;
@@ -291,6 +291,14 @@ impl Runtime {
             _ => {}
         }
     }
+}
+
+fn addresses(node: SocketAddr, http: Option<SocketAddr>) -> Addresses {
+    let http = http.map(|http| match http.ip().is_unspecified() {
+        true => SocketAddr::new(node.ip(), http.port()),
+        false => http,
+    });
+    Addresses { node, client: None, http }
 }
 
 /// Starts the task that keeps the member list resolved, if there is a list.

@@ -52,7 +52,12 @@ impl Listener {
             if let Some(layout) = self.next.take() {
                 return Some(layout);
             }
-            match self.changes.recv().await {
+            let change = tokio::select! {
+                change = self.changes.recv() => change,
+                // The node has ended: so does the stream, that the process need not wait for it.
+                _ = self.handle.stopped() => return None,
+            };
+            match change {
                 Ok(layout) if layout.configuration.is_some() => return Some(layout),
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use quorate_core::configuration::check_server_name;
+use quorate_core::configuration::{Configuration, check_server_name};
 use quorate_core::{ClusterId, NodeConfig};
 use quorate_io::config::{
     self, ConfigError, DatabaseConfig, Hazelcast, Level, Members, Note, Secret, Settings, Variables,
@@ -59,25 +59,17 @@ pub(super) fn prepare(args: &Start) -> Result<Prepared, Failure> {
 }
 
 impl Prepared {
-    /// For the next identity; `http`: where HTTP listens.
+    /// For the next identity; `http`: where HTTP listens. One that only this machine reaches is
+    /// told to others only where the node itself stays on the machine.
     pub(super) fn setup(&self, http: Option<SocketAddr>) -> Setup {
+        let reached = |http: &SocketAddr| !http.ip().is_loopback() || self.net.bind.is_loopback();
         Setup {
             node: self.node.clone(),
             net: self.net.clone(),
             members: self.members.clone(),
-            http: http.and_then(|http| self.http_for_others(http)),
+            http: http.filter(reached),
             dissolved_from: self.dissolved_from,
         }
-    }
-
-    /// What is told to others: an unspecified address is the node's own, and one that only this
-    /// machine reaches is told only where the node itself stays on the machine.
-    fn http_for_others(&self, http: SocketAddr) -> Option<SocketAddr> {
-        if http.ip().is_unspecified() {
-            let known = net::host_address(&self.net)?;
-            return Some(SocketAddr::new(known, http.port()));
-        }
-        (!http.ip().is_loopback() || self.net.bind.is_loopback()).then_some(http)
     }
 
     /// The cluster `from` has dissolved: the next identity keeps the name and knows where to go.
@@ -91,14 +83,11 @@ impl Prepared {
 fn settings(args: &Start) -> Result<Settings, Failure> {
     let variables = Variables::environment();
     let mut notes: Vec<Note> = Vec::new();
-    let mut read = |(noted, more): (Option<Hazelcast>, Vec<Note>)| {
-        notes.extend(more);
-        noted
-    };
     let hazelcast = match &args.config {
         Some(path) => {
             let (file, more) = Hazelcast::load(path, &variables).map_err(|e| wrong("--config", &e))?;
-            read((Some(file), more))
+            notes.extend(more);
+            Some(file)
         }
         None => None,
     };
@@ -129,17 +118,13 @@ fn settings(args: &Start) -> Result<Settings, Failure> {
         settings.password = password(path)?;
     }
     if let Some(expect) = args.expect {
-        let max = u32::try_from(config_servers_max()).unwrap_or(u32::MAX);
+        let max = u32::try_from(Configuration::SERVERS_MAX).unwrap_or(u32::MAX);
         if expect > max {
             return Err(Failure::Usage(format!("--expect {expect}: a cluster has at most {max} servers")));
         }
         settings.defaults.expect = expect;
     }
     Ok(settings)
-}
-
-fn config_servers_max() -> usize {
-    quorate_core::configuration::Configuration::SERVERS_MAX
 }
 
 fn wrong(flag: &str, error: &ConfigError) -> Failure {
