@@ -31,6 +31,9 @@ pub(crate) enum Failure {
     /// The node stopped on request, but without a quorum to take leave of.
     #[error("{0}")]
     LeftUnheard(String),
+    /// An operator took the server out of the cluster while it ran.
+    #[error("{0}")]
+    Removed(String),
     /// A second signal cut a graceful stop short.
     #[error("{0}")]
     Killed(String),
@@ -48,6 +51,7 @@ Exit codes:
   6    StaleDisk: the data directory is an old or a second copy (start --new-identity)
   7    the data directory cannot be used: locked, full, not writable, damaged
   8    the node stopped, but nobody was there to take leave of
+  9    the node stopped: an operator removed it from its cluster
   130  a second signal cut a graceful stop short";
 
 impl Failure {
@@ -62,6 +66,7 @@ impl Failure {
             Self::StaleDisk(_) => 6,
             Self::Storage(_) => 7,
             Self::LeftUnheard(_) => 8,
+            Self::Removed(_) => 9,
             Self::Killed(_) => 130,
         }
     }

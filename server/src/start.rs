@@ -137,6 +137,10 @@ fn ending(reason: StopReason, data: &Path) -> Result<(), Failure> {
              Otherwise come back as a new node, nothing is deleted: \
              quorate start --new-identity --data {data}"
         ))),
+        StopReason::Removed => Err(Failure::Removed(format!(
+            "{reason}. Its data directory {data} is as it was. Started again, the node asks to be \
+             let in again: quorate start --data {data}"
+        ))),
         StopReason::StorageFailed(_) => Err(Failure::Storage(format!(
             "{reason}. Nothing that was acknowledged is lost: the other servers go on, and this \
              one returns with the same directory once the disk takes writes again. Look for a full \

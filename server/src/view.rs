@@ -181,11 +181,6 @@ impl StatusView {
         }
     }
 
-    /// The server that answered, if it is in the configuration.
-    pub(crate) fn answering(&self) -> Option<&ServerView> {
-        self.servers.iter().find(|s| s.answering)
-    }
-
     /// Why the node is not ready to serve its cluster; `None`: it is.
     pub(crate) fn unready(&self) -> Option<String> {
         if self.damaged {

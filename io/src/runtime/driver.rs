@@ -13,13 +13,13 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::handle::{Ask, Inbox};
 use super::narrator::Narrator;
 use super::seeds;
 use crate::config::Members;
-use crate::net::{NetConfig, NetEvent, StartError, Transport};
+use crate::net::{NetConfig, NetEvent, StartError, Transport, Trouble};
 use crate::store::{Completion, DataDir, Options, Store, StoreError};
 
 /// How many events of the network may wait for the node. A packet may have 8 MiB.
@@ -228,7 +228,10 @@ impl Runtime {
             NetEvent::Packet { link, bytes } => Input::Packet { link, bytes },
             NetEvent::Datagram { from, bytes } => Input::Datagram { from, bytes },
             NetEvent::Trouble(trouble) => {
-                warn!("{trouble}");
+                match trouble {
+                    Trouble::MulticastWorks { .. } => info!("{trouble}"),
+                    _ => warn!("{trouble}"),
+                }
                 return None;
             }
         })
