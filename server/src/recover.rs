@@ -84,7 +84,8 @@ fn shown(recovery: &Recovery, data: &Path) -> String {
             ServerStatus::Away => "AWAY",
         };
         let (name, at) = (&server.name, server.addresses.node);
-        let _ = writeln!(text, "given up        {name} ({}), at {at}, last known {status}", id.short());
+        let _ =
+            writeln!(text, "given up        {name} ({}), at {at}, last known {status}", id.short());
     }
     let databases: Vec<&str> = configuration.databases.keys().map(String::as_str).collect();
     let databases = if databases.is_empty() { "none".to_owned() } else { databases.join(", ") };

@@ -1,6 +1,8 @@
 //! A laboratory: namespaces, the wire between them, and nodes in them.
 
 use std::fs;
+use std::io::Write;
+use std::net::{TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -136,6 +138,31 @@ impl Lab {
         for number in 0..self.hosts.len() {
             wire.ip(&["link", "set", &format!("v{number}"), "master", "br0"]);
         }
+    }
+
+    /// Sends what is no Quorate from host `number` (counted from 1): datagrams to the multicast
+    /// group, bytes to each of these addresses.
+    ///
+    /// # Panics
+    /// If nothing can be sent.
+    pub fn throw_garbage(&self, number: usize, addresses: &[String]) {
+        self.hosts[number - 1].inside(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            for length in [0, 1, 4, 40, 1_400] {
+                let junk = vec![0x51; length];
+                let magic = [b"QRT\x01".as_slice(), &junk].concat();
+                for datagram in [junk, magic] {
+                    let _ = socket.send_to(&datagram, "235.1.1.1:2434").expect("sent");
+                }
+            }
+            for address in addresses {
+                for junk in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0xff; 100_000]] {
+                    let mut stream = TcpStream::connect(address).expect("connected");
+                    // It may hang up at any byte.
+                    let _ = stream.write_all(&junk);
+                }
+            }
+        });
     }
 
     /// Runs `quorate` with these arguments where `node` runs, to its end.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use quorate_core::configuration::Addresses;
 use quorate_core::{
-    ClusterId, Command, CommandId, Event, Input, Node, NodeConfig, NodeId, Output, Recovered, Reply,
-    StopReason, Time,
+    ClusterId, Command, CommandId, Event, Input, Node, NodeConfig, NodeId, Output, Recovered,
+    Reply, StopReason, Time,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -244,7 +244,7 @@ impl Runtime {
                 let _ = answer.send(self.node.status(self.clock.now()));
                 None
             }
-            Ask::Command(command, answer) => Some(self.command(command, answer)),
+            Ask::Command(command, answer) => Some(self.command(*command, answer)),
         }
     }
 

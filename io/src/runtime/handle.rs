@@ -30,7 +30,7 @@ pub struct Stopped;
 
 pub(super) enum Ask {
     Status(oneshot::Sender<Status>),
-    Command(Command, oneshot::Sender<Reply>),
+    Command(Box<Command>, oneshot::Sender<Reply>),
 }
 
 /// Asks a running node; cheap to clone. It outlives a change of the node's identity.
@@ -80,7 +80,7 @@ impl Handle {
     /// [`Stopped`] when it ended before it answered.
     pub async fn command(&self, command: Command) -> Result<Reply, Stopped> {
         let (answer, answered) = oneshot::channel();
-        self.asks.send(Ask::Command(command, answer)).await.map_err(|_| Stopped)?;
+        self.asks.send(Ask::Command(Box::new(command), answer)).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
     }
 

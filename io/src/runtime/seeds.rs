@@ -39,7 +39,10 @@ pub(super) async fn resolve(
         }
         failing = failed;
         if resolved.left_out > 0 {
-            warn!(left_out = resolved.left_out, "the member list has more addresses than are tried");
+            warn!(
+                left_out = resolved.left_out,
+                "the member list has more addresses than are tried"
+            );
         }
         let mut addrs = resolved.addresses;
         addrs.extend(extra.iter().filter(|a| !addrs.contains(a)).copied().collect::<Vec<_>>());

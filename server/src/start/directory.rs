@@ -43,7 +43,9 @@ pub(super) fn lock(args: &Start) -> Result<DataDir, Failure> {
                 "a new identity: what the directory held was moved aside, nothing was deleted. To \
                  take the place of the server it was, give that one's --name once it is AWAY"
             ),
-            None => warn!(%id, "--new-identity: the directory held no node, there was nothing to move"),
+            None => {
+                warn!(%id, "--new-identity: the directory held no node, there was nothing to move")
+            }
         }
     }
     Ok(dir)

@@ -18,8 +18,10 @@ pub(super) fn start(args: &Start) -> Result<(), Failure> {
             args.log
         ))
     })?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false);
     let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let done = match args.log_format {
         LogFormat::Text => builder.with_ansi(colors).try_init(),

@@ -35,7 +35,8 @@ pub(super) struct Prepared {
 pub(super) fn prepare(args: &Start) -> Result<Prepared, Failure> {
     let settings = settings(args)?;
     if let Some(name) = &args.name {
-        check_server_name(name).map_err(|rejection| Failure::Usage(format!("--name: {rejection}")))?;
+        check_server_name(name)
+            .map_err(|rejection| Failure::Usage(format!("--name: {rejection}")))?;
     }
     let warnings = warnings(args, &settings);
     for warning in &warnings {
@@ -85,7 +86,8 @@ fn settings(args: &Start) -> Result<Settings, Failure> {
     let mut notes: Vec<Note> = Vec::new();
     let hazelcast = match &args.config {
         Some(path) => {
-            let (file, more) = Hazelcast::load(path, &variables).map_err(|e| wrong("--config", &e))?;
+            let (file, more) =
+                Hazelcast::load(path, &variables).map_err(|e| wrong("--config", &e))?;
             notes.extend(more);
             Some(file)
         }
@@ -120,7 +122,9 @@ fn settings(args: &Start) -> Result<Settings, Failure> {
     if let Some(expect) = args.expect {
         let max = u32::try_from(Configuration::SERVERS_MAX).unwrap_or(u32::MAX);
         if expect > max {
-            return Err(Failure::Usage(format!("--expect {expect}: a cluster has at most {max} servers")));
+            return Err(Failure::Usage(format!(
+                "--expect {expect}: a cluster has at most {max} servers"
+            )));
         }
         settings.defaults.expect = expect;
     }

@@ -18,7 +18,8 @@ pub(super) fn listen(handle: Handle, data: PathBuf) -> Result<(), Failure> {
     let on = |kind| {
         signal(kind).map_err(|error| Failure::Refused(format!("signals cannot be caught: {error}")))
     };
-    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     tokio::spawn(async move {
         next(&mut terminate, &mut interrupt).await;
         info!("leaving in good order, as a signal asks; a second signal stops at once");

@@ -17,7 +17,9 @@ fn two_of_three_expected_are_a_cluster_that_is_not_ready_until_the_third_is_ther
     nodes[2].start();
     lab.one_cluster(&nodes);
     for node in &nodes {
-        lab.until(node, "expects nobody any more", |v| v.expect.as_ref().is_none_or(|e| e.missing == 0));
+        lab.until(node, "expects nobody any more", |v| {
+            v.expect.as_ref().is_none_or(|e| e.missing == 0)
+        });
         assert_eq!(node.get("/readyz").expect("readyz").0, 200);
     }
     // Once met, it stays met.

@@ -31,7 +31,13 @@ fn take(nodes: &mut Vec<Node>, name: &str) -> Node {
 fn a_killed_static_server_is_away_and_still_counted() {
     let lab = Lab::loopback();
     let mut nodes = cluster(&lab, 3);
-    let gone = nodes.pop().map(|mut n| { n.kill(); n.name.clone() }).expect("a third");
+    let gone = nodes
+        .pop()
+        .map(|mut n| {
+            n.kill();
+            n.name.clone()
+        })
+        .expect("a third");
     let away = |v: &View| v.with_status("AWAY") == [gone.as_str()] && v.no_quorum.is_none();
     for node in &nodes {
         let view = lab.until(node, "sees it AWAY", away);
@@ -52,7 +58,8 @@ fn dynamic_servers_killed_one_at_a_time_leave_a_cluster_of_one_that_decides() {
     take(&mut nodes, other).kill();
     let view = lab.one_cluster(&nodes);
     assert_eq!((view.quorum.voters, view.quorum.needed), (1, 1));
-    let (code, said) = lab.run(1, &["server", "set-static", &tie_breaker, "--data", &data(&nodes[0])]);
+    let (code, said) =
+        lab.run(1, &["server", "set-static", &tie_breaker, "--data", &data(&nodes[0])]);
     assert_eq!(code, 0, "and it still decides: {said}");
 }
 
@@ -110,7 +117,8 @@ fn a_static_server_that_stops_is_away_at_once() {
     assert_eq!(leaving.exit_code(), 0);
     let begin = Instant::now();
     let view = lab.until(&nodes[0], "sees it AWAY", |v| {
-        v.with_status("AWAY") == [coordinator.as_str()] && v.coordinator_name() != Some(&coordinator)
+        v.with_status("AWAY") == [coordinator.as_str()]
+            && v.coordinator_name() != Some(&coordinator)
     });
     assert_eq!(view.quorum.voters, 3);
     // Not asserted tightly: it is enough that nobody had to wait for it to be unreachable.

@@ -4,7 +4,6 @@
 
 mod commands;
 mod expecting;
-mod files;
 mod forming;
 mod http;
 mod leaving;

@@ -18,7 +18,8 @@ fn two_empty_clusters_of_one_name_become_one() {
         let id = &all.server(&node.name).expect("a server").id;
         let before = if all.cluster == one.cluster { &other } else { &one };
         assert_ne!(Some(id), before.server(&node.name).map(|s| &s.id), "with a new id");
-        let aside = std::fs::read_dir(node.data.join("aside")).expect("what it held is kept");
+        let aside =
+            std::fs::read_dir(node.data.join("backup/clusters")).expect("what it held is kept");
         assert_eq!(aside.count(), 1);
     }
 }

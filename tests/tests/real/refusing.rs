@@ -93,7 +93,10 @@ fn a_duplicate_name_is_refused_before_anything_changes() {
     let view = lab.until(&double, "is told why", |v| v.join_refused.is_some());
     let reason = view.join_refused.expect("a reason");
     let holder = &before.server("n2").expect("n2").address;
-    assert!(reason.contains("'n2' is taken by the server at") && reason.contains(holder), "{reason}");
+    assert!(
+        reason.contains("'n2' is taken by the server at") && reason.contains(holder),
+        "{reason}"
+    );
     holds_for("the incumbent never notices", Duration::from_secs(3), || {
         let now = nodes[0].view()?;
         if decided(&now) == decided(&before) && now.servers == before.servers {
@@ -108,11 +111,11 @@ fn a_duplicate_name_is_refused_before_anything_changes() {
 
 #[test]
 fn garbage_on_every_port_disturbs_nobody() {
-    let lab = Lab::loopback();
+    let lab = Lab::wired(2);
     let mut nodes = lab.nodes(2);
     nodes.iter_mut().for_each(Node::start);
     let before = lab.one_cluster(&nodes);
-    lab.throw_garbage(&before.servers.iter().map(|s| s.address.clone()).collect::<Vec<_>>());
+    lab.throw_garbage(1, &before.servers.iter().map(|s| s.address.clone()).collect::<Vec<_>>());
     eventually("the garbage is counted", Duration::from_secs(10), || {
         let (_, status) = nodes[0].get("/status")?;
         let bad = status["counters"]["datagrams_bad"].as_u64().unwrap_or(0);

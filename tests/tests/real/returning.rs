@@ -77,7 +77,7 @@ fn a_restored_old_directory_is_refused_as_stale_and_returns_only_with_a_new_iden
     nodes[2].start_with(&["--new-identity"]);
     let after = lab.one_cluster(&nodes);
     assert_ne!(after.server("n3").map(|s| &s.id), before.server("n3").map(|s| &s.id));
-    let aside = fs::read_dir(nodes[2].data.join("aside")).expect("what it held is kept");
+    let aside = fs::read_dir(nodes[2].data.join("backup/clusters")).expect("what it held is kept");
     assert_eq!(aside.count(), 1);
 }
 

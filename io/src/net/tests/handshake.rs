@@ -8,12 +8,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 
 use super::{PATIENCE, credentials, settings, wrong};
-use crate::net::{Credentials, EncryptionSettings};
 use crate::net::handshake::messages::{
     ANSWER_BYTES, CHALLENGE_BYTES, HEAD_BYTES, HELLO_BYTES, Initiator, MAGIC, PROOF_BYTES,
     PROTOCOL_VERSION, Responder, refusal,
 };
 use crate::net::handshake::{Established, HandshakeError, initiate, respond};
+use crate::net::{Credentials, EncryptionSettings};
 
 const A: NodeId = NodeId(0xa);
 const B: NodeId = NodeId(0xb);
