@@ -166,7 +166,8 @@ impl Node {
         if unmet && waited < patience * 2 {
             return;
         }
-        let seekers = peers.iter().filter(|(_, (_, info))| info.seeking).map(|(id, _)| *id);
+        // All of them are without a cluster, or about to have one: see above.
+        let seekers = peers.keys().copied();
         let smaller: Vec<NodeId> = seekers.filter(|id| *id < self.identity.node).collect();
         let defer = timings.defer_wait;
         let mut waits = false;

@@ -39,6 +39,9 @@ impl Node {
                 self.set_state(State::Joining);
                 self.joining.next = self.now;
             }
+            State::Joining if info.coordinator.is_some() && self.joining.asked.is_none() => {
+                self.joining.next = self.now;
+            }
             State::Returning | State::Member if info.cluster == self.identity.cluster => {
                 self.on_info_of_own_cluster(from, info);
             }
@@ -119,7 +122,7 @@ impl Node {
 
     /// The answer to a request to join. Returns whether `id` was one.
     pub(super) fn on_join_response(&mut self, from: NodeId, id: u64, response: &Response) -> bool {
-        if !self.joining.asked.is_some_and(|(asked, _, _)| asked == id) {
+        if self.joining.asked.is_none_or(|(asked, _, _)| asked != id) {
             return false;
         }
         self.joining.asked = None;
@@ -130,6 +133,8 @@ impl Node {
             }
             Response::Done { .. } => {}
             Response::NotCoordinator { coordinator } => {
+                // An office is taken up within a few writes: look again soon.
+                self.joining.next = self.now + self.config.timings.retry / 10;
                 if let Some((node, addr)) = coordinator.filter(|(node, _)| *node != from) {
                     self.want(addr, Some(node));
                     if self.links.usable(node).is_some() {

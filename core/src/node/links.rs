@@ -43,7 +43,10 @@ impl Link {
 #[derive(Default, Debug)]
 pub(super) struct Links {
     pub all: BTreeMap<LinkId, Link>,
+    /// The last start of each peer, durable.
     pub peer_starts: BTreeMap<NodeId, Start>,
+    /// Starts on their way to the disk.
+    pub remembering: BTreeMap<NodeId, Start>,
 }
 
 impl Links {
@@ -51,6 +54,11 @@ impl Links {
     pub(super) fn usable(&self, peer: NodeId) -> Option<LinkId> {
         let mut of_peer = self.all.iter().rev().filter(|(_, l)| l.peer == peer && l.usable());
         of_peer.next().map(|(id, _)| *id)
+    }
+
+    /// The last start of `peer` that is known here, durable or about to be.
+    fn remembered_start(&self, peer: NodeId) -> Option<Start> {
+        self.remembering.get(&peer).or(self.peer_starts.get(&peer)).copied()
     }
 
     pub(super) fn any(&self, peer: NodeId) -> bool {
@@ -149,7 +157,7 @@ impl Node {
         let hello = Hello {
             name: self.name(),
             start: self.start,
-            remembered: self.links.peer_starts.get(&peer).copied(),
+            remembered: self.links.remembered_start(peer),
             last_index: raft.map(|r| r.last_index()).unwrap_or_default(),
             term: raft.map(|r| r.term()).unwrap_or_default(),
             acknowledged,
@@ -167,11 +175,15 @@ impl Node {
         let Some(link) = self.links.all.get_mut(&id) else { return };
         let (peer, start) = (link.peer, hello.start);
         link.hello = Some(hello);
-        let known = self.links.peer_starts.get(&peer).copied();
-        match known {
-            Some(known) if known == start => self.accept(id, peer, start),
+        let durable = self.links.peer_starts.get(&peer).copied();
+        let coming = self.links.remembering.get(&peer).copied();
+        if coming.is_none() && durable == Some(start) {
+            self.accept(id, peer, start);
+            return;
+        }
+        match coming.max(durable) {
             // An older start, or another one of the same number: it will find out by our hello.
-            Some(known) if known.number >= start.number => self.send_hello(id),
+            Some(known) if known != start && known.number >= start.number => self.send_hello(id),
             _ => self.remember(id, peer, start),
         }
     }
@@ -183,16 +195,24 @@ impl Node {
             let victim = self.links.peer_starts.keys().find(|id| foreign(id)).copied();
             victim.map(|id| self.links.peer_starts.remove(&id));
         }
-        self.links.peer_starts.insert(peer, start);
+        self.links.remembering.insert(peer, start);
         let then = Then::Remembered { link, peer, start };
         self.persist.push(StorageOp::PeerStart { peer, start }, Some(then));
     }
 
-    /// The start of the peer on `link` is durable here.
-    pub(super) fn accept(&mut self, id: LinkId, peer: NodeId, start: Start) {
-        if self.links.peer_starts.get(&peer) != Some(&start) {
-            return; // Overtaken by a newer start.
+    /// A peer's start has become durable.
+    pub(super) fn remembered(&mut self, id: LinkId, peer: NodeId, start: Start) {
+        if self.links.remembering.get(&peer) == Some(&start) {
+            self.links.remembering.remove(&peer);
         }
+        self.links.peer_starts.insert(peer, start);
+        if !self.links.remembering.contains_key(&peer) {
+            self.accept(id, peer, start);
+        }
+    }
+
+    /// The start of the peer on `link` is durable here.
+    fn accept(&mut self, id: LinkId, peer: NodeId, start: Start) {
         let older: Vec<LinkId> = self
             .links
             .all
@@ -224,11 +244,32 @@ impl Node {
     fn maybe_usable(&mut self, id: LinkId) {
         let Some(link) = self.links.all.get(&id).filter(|l| l.usable()) else { return };
         let peer = link.peer;
+        self.close_doubles(peer);
+        if !self.links.all.contains_key(&id) {
+            return;
+        }
         self.detector.heard(peer, self.now);
         self.send_info(id);
         let now = self.now;
         if let Some(raft) = &mut self.raft {
             raft.link_open(now, peer);
+        }
+    }
+
+    /// Two nodes may dial each other at once. Of several usable links the smaller id keeps the
+    /// first that it dialled itself, and closes the others.
+    fn close_doubles(&mut self, peer: NodeId) {
+        if self.id() > peer {
+            return;
+        }
+        let mine = |l: &&Link| l.peer == peer && l.usable() && l.dialed.is_some();
+        let kept = self.links.all.iter().find(|(_, l)| mine(l)).map(|(id, _)| *id);
+        let Some(kept) = kept else { return };
+        let doubles =
+            self.links.all.iter().filter(|(id, l)| **id != kept && l.peer == peer && l.usable());
+        let doubles: Vec<LinkId> = doubles.map(|(id, _)| *id).collect();
+        for link in doubles {
+            self.close(link);
         }
     }
 

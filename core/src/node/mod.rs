@@ -278,7 +278,7 @@ impl Node {
                     self.next_dial = self.now;
                     self.send_hellos();
                 }
-                Then::Remembered { link, peer, start } => self.accept(link, peer, start),
+                Then::Remembered { link, peer, start } => self.remembered(link, peer, start),
                 Then::Founded => self.on_founded(),
                 Then::Joined => self.cluster_durable = true,
             }

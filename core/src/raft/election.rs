@@ -40,7 +40,7 @@ impl Raft {
             Body::Vote { .. } => Body::VoteReply { granted: false },
             _ => return,
         };
-        self.send(from, body, Rests::OnState);
+        self.send(from, body, Rests::State);
     }
 
     /// Whether a leader is there whose followers owe it their silence towards candidates.
@@ -97,7 +97,9 @@ impl Raft {
 
     pub(super) fn campaign_if_voter(&mut self, now: Time) {
         // A learner does not campaign; but it answers, for it may be a voter without knowing yet.
-        if self.abstains || !self.log.membership().is_voter(self.settings.node) {
+        // A voter that is none by an uncommitted entry does: the others may lack that entry, need
+        // its vote, and never get it, for its log is longer (Ongaro's thesis, section 4.2.2).
+        if self.abstains || !self.log.may_be_voter(self.settings.node, self.commit) {
             return;
         }
         self.pre_campaign(now);
@@ -118,7 +120,7 @@ impl Raft {
             last_term: self.log.last_term(),
         };
         for voter in self.other_voters() {
-            self.send(voter, body.clone(), Rests::OnState);
+            self.send(voter, body.clone(), Rests::State);
         }
     }
 
@@ -129,7 +131,7 @@ impl Raft {
         self.office = Office::Candidate { granted: BTreeSet::new(), refused: BTreeSet::new() };
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         for voter in self.other_voters() {
-            self.send(voter, Body::Vote { last_index, last_term, transfer }, Rests::OnState);
+            self.send(voter, Body::Vote { last_index, last_term, transfer }, Rests::State);
         }
     }
 
@@ -152,7 +154,7 @@ impl Raft {
                 && self.leader.is_none()
                 && self.vote.is_none_or(|vote| vote == from));
         let granted = open && !self.has_lease(now) && self.log.is_up_to_date(last_index, last_term);
-        self.send(from, Body::PreVoteReply { next, granted }, Rests::OnState);
+        self.send(from, Body::PreVoteReply { next, granted }, Rests::State);
     }
 
     pub(super) fn on_pre_vote_reply(&mut self, now: Time, from: NodeId, next: Term, granted: bool) {
@@ -196,7 +198,7 @@ impl Raft {
             self.office = Office::Follower;
             self.reset_election(now);
         }
-        self.send(from, Body::VoteReply { granted }, Rests::OnState);
+        self.send(from, Body::VoteReply { granted }, Rests::State);
     }
 
     pub(super) fn on_vote_reply(&mut self, now: Time, from: NodeId, granted: bool) {
@@ -287,7 +289,7 @@ impl Raft {
         if holds_all && !transfer.sent {
             transfer.sent = true;
             let to = transfer.to;
-            self.send(to, Body::TimeoutNow, Rests::OnOffice);
+            self.send(to, Body::TimeoutNow, Rests::Office);
         }
     }
 

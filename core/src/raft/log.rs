@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::types::{Entry, Index, Membership, Payload, Snapshot, Term};
+use super::types::{Entry, Index, Membership, NodeId, Payload, Snapshot, Term};
 use crate::faults::{self, Fault};
 
 /// Entries after a snapshot. Knows nothing of terms of office, votes or disks.
@@ -82,6 +82,15 @@ impl Log {
     pub(super) fn membership_at(&self, index: Index) -> &Membership {
         let held = self.memberships.iter().rev().find(|(at, _)| *at <= index);
         &held.or(self.memberships.first()).unwrap_or_else(|| unreachable!("never empty")).1
+    }
+
+    /// Whether `node` votes in the membership in force, or in one that is in force again if what is
+    /// above `commit` is truncated.
+    pub(super) fn may_be_voter(&self, node: NodeId, commit: Index) -> bool {
+        let newest_first = self.memberships.iter().rev();
+        let committed = newest_first.clone().position(|(at, _)| *at <= commit);
+        let count = committed.map_or(self.memberships.len(), |position| position + 1);
+        newest_first.take(count).any(|(_, membership)| membership.is_voter(node))
     }
 
     /// Appends an entry that follows the last one; a membership in it is in force at once.

@@ -212,8 +212,10 @@ impl Raft {
             document_tie_breaker: None,
         };
         raft.reset_election(now);
-        if !raft.abstains && raft.is_alone() {
-            // Nobody else to wait for.
+        let voters = raft.log.membership().voters();
+        if !raft.abstains && voters == BTreeSet::from([raft.settings.node]) {
+            // Nobody else to wait for. (A tie-breaker of two could lead by itself, but the other
+            // may lead at the moment.)
             raft.election = now;
         }
         raft
@@ -249,7 +251,13 @@ impl Raft {
             return;
         }
         if message.term < self.term {
-            self.answer_lower_term(from, &message);
+            if let Body::PreVoteReply { next, granted } = message.body {
+                // Whoever would vote in the next term says so from its own, which may be lower: it
+                // may not campaign by itself, and then nothing else would bring it further.
+                self.on_pre_vote_reply(now, from, next, granted);
+            } else {
+                self.answer_lower_term(from, &message);
+            }
             return;
         }
         match message.body {

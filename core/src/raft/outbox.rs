@@ -11,12 +11,12 @@ use crate::time::Time;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rests {
     /// Term and vote as they are now.
-    OnState,
+    State,
     /// The log as it is now (and the state).
-    OnLog,
+    Log,
     /// Only on what the sender's present office already rests on: a leader's entries may leave
     /// while its own disk still writes them, for it counts itself only afterwards.
-    OnOffice,
+    Office,
 }
 
 /// A batch of operations handed out, named so that its completion can be told from an older term's.
@@ -102,9 +102,9 @@ impl Outbox {
 
     pub(super) fn send(&mut self, to: NodeId, message: Message, rests: Rests) {
         let until = match rests {
-            Rests::OnState => self.state_in,
-            Rests::OnLog => self.log_in.max(self.state_in),
-            Rests::OnOffice => 0,
+            Rests::State => self.state_in,
+            Rests::Log => self.log_in.max(self.state_in),
+            Rests::Office => 0,
         };
         if until <= self.durable || faults::active(Fault::SendBeforePersist) {
             self.ready.push_back((to, message));
@@ -149,6 +149,12 @@ impl Outbox {
     /// Since when the oldest batch has been on its way to the disk.
     pub(super) fn waiting_since(&self) -> Option<Time> {
         self.flights.front().map(|flight| flight.since)
+    }
+
+    /// What is held back, for whom, and until which batch is durable.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> impl Iterator<Item = (NodeId, &Message, u64)> {
+        self.held.iter().map(|held| (held.to, &held.message, held.until))
     }
 
     pub(super) fn next_message(&mut self) -> Option<(NodeId, Message)> {

@@ -1,1 +1,4 @@
-//! Tests of one node.
+//! The lifecycle, one property a test, in a kind world.
+
+mod lifecycle;
+mod world;
