@@ -47,7 +47,7 @@ impl Node {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Info {
             cluster: self.known_cluster(),
-            seeking: self.is_seeking() || self.state == State::Founding,
+            seeking: self.is_seeking(),
             version: document.map(|d| d.version).unwrap_or_default(),
             servers: document.map_or(0, |d| count(d.servers.len())),
             databases: document.map_or(0, |d| count(d.databases.len())),
