@@ -42,8 +42,22 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.path)
+        write!(f, "{}:{}: {}", self.file, self.line, printable(&self.path))
     }
+}
+
+/// `text` without control characters: a file cannot write to a terminal through its messages, nor
+/// begin a new line in a log.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            out.extend(character.escape_unicode());
+        } else {
+            out.push(character);
+        }
+    }
+    out
 }
 
 /// Why a configuration file cannot be used. Nothing has been started or changed.

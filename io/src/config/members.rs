@@ -1,10 +1,4 @@
 //! The TCP/IP member list: from what a person wrote to addresses to dial.
-//!
-//! An entry without a port stands for several ports, because with auto-increment a node may have
-//! taken a later one: the first [`Members::port_tries`] ports from the configured port on, by
-//! default three, as in Hazelcast (`hazelcast.tcp.join.port.try.count`), and never more than the
-//! port's own `port-count`. The fourth node of a host finds the others at the first three; those
-//! tell it of everyone else. Without auto-increment it is the configured port alone.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -33,14 +27,14 @@ pub enum Member {
     Addresses {
         /// Which.
         pattern: AddressPattern,
-        /// The port; `None`: see the module.
+        /// The port; `None`: see [`Members`].
         port: Option<u16>,
     },
     /// A name, which may resolve to many addresses.
     Host {
         /// The name.
         name: String,
-        /// The port; `None`: see the module.
+        /// The port; `None`: see [`Members`].
         port: Option<u16>,
     },
 }
@@ -100,6 +94,12 @@ pub(crate) fn is_host_name(text: &str) -> bool {
 }
 
 /// The list, with what is needed to turn it into addresses.
+///
+/// An entry without a port stands for several ports, because with auto-increment a node may have
+/// taken a later one: the first [`port_tries`](Self::port_tries) ports from the configured port on, by
+/// default three, as in Hazelcast (`hazelcast.tcp.join.port.try.count`), and never more than the
+/// port's own `port-count`. The fourth node of a host finds the others at the first three; those
+/// tell it of everyone else. Without auto-increment it is the configured port alone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Members {
     /// `member`, `members` and `interface`, merged, in the order of the file, none twice; the
@@ -192,7 +192,7 @@ impl Members {
         Ok(candidates)
     }
 
-    /// Expands the list and asks the system's resolver for its names, [`LOOKUPS_AT_ONCE`] at a
+    /// Expands the list and asks the system's resolver for its names, sixteen at a
     /// time and each for at most five seconds. A name that does not resolve is reported, not
     /// fatal. Call it again from time to time: containers and their addresses come and go.
     ///
@@ -244,7 +244,8 @@ impl Members {
     }
 }
 
-async fn lookup(name: &str) -> io::Result<Vec<IpAddr>> {
+/// Asks the system's resolver, for at most [`LOOKUP_LIMIT`].
+pub(crate) async fn lookup(name: &str) -> io::Result<Vec<IpAddr>> {
     match timeout(LOOKUP_LIMIT, tokio::net::lookup_host((name, 0))).await {
         Ok(answer) => Ok(answer?.map(|address| address.ip()).collect()),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the name server did not answer")),

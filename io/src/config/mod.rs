@@ -38,6 +38,7 @@ mod members;
 mod note;
 mod pattern;
 mod ports;
+mod public;
 mod secret;
 mod settings;
 mod timings;
@@ -53,13 +54,14 @@ pub use database::{
 pub use error::{Bounds, ConfigError, Place};
 pub use hazelcast::{
     At, Aws, DEFAULT_GROUP, Discovery, Group, Hazelcast, Join, Multicast, Network, Properties,
-    PublicAddress, SymmetricEncryption, TcpIp,
+    SymmetricEncryption, TcpIp,
 };
 pub use interfaces::{Interfaces, NoInterface, Patterns};
 pub use members::{Candidates, Member, Members, Resolved, TooManyCandidates};
 pub use note::{Level, Note};
 pub use pattern::{AddressPattern, V4Pattern, V6Pattern};
 pub use ports::{Port, parse_outbound_ports};
+pub use public::PublicAddress;
 pub use secret::Secret;
 pub use settings::{EncryptionSettings, MulticastSettings, Settings};
 pub use variables::Variables;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::error::{Bounds, Place};
+use super::error::{Bounds, Place, printable};
 
 /// How much a [`Note`] matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -26,7 +26,7 @@ pub struct Note {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
+        write!(f, "{}: {}", self.place, printable(&self.message))
     }
 }
 

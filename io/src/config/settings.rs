@@ -1,6 +1,6 @@
 //! What a node needs from the two files, every default applied.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use quorate_core::Timings;
@@ -8,15 +8,39 @@ use quorate_core::configuration::{AutoRemove, Defaults};
 
 use super::database::DatabaseConfig;
 use super::error::ConfigError;
-use super::hazelcast::{DEFAULT_GROUP, Group, Hazelcast, Multicast, Network, PublicAddress};
+use super::hazelcast::{DEFAULT_GROUP, Group, Hazelcast, Multicast, Network};
 use super::interfaces::{Interfaces, Patterns};
 use super::members::Members;
 use super::note::{Note, Notes};
 use super::ports::Port;
+use super::public::PublicAddress;
 use super::secret::Secret;
 use super::timings;
 
 /// What a node is started with. Command line and environment may then replace single fields.
+///
+/// # From Hazelcast's seconds to timings
+///
+/// Without a file `Timings::default()` holds; a value in the file wins. How:
+///
+/// * `hazelcast.max.no.heartbeat.seconds` is [`Timings::max_no_heartbeat`] as it stands.
+/// * `hazelcast.wait.seconds.before.join`, or else `<multicast-timeout-seconds>`, is
+///   [`Timings::found_wait`], raised to two announcements if it is shorter: nobody is found in no
+///   time. A node then defers to a smaller id for a second longer than that
+///   ([`Timings::defer_wait`]): that one may have started later, and waits as long.
+///   `hazelcast.max.wait.seconds.before.join` bounds both together.
+/// * `hazelcast.heartbeat.interval.seconds` cannot be taken as it stands. Hazelcast's heartbeat
+///   only feeds the limit above; ours is the leader's, and elections wait for several of them: with
+///   OrientDB's 5 s nobody would decide for 15 to 30 s after a crash. So OrientDB's 5 s stand for
+///   Quorate's own 100 ms and other values keep that ratio, 1/50, between 100 ms and 1 s; the
+///   election times keep theirs to the heartbeat, 3 to 6 of them. Nodes thus hear of each other at
+///   least as often as the file asks, and a slow network can still be given more time.
+/// * The limit must leave room for lost heartbeats, or the healthy are removed (hazelcast #6108):
+///   at or below the interval it is an error, below three intervals, or below three of the
+///   longest election, a warning. If the file has an interval and no limit, the limit is six
+///   intervals, OrientDB's ratio, and never below Quorate's own 5 s.
+/// * `hazelcast.max.join.seconds` and the merge delays change nothing: a node goes on trying to
+///   join, and clusters of one name meet as soon as one hears of the other.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The group name.
@@ -134,6 +158,12 @@ impl Settings {
 }
 
 impl MulticastSettings {
+    /// Whether a datagram from `address` is heeded; see [`Patterns::trusted`].
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.trusted(address)
+    }
+
     fn of(multicast: Multicast) -> Self {
         let Multicast { group, port, time_to_live, loopback, trusted, .. } = multicast;
         Self { group, port, time_to_live, loopback, trusted }

@@ -1,25 +1,4 @@
-//! From Hazelcast's seconds to [`Timings`].
-//!
-//! Without a file `Timings::default()` holds; a value in the file wins. How:
-//!
-//! * `hazelcast.max.no.heartbeat.seconds` is [`Timings::max_no_heartbeat`] as it stands.
-//! * `hazelcast.wait.seconds.before.join`, or else `<multicast-timeout-seconds>`, is
-//!   [`Timings::found_wait`], raised to two announcements if it is shorter: nobody is found in no
-//!   time. A node then defers to a smaller id for a second longer than that
-//!   ([`Timings::defer_wait`]): that one may have started later, and waits as long.
-//!   `hazelcast.max.wait.seconds.before.join` bounds both together.
-//! * `hazelcast.heartbeat.interval.seconds` cannot be taken as it stands. Hazelcast's heartbeat
-//!   only feeds the limit above; ours is the leader's, and elections wait for several of them: with
-//!   OrientDB's 5 s nobody would decide for 15 to 30 s after a crash. So OrientDB's 5 s stand for
-//!   Quorate's own 100 ms and other values keep that ratio, 1/50, between 100 ms and 1 s; the
-//!   election times keep theirs to the heartbeat, 3 to 6 of them. Nodes thus hear of each other at
-//!   least as often as the file asks, and a slow network can still be given more time.
-//! * The limit must leave room for lost heartbeats, or the healthy are removed (hazelcast #6108):
-//!   at or below the interval it is an error, below three intervals, or below three of the
-//!   longest election, a warning. If the file has an interval and no limit, the limit is six
-//!   intervals, OrientDB's ratio, and never below Quorate's own 5 s.
-//! * `hazelcast.max.join.seconds` and the merge delays change nothing: a node goes on trying to
-//!   join, and clusters of one name meet as soon as one hears of the other.
+//! From Hazelcast's seconds to [`Timings`]; the rules stand at [`Settings`](super::Settings).
 
 use std::time::Duration;
 
@@ -47,7 +26,7 @@ pub(super) fn of(hazelcast: &Hazelcast, notes: &mut Notes) -> Result<Timings, Co
     heartbeat(&mut timings, properties, notes);
     limit(&mut timings, properties, notes)?;
     founding(&mut timings, hazelcast, notes);
-    unused(properties, notes);
+    remarks(properties, notes);
     Ok(timings)
 }
 
@@ -145,13 +124,19 @@ fn founding(timings: &mut Timings, hazelcast: &Hazelcast, notes: &mut Notes) {
     timings.defer_wait = timings.defer_wait.min(rest.max(DEFER_MARGIN));
 }
 
-fn unused(properties: &Properties, notes: &mut Notes) {
+fn remarks(properties: &Properties, notes: &mut Notes) {
     let mut say = |at: &Option<At<u32>>, message: &str| {
         if let Some(At { place, .. }) = at {
             let place: Place = place.clone();
             notes.info(place, message);
         }
     };
+    if properties.initial_min_cluster_size.as_ref().is_some_and(|at| at.value > 1) {
+        say(
+            &properties.initial_min_cluster_size,
+            "nodes start, but no database can be created before so many were members at once",
+        );
+    }
     say(&properties.max_join, "changes nothing: a node goes on trying until it has joined");
     let merge = "changes nothing: clusters of one name are compared as soon as they meet";
     say(&properties.merge_first_run_delay, merge);

@@ -7,7 +7,7 @@
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-use super::error::{Bounds, ConfigError, Place};
+use super::error::{Bounds, ConfigError, Place, printable};
 use super::file::Lines;
 use super::note::Notes;
 use super::variables::Variables;
@@ -44,7 +44,10 @@ pub(crate) fn read(
             Ok(event) => event,
             Err(error) => {
                 let at = offset(reader.error_position());
-                return Err(builder.syntax(at, error.to_string()));
+                let said = error.to_string();
+                let kinds = ["ill-formed document: ", "syntax error: "];
+                let reason = kinds.iter().find_map(|kind| said.strip_prefix(kind)).unwrap_or(&said);
+                return Err(builder.syntax(at, reason.to_owned()));
             }
         };
         match event {
@@ -95,7 +98,7 @@ impl Builder<'_> {
             file: self.file.to_owned(),
             line: self.lines.of(at),
             format: "XML",
-            reason,
+            reason: printable(&reason),
         }
     }
 
@@ -129,6 +132,9 @@ impl Builder<'_> {
     fn name(&self, at: usize, name: &str) -> Result<String, ConfigError> {
         if name.is_empty() {
             return Err(self.syntax(at, "an element or attribute without a name".to_owned()));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(self.syntax(at, format!("the name {name:?} holds a control character")));
         }
         if name.len() > Bounds::NAME_BYTES {
             let place = self.place(self.lines.of(at));
@@ -169,6 +175,8 @@ impl Builder<'_> {
 
     fn text(&mut self, at: usize, piece: &str) -> Result<(), ConfigError> {
         match self.open.last_mut() {
+            // The space between elements is no text: a long file has much of it.
+            Some(element) if element.text.is_empty() && piece.trim().is_empty() => {}
             Some(element) => element.text.push_str(piece),
             None if piece.trim().is_empty() => {}
             None => return Err(self.syntax(at, "text outside of <hazelcast>".to_owned())),
@@ -189,10 +197,11 @@ impl Builder<'_> {
         });
         let Some(character) = character else {
             let name: String = entity.chars().take(40).collect();
+            let path = self.place(0).path;
             return Err(ConfigError::Entity {
                 file: self.file.to_owned(),
                 line: self.lines.of(at),
-                what: format!("the entity &{name};"),
+                what: format!("the entity &{}; in {path}", printable(&name)),
             });
         };
         self.text(at, character.encode_utf8(&mut [0; 4]))

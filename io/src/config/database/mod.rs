@@ -1,12 +1,6 @@
 //! The database JSON (`default-distributed-db-config.json`), the union of OrientDB's versions.
-//!
-//! The file calls `clusters` what Quorate calls shards; only the reader says so. Words are
-//! compared without regard to case, keys with it. A key that no version of OrientDB has is
-//! ignored with a note.
 
 mod read;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +13,10 @@ use super::hazelcast::At;
 use super::note::{Note, Notes};
 
 /// What a database JSON says.
+///
+/// The file calls `clusters` what Quorate calls shards; only the reader says so. Words are
+/// compared without regard to case, keys with it. A key that no version of OrientDB has is
+/// ignored with a note.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DatabaseConfig {
     /// `autoDeploy` (true): whether a joining node downloads the databases by itself.

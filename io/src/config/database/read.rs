@@ -68,8 +68,7 @@ pub(super) fn database(file: &str, json: &Json, notes: &mut Notes) -> Result<Dat
         Some(place) if config.data_centers.is_empty() => Err(ConfigError::value(
             place,
             "localDataCenter",
-            "this only with \"dataCenters\"; without them a number from 1 to 64, \"majority\" or \
-             \"all\"",
+            "a number from 1 to 64, \"majority\" or \"all\"; or this one, with \"dataCenters\"",
         )),
         _ => Ok(config),
     }

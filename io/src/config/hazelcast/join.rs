@@ -1,5 +1,6 @@
 //! `<join>`: how the others are found.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -153,7 +154,7 @@ fn multicast(node: &Node<'_>, notes: &mut Notes) -> Result<Multicast> {
 
 fn multicast_content(node: &Node<'_>, notes: &mut Notes) -> Result<Multicast> {
     let mut multicast = Multicast::default();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for child in node.children() {
         repeated(&child, &mut seen, notes);
         match child.name() {

@@ -1,19 +1,8 @@
 //! `hazelcast.xml` of Hazelcast 3.x, as OrientDB uses it.
-//!
-//! Every element that says something about finding and trusting other nodes is read; the rest is
-//! ignored with a [`Note`] that names its path. Differences from Hazelcast 3.8's own reader, all
-//! towards saying more: a boolean must be `true`, `yes`, `on`, `false`, `no` or `off` (Hazelcast
-//! takes every other word for false); values are checked when the file is read, not when they are
-//! first used; a missing `<group>` is `orientdb`/`orientdb` and a missing `<port>` 2434, as in
-//! the file that OrientDB ships, where Hazelcast would take `dev` and 5701.
-//!
-//! What stands in a block that is not enabled is read too, but a mistake there is a warning.
 
 mod join;
 mod properties;
 mod read;
-#[cfg(test)]
-mod tests;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -25,6 +14,7 @@ use super::interfaces::{Interfaces, Patterns};
 use super::members::Member;
 use super::note::{Note, Notes};
 use super::ports::Port;
+use super::public::PublicAddress;
 use super::secret::Secret;
 use super::variables::Variables;
 
@@ -36,6 +26,15 @@ pub use properties::{At, Properties};
 pub const DEFAULT_GROUP: &str = "orientdb";
 
 /// What a hazelcast.xml says.
+///
+/// Every element that says something about finding and trusting other nodes is read; the rest is
+/// ignored with a [`Note`] that names its path. Differences from Hazelcast 3.8's own reader, all
+/// towards saying more: a boolean must be `true`, `yes`, `on`, `false`, `no` or `off` (Hazelcast
+/// takes every other word for false); values are checked when the file is read, not when they are
+/// first used; a missing `<group>` is `orientdb`/`orientdb` and a missing `<port>` 2434, as in
+/// the file that OrientDB ships, where Hazelcast would take `dev` and 5701.
+///
+/// What stands in a block that is not enabled is read too, but a mistake there is a warning.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hazelcast {
     /// `<group>`.
@@ -72,15 +71,6 @@ pub struct Network {
     pub join: Join,
     /// `<symmetric-encryption>`: off.
     pub encryption: SymmetricEncryption,
-}
-
-/// `host[:port]` of `<public-address>`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PublicAddress {
-    /// A name or an address.
-    pub host: String,
-    /// The port; `None`: the one that the node listens on.
-    pub port: Option<u16>,
 }
 
 /// `<join>`. At most one of multicast and TCP/IP is enabled; none: the node is on its own.

@@ -1,17 +1,17 @@
 //! From the tree of elements to [`Hazelcast`], but for `<join>` and `<properties>`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::super::error::ConfigError;
 use super::super::interfaces::Patterns;
-use super::super::members::{is_host_name, split_port};
 use super::super::note::Notes;
 use super::super::pattern::{AddressPattern, PATTERN_SYNTAX};
 use super::super::ports::{PORTS_SYNTAX, joined, parse_outbound_ports};
+use super::super::public::PublicAddress;
 use super::super::secret::Secret;
 use super::super::xml::Node;
-use super::{Group, Hazelcast, Network, PublicAddress, SymmetricEncryption, join, properties};
+use super::{Group, Hazelcast, Network, SymmetricEncryption, join, properties};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -58,6 +58,10 @@ pub(super) fn hazelcast(root: &Node<'_>, notes: &mut Notes) -> Result<Hazelcast>
                 child.place(),
                 "is ignored: Quorate reads one file; copy what it imports into this one",
             ),
+            "cluster-name" => notes.warn(
+                child.place(),
+                "is ignored: it is an element of Hazelcast 4; write <group><name>",
+            ),
             _ => ignored(&child, notes),
         }
     }
@@ -90,11 +94,9 @@ pub(super) fn attributes(node: &Node<'_>, known: &[&str], notes: &mut Notes) {
 }
 
 /// Says that an element which counts once stands again; the later one counts, as in Hazelcast.
-pub(super) fn repeated(node: &Node<'_>, seen: &mut Vec<String>, notes: &mut Notes) {
-    if seen.iter().any(|name| name == node.name()) {
+pub(super) fn repeated(node: &Node<'_>, seen: &mut BTreeSet<String>, notes: &mut Notes) {
+    if !seen.insert(node.name().to_owned()) {
         notes.warn(node.place(), "stands here again; this one counts");
-    } else {
-        seen.push(node.name().to_owned());
     }
 }
 
@@ -136,8 +138,8 @@ pub(super) fn text_number(node: &Node<'_>, range: RangeInclusive<u32>, unit: &st
 
 /// The text of `node` as a port.
 pub(super) fn port(node: &Node<'_>) -> Result<u16> {
-    let port = text_number(node, 1..=65_535, "")?;
-    u16::try_from(port).map_err(|_| node.refused("a port"))
+    let port = number(node.text(), &(1..=65_535)).and_then(|port| u16::try_from(port).ok());
+    port.ok_or_else(|| node.refused("a port from 1 to 65535"))
 }
 
 /// An attribute as a number; `None` if it is missing.
@@ -154,14 +156,15 @@ pub(super) fn attribute_number(
 
 fn group(node: &Node<'_>, notes: &mut Notes) -> Result<Group> {
     let mut group = Group::default();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     attributes(node, &[], notes);
     for child in node.children() {
         repeated(&child, &mut seen, notes);
         match child.name() {
             "name" => {
-                if !(1..=255).contains(&child.text().len()) {
-                    return Err(child.refused("a name of 1 to 255 bytes"));
+                let fits = (1..=255).contains(&child.text().len());
+                if !fits || child.text().chars().any(char::is_control) {
+                    return Err(child.refused("a name of 1 to 255 bytes on one line"));
                 }
                 child.text().clone_into(&mut group.name);
             }
@@ -179,7 +182,7 @@ fn group(node: &Node<'_>, notes: &mut Notes) -> Result<Group> {
 
 fn network(node: &Node<'_>, notes: &mut Notes) -> Result<Network> {
     let mut network = Network::default();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut joins = join::Reader::default();
     attributes(node, &[], notes);
     for child in node.children() {
@@ -238,11 +241,9 @@ fn public_address(node: &Node<'_>) -> Result<Option<PublicAddress>> {
     if node.text().is_empty() {
         return Ok(None);
     }
-    let parsed = split_port(node.text())
-        .filter(|(host, _)| host.parse::<std::net::IpAddr>().is_ok() || is_host_name(host));
-    let (host, port) =
-        parsed.ok_or_else(|| node.refused("host or host:port, with a port from 1 to 65535"))?;
-    Ok(Some(PublicAddress { host: host.to_owned(), port }))
+    let parsed = PublicAddress::parse(node.text());
+    let allowed = "host or host:port, with a port from 1 to 65535";
+    parsed.map(Some).ok_or_else(|| node.refused(allowed))
 }
 
 fn interfaces(node: &Node<'_>, network: &mut Network, notes: &mut Notes) -> Result<()> {
@@ -318,7 +319,7 @@ fn encryption(node: &Node<'_>, notes: &mut Notes) -> Result<SymmetricEncryption>
 
 fn encryption_content(node: &Node<'_>, notes: &mut Notes) -> Result<SymmetricEncryption> {
     let mut encryption = SymmetricEncryption::default();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for child in node.children() {
         repeated(&child, &mut seen, notes);
         match child.name() {
