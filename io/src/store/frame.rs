@@ -12,11 +12,11 @@
 //!  12 flags   1: holds a checkpoint     8 crc32c  of the payload
 //!  16 number                           12 payload bytes
 //!  24 salt                             16 header bytes
-//!  32 first frame                      20 flags   1 seal, 2 continues, 4 identity, 8 everything
+//!  32 first frame                      20 flags   1 seal, 2 continues, 4 identity, 8 everything, 16 peers
 //!  40 frames it was born with          24 segment number
 //!  48 salt of the segment before       32 offset in the segment
-//!  56 node id, 16 bytes                40 number of the frame
-//!                                      48 frames below this number were synced before
+//!  56 size at birth                    40 number of the frame
+//!  64 node id, 16 bytes                48 frames below this number were synced before
 //!                                      56 salt of the segment
 //!                                      64 the logs it changes, 8 bytes each
 //! ```
@@ -31,7 +31,7 @@ pub(super) const BLOCK: u64 = 4096;
 const BLOCK_BYTES: usize = 4096;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"QRTSEG\0\x01";
-const SEGMENT_HEADER_BYTES: usize = 72;
+const SEGMENT_HEADER_BYTES: usize = 80;
 const FRAME_MAGIC: [u8; 4] = *b"QFR1";
 const FRAME_HEADER_BYTES: usize = 64;
 /// More logs than this in one frame are written as "everything".
@@ -42,6 +42,7 @@ const FLAG_SEAL: u32 = 1;
 const FLAG_CONTINUES: u32 = 2;
 const FLAG_IDENTITY: u32 = 4;
 const FLAG_EVERYTHING: u32 = 8;
+const FLAG_PEERS: u32 = 16;
 
 /// The first block of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +57,8 @@ pub(super) struct SegmentHeader {
     pub(super) born_with: u64,
     /// The salt of the segment before; 0 for the first.
     pub(super) previous_salt: u64,
+    /// The size of the file when it got its name, in bytes; it never shrinks.
+    pub(super) size: u64,
     /// The frames it was born with hold the whole state: nothing before it is needed.
     pub(super) checkpoint: bool,
     /// Whose log this is.
@@ -69,8 +72,14 @@ impl SegmentHeader {
         out.extend_from_slice(&[0; 4]);
         let flags = if self.checkpoint { FLAG_CHECKPOINT } else { 0 };
         out.extend_from_slice(&flags.to_le_bytes());
-        for field in [self.number, self.salt, self.first_frame, self.born_with, self.previous_salt]
-        {
+        for field in [
+            self.number,
+            self.salt,
+            self.first_frame,
+            self.born_with,
+            self.previous_salt,
+            self.size,
+        ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
         out.extend_from_slice(&self.node.0.to_le_bytes());
@@ -85,13 +94,14 @@ impl SegmentHeader {
     pub(super) fn decode(block: &[u8]) -> Option<Self> {
         let bytes = block.get(..SEGMENT_HEADER_BYTES)?;
         let sound = bytes[..8] == SEGMENT_MAGIC && crc32c::crc32c(&bytes[12..]) == u32_at(bytes, 8);
-        let node = u128::from_le_bytes(bytes.get(56..72)?.try_into().ok()?);
+        let node = u128::from_le_bytes(bytes.get(64..80)?.try_into().ok()?);
         sound.then(|| Self {
             number: u64_at(bytes, 16),
             salt: u64_at(bytes, 24),
             first_frame: u64_at(bytes, 32),
             born_with: u64_at(bytes, 40),
             previous_salt: u64_at(bytes, 48),
+            size: u64_at(bytes, 56),
             checkpoint: u32_at(bytes, 12) & FLAG_CHECKPOINT != 0,
             node: NodeId(node),
         })
@@ -167,6 +177,7 @@ impl FrameHeader {
             touched: Touched {
                 identity: flags & FLAG_IDENTITY != 0,
                 everything: flags & FLAG_EVERYTHING != 0,
+                peers: flags & FLAG_PEERS != 0,
                 logs: logs.collect(),
             },
             payload_crc: u32_at(fixed, 8),
@@ -219,6 +230,7 @@ pub(super) fn encode_frame(
     };
     flags |= if touched.identity { FLAG_IDENTITY } else { 0 };
     flags |= if touched.everything || !listed { FLAG_EVERYTHING } else { 0 };
+    flags |= if touched.peers { FLAG_PEERS } else { 0 };
     let logs = if listed { touched.logs.len() } else { 0 };
     let header_bytes = FRAME_HEADER_BYTES + 8 * logs;
     out.clear();

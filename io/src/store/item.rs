@@ -61,23 +61,22 @@ pub(super) struct Touched {
     pub(super) identity: bool,
     /// Not known, or too much to list.
     pub(super) everything: bool,
-    /// These logs. The starts of peers are counted to the configuration log: whoever has lost
-    /// one must not take part in decisions either.
+    /// The remembered start of a peer is among it.
+    pub(super) peers: bool,
+    /// These logs.
     pub(super) logs: BTreeSet<LogId>,
 }
 
 impl Touched {
     /// Whatever there is.
     pub(super) fn unknown() -> Self {
-        Self { identity: true, everything: true, logs: BTreeSet::new() }
+        Self { identity: true, everything: true, peers: true, logs: BTreeSet::new() }
     }
 
     pub(super) fn note(&mut self, change: &Change) {
         match change {
             Change::Identity(_) => self.identity = true,
-            Change::PeerStart(..) => {
-                self.logs.insert(LogId::CONFIGURATION);
-            }
+            Change::PeerStart(..) => self.peers = true,
             Change::HardState(log, _)
             | Change::Entry(log, ..)
             | Change::Touch(log)
@@ -92,6 +91,7 @@ impl Touched {
     pub(super) fn merge(&mut self, other: &Self) {
         self.identity |= other.identity;
         self.everything |= other.everything;
+        self.peers |= other.peers;
         self.logs.extend(other.logs.iter().copied());
     }
 }

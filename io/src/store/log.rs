@@ -73,6 +73,7 @@ impl Log {
             first_frame: 0,
             born_with: 0,
             previous_salt: 0,
+            size: 0,
             checkpoint: true,
             node,
         };
@@ -128,6 +129,7 @@ impl Log {
             first_frame: next_frame - u64::from(unproven.is_some()),
             born_with: 0,
             previous_salt: tail.map_or(0, |tail| tail.header.salt),
+            size: 0,
             checkpoint: false,
             node,
         };
@@ -277,6 +279,7 @@ impl Log {
             first_frame: self.next_frame,
             born_with: 0,
             previous_salt: self.active.header.salt,
+            size: 0,
             checkpoint: false,
             node: self.active.header.node,
         };
@@ -352,9 +355,10 @@ impl Born {
         dir: &Path,
         options: &Options,
     ) -> Result<Active, StoreError> {
+        self.header.size = options.allocation(self.offset);
         self.segment.write(&self.header.encode(), 0)?;
         self.segment.size = self.offset;
-        self.segment.extend(options.allocation(self.offset))?;
+        self.segment.extend(self.header.size)?;
         self.segment.sync()?;
         let path = segment::segment_path(dir, self.header.number);
         fs.rename(&self.segment.path, &path).map_err(StoreError::io("rename", &path))?;

@@ -31,6 +31,9 @@ impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} at byte {}: {}", self.path.display(), self.offset, self.what)?;
         match &self.logs {
+            Some(logs) if logs.is_empty() => {
+                f.write_str("; it held the identity or starts of peers")
+            }
             None => f.write_str("; all logs are suspect"),
             Some(logs) => {
                 let logs: Vec<String> = logs.iter().map(|log| log.0.to_string()).collect();
@@ -122,6 +125,8 @@ enum Found {
     },
     /// A header that is sound and a payload that is not.
     BadPayload(FrameHeader),
+    /// As it was written, and this program cannot read it. No torn write looks like that.
+    Undecodable(FrameHeader),
     Nothing,
 }
 
@@ -190,10 +195,10 @@ impl<'a> Scanner<'a> {
         if before + 1 != number {
             let path = segment::segment_path(self.dir, before + 1);
             self.lose(&path, 0, "the segment is missing", None);
-        } else if let (Some(before), Some(header)) = (before_header, header) {
-            if before.salt != header.previous_salt {
-                self.lose(&segment.path, 0, "the segment before it is not its own", None);
-            }
+        } else if let (Some(before), Some(header)) = (before_header, header)
+            && before.salt != header.previous_salt
+        {
+            self.lose(&segment.path, 0, "the segment before it is not its own", None);
         }
         if let Some(header) = header {
             self.next_frame = header.first_frame;
@@ -202,69 +207,78 @@ impl<'a> Scanner<'a> {
 
     fn segment(&mut self, segment: &Segment, header: SegmentHeader) -> Result<(), StoreError> {
         let bytes = segment.read()?;
+        if (bytes.len() as u64) < header.size {
+            let end = bytes.len() as u64;
+            self.lose(&segment.path, end, "the segment is shorter than it was made", None);
+        }
         // The next readable segment says how far the frames of the earlier ones go, durably.
         let later = self.headers.range(header.number + 1..);
         let end = later.filter_map(|(_, h)| h.as_ref()).map(|h| h.first_frame).next();
         let newest = self.headers.keys().next_back() == Some(&header.number);
+        let content = Content { header, bytes, end, newest };
         let mut offset = BLOCK;
         self.next_frame = header.first_frame;
-        // Whatever an earlier segment left unproven is proven by this one's existence, or was
-        // written anew into it.
-        self.unproven = None;
         while end.is_none_or(|end| self.next_frame < end) {
-            let expected = self.next_frame;
-            let proven = |from: u64| {
-                end.is_some_and(|end| expected < end)
-                    || expected < header.first_frame + header.born_with
-                    || !newest
-                    || valid_behind(&header, &bytes, from, expected).is_some()
-            };
-            match frame_at(&header, &bytes, offset, expected) {
-                Found::Frame(frame, changes) => {
-                    let next = offset + frame.stride();
-                    let base = Base {
-                        segment: frame.segment,
-                        offset: offset + u64::from(frame.header_bytes),
-                    };
-                    if newest && !is_synced(&header, &bytes, next, expected) {
-                        let payload = frame.payload(&bytes).unwrap_or_default().to_vec();
-                        let touched = frame.touched;
-                        self.unproven = Some(Unproven { payload, changes, touched, base });
-                    } else {
-                        changes.iter().for_each(|change| self.state.apply(change, base));
-                    }
-                    offset = next;
-                    self.next_frame += 1;
-                }
-                // The segment behind it is there, though its header cannot be read.
-                Found::Seal { continues: true } if !newest && end.is_none() => break,
-                Found::BadPayload(frame) if proven(offset + BLOCK) => {
-                    let logs = (!frame.touched.everything).then_some(&frame.touched);
-                    self.lose(&segment.path, offset, "the checksum of a frame fails", logs);
-                    offset += frame.stride();
-                    self.next_frame += 1;
-                }
-                Found::Seal { continues } if !proven(offset + BLOCK) => {
-                    if continues && newest {
-                        let path = segment::segment_path(self.dir, header.number + 1);
-                        self.lose(&path, 0, "the newest segment is missing", None);
-                    }
-                    break;
-                }
-                _ if proven(offset + BLOCK) => {
-                    self.lose(&segment.path, offset, "a frame is missing or unreadable", None);
-                    let Some(next) = valid_behind(&header, &bytes, offset + BLOCK, expected) else {
-                        break;
-                    };
-                    offset = next.offset;
-                    self.next_frame = next.number;
-                }
-                // A torn or unsynced write, or the end: nothing behind it was ever synced.
-                _ => break,
+            match self.step(segment, &content, offset) {
+                Some(next) => offset = next,
+                None => break,
             }
         }
         self.tail = Some(Tail { header, offset });
         Ok(())
+    }
+
+    /// Takes in what stands at `offset` and returns where to go on; `None` at the end.
+    fn step(&mut self, segment: &Segment, content: &Content, offset: u64) -> Option<u64> {
+        let expected = self.next_frame;
+        let proven = || content.proves(expected, offset + BLOCK);
+        match content.at(offset, expected) {
+            Found::Frame(frame, changes) => {
+                let next = offset + frame.stride();
+                let payload_at = offset + u64::from(frame.header_bytes);
+                let base = Base { segment: frame.segment, offset: payload_at };
+                if content.proves(expected, next) {
+                    changes.iter().for_each(|change| self.state.apply(change, base));
+                } else {
+                    let payload = frame.payload(&content.bytes).unwrap_or_default().to_vec();
+                    let touched = frame.touched;
+                    self.unproven = Some(Unproven { payload, changes, touched, base });
+                }
+                self.next_frame += 1;
+                Some(next)
+            }
+            Found::BadPayload(frame) if proven() => {
+                Some(self.skip(segment, &frame, "the checksum of a frame fails"))
+            }
+            Found::Undecodable(frame) => {
+                Some(self.skip(segment, &frame, "this program cannot decode a frame that is whole"))
+            }
+            // The segment behind it is there, though its header cannot be read.
+            Found::Seal { continues: true } if !content.newest && content.end.is_none() => None,
+            Found::Seal { continues } if !proven() => {
+                if continues {
+                    let path = segment::segment_path(self.dir, content.header.number + 1);
+                    self.lose(&path, 0, "the newest segment is missing", None);
+                }
+                None
+            }
+            _ if proven() => {
+                self.lose(&segment.path, offset, "a frame is missing or unreadable", None);
+                let next = content.valid_behind(offset + BLOCK, expected)?;
+                self.next_frame = next.number;
+                Some(next.offset)
+            }
+            // A torn or unsynced write, or the end: nothing behind it was ever synced.
+            _ => None,
+        }
+    }
+
+    /// Gives a frame up whose header says what is lost with it; returns where the next one is.
+    fn skip(&mut self, segment: &Segment, frame: &FrameHeader, what: &'static str) -> u64 {
+        let touched = (!frame.touched.everything).then_some(&frame.touched);
+        self.lose(&segment.path, frame.offset, what, touched);
+        self.next_frame += 1;
+        frame.offset + frame.stride()
     }
 
     fn lose(&mut self, path: &Path, offset: u64, what: &'static str, touched: Option<&Touched>) {
@@ -274,45 +288,51 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// What stands at `offset`, where frame `expected` should be.
-fn frame_at(header: &SegmentHeader, bytes: &[u8], offset: u64, expected: u64) -> Found {
-    let Some(frame) = FrameHeader::decode(header, bytes, offset) else { return Found::Nothing };
-    if frame.number != expected {
-        return Found::Nothing;
-    }
-    match (frame.kind, frame.payload(bytes)) {
-        (Kind::Seal { continues }, _) => Found::Seal { continues },
-        (Kind::Data, None) => Found::BadPayload(frame),
-        (Kind::Data, Some(payload)) => match decode_changes(payload) {
-            Some(changes) => Found::Frame(frame, changes),
-            None => Found::BadPayload(frame),
-        },
-    }
+/// A segment in memory, and what the other segments say of it.
+struct Content {
+    header: SegmentHeader,
+    bytes: Vec<u8>,
+    /// The first frame of the next readable segment.
+    end: Option<u64>,
+    newest: bool,
 }
 
-/// Whether something proves that the frame `number`, which ends at `next`, was synced.
-fn is_synced(header: &SegmentHeader, bytes: &[u8], next: u64, number: u64) -> bool {
-    number < header.first_frame + header.born_with
-        || FrameHeader::decode(header, bytes, next).is_some_and(|frame| frame.synced > number)
-        || valid_behind(header, bytes, next, number).is_some()
-}
+impl Content {
+    /// Whether something proves that the frame `number` was synced: another segment, this one's
+    /// header, or a readable frame at or behind `from`.
+    fn proves(&self, number: u64, from: u64) -> bool {
+        !self.newest
+            || number < self.header.first_frame + self.header.born_with
+            || self.valid_behind(from, number).is_some()
+    }
 
-/// The first frame header at or behind `from` that proves frame `expected` to have been
-/// synced: it was written when all frames up to `expected` already were.
-fn valid_behind(
-    header: &SegmentHeader,
-    bytes: &[u8],
-    from: u64,
-    expected: u64,
-) -> Option<FrameHeader> {
-    let mut offset = from.next_multiple_of(BLOCK);
-    while offset < bytes.len() as u64 {
-        if let Some(frame) = FrameHeader::decode(header, bytes, offset) {
-            if frame.number > expected && frame.synced > expected {
+    /// The first frame header at or behind `from` that was written when frame `number` had been
+    /// synced.
+    fn valid_behind(&self, from: u64, number: u64) -> Option<FrameHeader> {
+        let mut offset = from.next_multiple_of(BLOCK);
+        while offset < self.bytes.len() as u64 {
+            let found = FrameHeader::decode(&self.header, &self.bytes, offset);
+            if let Some(frame) = found.filter(|f| f.number > number && f.synced > number) {
                 return Some(frame);
             }
+            offset += BLOCK;
         }
-        offset += BLOCK;
+        None
     }
-    None
+
+    /// What stands at `offset`, where frame `expected` should be.
+    fn at(&self, offset: u64, expected: u64) -> Found {
+        let found = FrameHeader::decode(&self.header, &self.bytes, offset);
+        let Some(frame) = found.filter(|frame| frame.number == expected) else {
+            return Found::Nothing;
+        };
+        match (frame.kind, frame.payload(&self.bytes)) {
+            (Kind::Seal { continues }, _) => Found::Seal { continues },
+            (Kind::Data, None) => Found::BadPayload(frame),
+            (Kind::Data, Some(payload)) => match decode_changes(payload) {
+                Some(changes) => Found::Frame(frame, changes),
+                None => Found::Undecodable(frame),
+            },
+        }
+    }
 }

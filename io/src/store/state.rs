@@ -36,21 +36,26 @@ pub(super) struct LogState {
     pub(super) entries: BTreeMap<Index, Place>,
 }
 
-/// Which logs have lost something that was durable. Healed for a log only by dropping it.
+/// Which logs have lost something that was durable. Healed for a log only by dropping it. Lost
+/// starts of peers are never healed, and count as damage of the configuration log: without them
+/// a restored directory of a peer's may pass.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Damage {
     all: bool,
+    peers: bool,
     logs: BTreeSet<LogId>,
     dropped_since: BTreeSet<LogId>,
 }
 
 impl Damage {
     pub(super) fn hits(&self, log: LogId) -> bool {
-        self.logs.contains(&log) || (self.all && !self.dropped_since.contains(&log))
+        (self.peers && log == LogId::CONFIGURATION)
+            || self.logs.contains(&log)
+            || (self.all && !self.dropped_since.contains(&log))
     }
 
     pub(super) fn any(&self) -> bool {
-        self.all || !self.logs.is_empty()
+        self.all || self.peers || !self.logs.is_empty()
     }
 
     /// The logs that are known to be hit.
@@ -120,6 +125,7 @@ impl State {
             self.damage.all = true;
             self.damage.dropped_since.clear();
         }
+        self.damage.peers |= touched.peers || touched.everything;
         self.damage.logs.extend(touched.logs.iter().copied());
     }
 
