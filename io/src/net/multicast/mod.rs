@@ -164,7 +164,8 @@ impl Multicast {
             }
             // An interface that is gone has taken its membership along: that error means nothing.
             let _ = sockets::leave(receiver, *self.group.ip(), interface.index);
-            if port.said == Said::Works {
+            // Loopback is not gone: it only stood in for a network that has come back.
+            if port.said != Said::Nothing && !interface.ip.is_loopback() {
                 let interface = format!("{} ({})", interface.name, interface.ip);
                 self.shared.trouble(Trouble::InterfaceGone { interface });
             }

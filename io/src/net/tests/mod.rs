@@ -1,5 +1,6 @@
 //! Tests of the parts together: real sockets on loopback, or in network namespaces.
 
+mod filter;
 mod frames;
 mod handshake;
 mod multicast;
