@@ -205,7 +205,14 @@ impl Lab {
     }
 }
 
-fn at_rest(nodes: &[&Node]) -> Result<View, String> {
+/// Whether these nodes, and only they, are one cluster at rest; the view of the first.
+///
+/// # Errors
+/// What one of them sees instead, or why it does not answer.
+///
+/// # Panics
+/// Without nodes.
+pub fn at_rest(nodes: &[&Node]) -> Result<View, String> {
     let views = nodes.iter().map(|n| n.view()).collect::<Result<Vec<View>, String>>()?;
     let first = &views[0];
     for view in &views {

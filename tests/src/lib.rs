@@ -23,7 +23,7 @@ mod view;
 mod wait;
 
 pub use binary::quorate;
-pub use lab::{Lab, hazelcast};
+pub use lab::{Lab, at_rest, hazelcast};
 pub use node::Node;
 pub use view::{Server, View};
-pub use wait::{eventually, holds_for};
+pub use wait::{eventually, holds_for, measure};

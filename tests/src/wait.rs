@@ -27,6 +27,22 @@ pub fn eventually<T>(
     }
 }
 
+/// How long it takes until `attempt` succeeds, looked at every two milliseconds; `None` if it has
+/// not within `limit`.
+pub fn measure<T>(
+    limit: Duration,
+    mut attempt: impl FnMut() -> Result<T, String>,
+) -> Option<Duration> {
+    let begin = Instant::now();
+    while begin.elapsed() < limit {
+        if attempt().is_ok() {
+            return Some(begin.elapsed());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    None
+}
+
 /// Looks again and again for so long that it holds.
 ///
 /// # Panics

@@ -4,6 +4,7 @@
 
 mod commands;
 mod expecting;
+mod files;
 mod forming;
 mod http;
 mod leaving;

@@ -86,9 +86,8 @@ fn a_duplicate_name_is_refused_before_anything_changes() {
     nodes.iter_mut().for_each(Node::start);
     let before = lab.one_cluster(&nodes);
     // The name n2 again, with a directory of its own, on the third host.
-    let data = lab.path("second-n2").display().to_string();
-    let mut double = lab.named("double", 3).with(["--data", &data, "--name", "n2"]);
-    double.data = lab.path("second-n2");
+    let mut double = lab.node(3);
+    double.name = "n2".to_owned();
     double.start();
     let view = lab.until(&double, "is told why", |v| v.join_refused.is_some());
     let reason = view.join_refused.expect("a reason");
