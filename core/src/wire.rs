@@ -151,8 +151,6 @@ pub struct Info {
     pub leaving: bool,
     /// Set when the receiver's cluster is known to have dissolved into the sender's.
     pub your_cluster_dissolved: bool,
-    /// Set when the sender's cluster has offered to absorb the receiver's.
-    pub absorbing_yours: bool,
     /// Whether the sender's log is unreadable in part, so that it takes no part.
     pub damaged: bool,
 }

@@ -1,6 +1,6 @@
-//! What *happens* in a real Quorate node: tokio, sockets, the log store, configuration files.
+//! What *happens* in a real node: sockets, multicast, the handshake, the log store, config files.
 //!
-//! Nothing in here decides anything; that is `quorate-core`'s.
+//! Nothing in here decides: decisions are `quorate-core`'s, and this crate carries them out.
 
 pub mod config;
 pub mod net;

@@ -348,6 +348,10 @@ fn join(
         Some((_, ServerStatus::Online, at)) => {
             return Err(Rejection::DuplicateName { name: name.to_owned(), holder: at });
         }
+        // A server that is in does not take another's name by renaming itself.
+        Some((_, ServerStatus::Away, at)) if held.servers.contains_key(&node) => {
+            return Err(Rejection::DuplicateName { name: name.to_owned(), holder: at });
+        }
         // A wiped disk returns under its old name: old out, new in, as one change.
         Some((id, ServerStatus::Away, _)) => Some(id),
         None => None,

@@ -8,6 +8,9 @@ use crate::ids::NodeId;
 use crate::time::Time;
 use crate::wire::{HEARD_MAX, Heard, Packet};
 
+/// However patient the cluster is, a dead path is to be noticed and dialled anew soon.
+const ALIVE_MAX: Duration = Duration::from_millis(500);
+
 /// When each node was last heard.
 #[derive(Default, Debug)]
 pub(super) struct Detector {
@@ -71,7 +74,7 @@ impl Node {
     /// Between two signs of life to each peer.
     pub(super) fn alive_interval(&self) -> Duration {
         let timings = &self.config.timings;
-        (timings.max_no_heartbeat / 10).max(timings.heartbeat)
+        (timings.max_no_heartbeat / 10).min(ALIVE_MAX).max(timings.heartbeat)
     }
 
     /// After so long without a packet a link counts as dead.

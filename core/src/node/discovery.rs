@@ -197,6 +197,8 @@ impl Node {
         self.identity.cluster = Some(cluster);
         self.identity.name = Some(name);
         let log = LogId::CONFIGURATION;
+        // A founding that a crash cut short may have left its entries: they are nobody's now.
+        self.persist.push(StorageOp::DropLog { log }, None);
         self.persist.push(StorageOp::Append { log, entries: entries.clone() }, None);
         self.persist.push(StorageOp::HardState { log, state }, None);
         // Last, so that a directory that knows its cluster knows the cluster's first entries too.

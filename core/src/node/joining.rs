@@ -3,7 +3,7 @@
 use super::persist::Then;
 use super::{Event, Node, Output, State};
 use crate::configuration::Rejection;
-use crate::ids::{ClusterId, LinkId, NodeId};
+use crate::ids::{ClusterId, ConfigVersion, LinkId, LogId, NodeId};
 use crate::storage::{RecoveredLog, StorageOp};
 use crate::time::Time;
 use crate::wire::{Info, Packet, Request, Response};
@@ -16,6 +16,8 @@ pub(super) struct Joining {
     /// Not again before.
     next: Time,
     pub refused: Option<Rejection>,
+    /// The version of the configuration that had it in: who knows only less cannot say it is out.
+    since: ConfigVersion,
 }
 
 impl Joining {
@@ -33,7 +35,7 @@ impl Joining {
 
 impl Node {
     /// What peers say of themselves decides whether there is a cluster to join or to return to.
-    pub(super) fn on_info(&mut self, from: NodeId, info: &Info) {
+    pub(super) fn on_info(&mut self, info: &Info) {
         match self.state {
             State::Discovering if info.cluster.is_some() && !info.damaged => {
                 self.set_state(State::Joining);
@@ -43,15 +45,16 @@ impl Node {
                 self.joining.next = self.now;
             }
             State::Returning | State::Member if info.cluster == self.identity.cluster => {
-                self.on_info_of_own_cluster(from, info);
+                self.on_info_of_own_cluster(info);
             }
             _ => {}
         }
     }
 
-    fn on_info_of_own_cluster(&mut self, _from: NodeId, info: &Info) {
+    fn on_info_of_own_cluster(&mut self, info: &Info) {
         let held = self.document.as_ref().map(|d| d.version).unwrap_or_default();
-        if info.cluster.is_none() || info.version == Default::default() {
+        let held = held.max(self.joining.since);
+        if info.cluster.is_none() || info.version == ConfigVersion::ZERO {
             return;
         }
         let out = !info.you_are_member && info.version > held;
@@ -128,8 +131,8 @@ impl Node {
         self.joining.asked = None;
         self.joining.next = self.now + self.config.timings.retry;
         match response {
-            Response::Done { cluster, .. } if self.state == State::Joining => {
-                self.on_let_in(*cluster);
+            Response::Done { cluster, version } if self.state == State::Joining => {
+                self.on_let_in(*cluster, *version);
             }
             Response::Done { .. } => {}
             Response::NotCoordinator { coordinator } => {
@@ -154,8 +157,9 @@ impl Node {
         true
     }
 
-    fn on_let_in(&mut self, cluster: ClusterId) {
+    fn on_let_in(&mut self, cluster: ClusterId, version: ConfigVersion) {
         self.joining.refused = None;
+        self.joining.since = version;
         if self.identity.cluster == Some(cluster) {
             self.set_state(State::Member);
             return;
@@ -165,6 +169,9 @@ impl Node {
         }
         self.identity.cluster = Some(cluster);
         self.identity.name = Some(self.name());
+        // A founding that a crash cut short may have left its entries. Read back under the identity
+        // of this cluster, they would make the node a leader by itself.
+        self.persist.push(StorageOp::DropLog { log: LogId::CONFIGURATION }, None);
         self.persist.push(StorageOp::Identity(self.identity.clone()), Some(Then::Joined));
         // The log is there at once, so that nothing the coordinator sends is missed; what it says
         // itself waits for the identity to be durable.

@@ -246,7 +246,7 @@ impl Node {
                     held.info = Some(info.clone());
                 }
                 self.next_dial = self.now;
-                self.on_info(peer, &info);
+                self.on_info(&info);
                 if !self.stopped {
                     self.follow_dissolution(peer);
                     self.send_info(link);

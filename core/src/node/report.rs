@@ -56,7 +56,6 @@ impl Node {
             you_were_removed: document.is_some_and(|d| d.expelled.contains_key(&peer)),
             leaving: self.state == State::Leaving,
             your_cluster_dissolved: absorption == Some(&Absorption::Done),
-            absorbing_yours: absorption == Some(&Absorption::Offered),
             damaged: self.raft.as_ref().is_some_and(|raft| raft.abstains()),
         }
     }

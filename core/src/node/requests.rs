@@ -242,6 +242,11 @@ impl Node {
             self.answer(waiter, Response::NotCoordinator { coordinator: None });
             return;
         };
+        if !self.may_ask(from, &what) {
+            let server = from.short();
+            self.answer(waiter, Response::Refused(Rejection::UnknownServer { server }));
+            return;
+        }
         let command = match what {
             Request::Join { name, addresses, dissolved_from } => {
                 ConfigCommand::Join { node: from, name, addresses, dissolved_from }
@@ -264,6 +269,30 @@ impl Node {
             },
         };
         self.propose_for(waiter, &command);
+    }
+
+    /// Whether `from` may ask for this: everybody may knock, only servers may change something, and
+    /// only what an operator could change; only another cluster's server speaks for that cluster.
+    fn may_ask(&self, from: NodeId, what: &Request) -> bool {
+        let is_server = self.document.as_ref().is_some_and(|d| d.servers.contains_key(&from));
+        match what {
+            Request::Join { .. } => true,
+            Request::Leave => is_server,
+            Request::Change(command) => {
+                is_server
+                    && matches!(
+                        command,
+                        ConfigCommand::Remove { reason: RemoveReason::Operator, .. }
+                            | ConfigCommand::SetRole { .. }
+                            | ConfigCommand::SetRegistration { .. }
+                            | ConfigCommand::CreateDatabase { .. }
+                            | ConfigCommand::DropDatabase { .. }
+                    )
+            }
+            Request::Dissolve { into, .. } => {
+                self.links.info(from).is_some_and(|info| info.cluster == Some(*into))
+            }
+        }
     }
 
     /// Proposes on behalf of `waiter`; refuses at once what the document as it is would refuse.

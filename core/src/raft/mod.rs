@@ -362,7 +362,7 @@ impl Raft {
     /// The next batch that must become durable, if any. Batches become durable in order.
     pub fn take_batch(&mut self, now: Time) -> Option<(Ticket, Vec<StorageOp>)> {
         if self.outbox.has_ops() && self.commit > self.commit_written {
-            self.write_state();
+            self.write_hard_state(false);
         }
         self.outbox.take_batch(now, self.term, self.log.last_index())
     }
@@ -624,10 +624,15 @@ impl Raft {
         self.outbox.send(to, Message { term: self.term, body }, rests);
     }
 
+    /// Term or vote have changed.
     fn write_state(&mut self) {
+        self.write_hard_state(true);
+    }
+
+    fn write_hard_state(&mut self, binds: bool) {
         let state = HardState { term: self.term, vote: self.vote, commit: self.commit };
         self.commit_written = self.commit;
         let log = self.settings.log;
-        self.outbox.write_state(StorageOp::HardState { log, state });
+        self.outbox.write_state(StorageOp::HardState { log, state }, binds);
     }
 }

@@ -71,14 +71,18 @@ impl Outbox {
         }
     }
 
-    pub(super) fn write_state(&mut self, op: StorageOp) {
+    /// Writes term, vote and commit index. Messages rest on it if it `binds`, that is, if term or
+    /// vote are new; a commit index is a lower bound that nobody waits for.
+    pub(super) fn write_state(&mut self, op: StorageOp, binds: bool) {
         // Order matters: a commit index must not become durable before the entries it speaks of,
         // nor entries before their term. Only a state that directly follows another replaces it.
         if let Some(StorageOp::HardState { .. }) = self.ops.last() {
             self.ops.pop();
         }
         self.ops.push(op);
-        self.state_in = self.open;
+        if binds {
+            self.state_in = self.open;
+        }
     }
 
     pub(super) fn write_log(&mut self, op: StorageOp) {

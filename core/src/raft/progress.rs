@@ -1,5 +1,7 @@
 //! What a leader knows of one member's log.
 
+use std::time::Duration;
+
 use super::types::Index;
 use crate::time::Time;
 
@@ -8,8 +10,8 @@ use crate::time::Time;
 pub(super) enum Flow {
     /// One message at a time, until it is known where the logs agree.
     Probe {
-        /// A message is out and no answer has come since the last heartbeat.
-        waiting: bool,
+        /// When a message went out that has not been answered.
+        sent: Option<Time>,
     },
     /// As fast as the window allows.
     Replicate,
@@ -35,17 +37,17 @@ pub(super) struct Progress {
     pub active: Time,
     /// The highest heartbeat round answered.
     pub round: u64,
-    /// Heartbeats answered since an answer to entries last came, while one is due.
-    pub stalled: u32,
+    /// Since when heartbeats are answered, but not the entries that went out.
+    pub stalled: Option<Time>,
 }
 
-/// After so many heartbeats answered and no entry, what was sent counts as lost: the receiver may
-/// have dropped it without the link breaking.
-const STALLED_MAX: u32 = 20;
+/// After so many heartbeats' time in which heartbeats are answered and entries are not, what was
+/// sent counts as lost: the receiver may have dropped it without the link breaking.
+const STALLED_HEARTBEATS_MAX: u32 = 20;
 
 impl Progress {
     pub(super) fn new(last: Index, now: Time) -> Self {
-        let flow = Flow::Probe { waiting: false };
+        let flow = Flow::Probe { sent: None };
         Self {
             matched: Index::ZERO,
             next: last.next(),
@@ -53,13 +55,13 @@ impl Progress {
             in_flight: 0,
             active: now,
             round: 0,
-            stalled: 0,
+            stalled: None,
         }
     }
 
     /// The member has said that it holds the log up to `matched`.
     pub(super) fn appended(&mut self, matched: Index) {
-        self.stalled = 0;
+        self.stalled = None;
         self.in_flight = self.in_flight.saturating_sub(1);
         if matched > self.matched {
             self.matched = matched;
@@ -88,18 +90,19 @@ impl Progress {
             Flow::Probe { .. } | Flow::Install { .. } => {}
         }
         self.next = agree.min(prev.previous()).max(self.matched).next();
-        self.flow = Flow::Probe { waiting: false };
+        self.flow = Flow::Probe { sent: None };
         self.in_flight = 0;
         true
     }
 
-    /// A heartbeat was answered.
-    pub(super) fn beat(&mut self) {
-        if let Flow::Probe { waiting } = &mut self.flow {
-            *waiting = false;
-        } else if self.next > self.matched.next() {
-            self.stalled += 1;
-            if self.stalled >= STALLED_MAX {
+    /// A heartbeat was answered. Measured in time, not in answers: reads send heartbeats too.
+    pub(super) fn beat(&mut self, now: Time, heartbeat: Duration) {
+        if let Flow::Probe { sent } = &mut self.flow {
+            *sent = sent.filter(|sent| now.since(*sent) < heartbeat);
+        } else if self.in_flight > 0 || self.next > self.matched.next() {
+            // Also what carries a commit index alone is awaited, or lost ones would fill the window.
+            let since = *self.stalled.get_or_insert(now);
+            if now.since(since) >= heartbeat * STALLED_HEARTBEATS_MAX {
                 self.probe();
             }
         }
@@ -107,9 +110,9 @@ impl Progress {
 
     /// What was under way may be lost: find out anew where the logs agree.
     pub(super) fn probe(&mut self) {
-        self.flow = Flow::Probe { waiting: false };
+        self.flow = Flow::Probe { sent: None };
         self.next = self.matched.next();
         self.in_flight = 0;
-        self.stalled = 0;
+        self.stalled = None;
     }
 }

@@ -135,12 +135,12 @@ impl Raft {
     }
 
     pub(super) fn on_heartbeat_reply(&mut self, now: Time, from: NodeId, round: u64) {
-        let last = self.log.last_index();
+        let (last, heartbeat) = (self.log.last_index(), self.settings.heartbeat);
         let Office::Leader(leading) = &mut self.office else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
         progress.active = now;
         progress.round = progress.round.max(round);
-        progress.beat();
+        progress.beat(now, heartbeat);
         let behind = progress.matched < last;
         self.serve_reads();
         if behind {
@@ -158,7 +158,7 @@ impl Raft {
             let Some(progress) = leading.progress.get_mut(&to) else { return };
             let prev_index = progress.next.previous();
             let open = match progress.flow {
-                Flow::Probe { waiting } => !waiting,
+                Flow::Probe { sent } => sent.is_none(),
                 Flow::Replicate => progress.in_flight < IN_FLIGHT_MAX,
                 Flow::Install { .. } => false,
             };
@@ -171,8 +171,8 @@ impl Raft {
             };
             let entries = self.log.slice(progress.next, APPEND_COUNT_MAX, APPEND_BYTES_MAX);
             let more = match &mut progress.flow {
-                Flow::Probe { waiting } => {
-                    *waiting = true;
+                Flow::Probe { sent } => {
+                    *sent = Some(now);
                     false
                 }
                 Flow::Replicate => {

@@ -46,6 +46,8 @@ struct Secrets {
     key: Zeroizing<[u8; 32]>,
     /// Goes into the transcript; never sent either.
     settings: Zeroizing<[u8; 32]>,
+    /// Random: what this process knows itself by.
+    mark: [u8; 16],
 }
 
 impl Credentials {
@@ -65,12 +67,22 @@ impl Credentials {
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_into(input.as_slice(), &salt, key.as_mut_slice())
             .unwrap_or_else(|e| unreachable!("constant lengths are valid for Argon2: {e}"));
-        Self { secrets: Arc::new(Secrets { key, settings }) }
+        let mut mark = [0; 16];
+        // Without randomness a copy of this node would be taken for this node itself, as if there
+        // were no marks; nothing else rests on it.
+        let _ = getrandom::fill(&mut mark);
+        Self { secrets: Arc::new(Secrets { key, settings, mark }) }
     }
 
     /// The password of the key exchange.
     pub(crate) fn key(&self) -> &[u8; 32] {
         &self.secrets.key
+    }
+
+    /// What this process knows itself by, so that a node that meets its own id knows whether it
+    /// has dialled itself or met a copy of its data directory. Sent encrypted only.
+    pub(crate) fn mark(&self) -> [u8; 16] {
+        self.secrets.mark
     }
 
     /// The hash of the encryption settings.

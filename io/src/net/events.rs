@@ -72,6 +72,15 @@ pub enum Trouble {
         /// This node's.
         ours: u16,
     },
+    /// Two processes have one node id.
+    #[error(
+        "the node at {peer} has the id of this node: one data directory is a copy of the other; \
+         stop the one that is not wanted, and start it again with an empty directory"
+    )]
+    SameNodeId {
+        /// Where the other one is.
+        peer: SocketAddr,
+    },
     /// Something that is no node, dialled or dialling.
     #[error("what is at {peer} is no Quorate node: check the member list and the port")]
     NotQuorate {

@@ -205,7 +205,8 @@ async fn answer(shared: Arc<Shared>, mut stream: TcpStream, from: SocketAddr, ti
     };
     match outcome {
         Ok(established) if established.peer == shared.me => {
-            // This very node, or a copy of it: the end that dialled reports it.
+            // The end that dialled reports it to core.
+            report_copy(&shared, from, established.same_process);
         }
         Ok(established) => {
             drop(ticket);
@@ -268,7 +269,10 @@ async fn dial(shared: Arc<Shared>, addr: SocketAddr) {
         Ok((stream, established)) if established.peer != shared.me => {
             return go_on(shared, stream, established, Some(addr), addr).await;
         }
-        Ok(_) => DialError::Myself,
+        Ok((_, established)) => {
+            report_copy(&shared, addr, established.same_process);
+            DialError::Myself
+        }
         Err(HandshakeError::Refused) => {
             // Each dial lets whoever is there try one password: held back like those who dial.
             let held_back = shared.gate.failed(addr.ip(), Instant::now());
@@ -309,7 +313,7 @@ async fn go_on(
     dialed: Option<SocketAddr>,
     at: SocketAddr,
 ) {
-    let Established { peer, session } = established;
+    let Established { peer, session, .. } = established;
     match shared.links.up(peer, dialed).await {
         Some(ends) => {
             shared.count(|c| c.links_opened += 1);
@@ -319,6 +323,13 @@ async fn go_on(
             let max = shared.limits.links_max;
             shared.trouble_with(at.ip(), Trouble::TooManyLinks { peer: at, max });
         }
+    }
+}
+
+/// This node's own id was met.
+fn report_copy(shared: &Shared, peer: SocketAddr, same_process: bool) {
+    if !same_process {
+        shared.trouble_with(peer.ip(), Trouble::SameNodeId { peer });
     }
 }
 

@@ -42,13 +42,17 @@
 //!    has come for [`Options::seal_after`], and with one when the store is closed; it proves
 //!    the last frame, and the next frame overwrites it.
 //!
-//! What has no proof is torn. What remains undecidable: the very last frame rots on the disk
-//! *and* the machine lost power before its seal was written out. Ruling that out would take a
-//! second sync for every first one.
+//! What has no proof is torn. What remains undecidable: the last frame is unreadable, *and* so is
+//! its seal, or the power failed before that was written out. The same holds for several last
+//! frames that go together with everything behind them, as when the newest segment is cut short (below the
+//! size that it was made with, its header tells). Ruling that out would take a second sync for
+//! every first one. A whole frame that this program cannot decode is never called torn.
 //!
 //! A header carries the numbers of the logs that its frame changes, under a checksum of its own. If
-//! the payload is unreadable only those are damaged; if the header is, all are. When the frame
-//! may have held the identity and no later one is found, nothing is opened
+//! the payload is unreadable only those are damaged. If the header is, all are, those that are
+//! made later too, and always the configuration log: **a damaged configuration log means that
+//! any log may be incomplete or missing.** It also stands for lost starts of peers, which nothing
+//! heals. When the frame may have held the identity and no later one is found, nothing is opened
 //! ([`StoreError::IdentityUnreadable`]). Damage is told at every start, for the segments that show
 //! it are kept (no checkpoint replaces them) until core has dropped the logs concerned.
 //!

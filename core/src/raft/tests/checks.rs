@@ -67,6 +67,11 @@ impl Checks {
         assert_eq!(held, state, "two states at {index}: a committed entry was lost");
     }
 
+    /// Whether `state` was the state at some index, in all histories there were.
+    pub(super) fn was_applied(&self, state: u64) -> bool {
+        self.states.values().any(|held| *held == state)
+    }
+
     /// Term and vote never regress on a disk, and no commit index comes before its entries.
     pub(super) fn durable(&self, host: &Host, op: &StorageOp) {
         let StorageOp::HardState { state, .. } = op else { return };

@@ -378,6 +378,31 @@ impl Net {
         }
     }
 
+    /// As [`Net::run`], but what `lost` says of messages to and from `node` is lost.
+    pub(super) fn run_but_lose(&mut self, ms: u64, node: NodeId, lost: impl Fn(&Body) -> bool) {
+        let end = self.now + Duration::from_millis(ms);
+        while self.now < end {
+            self.pass(5);
+            for id in self.nodes() {
+                self.tick(id);
+            }
+            for _ in 0..4 {
+                for id in self.nodes() {
+                    while self.persist(id) {}
+                }
+                for ((from, to), wire) in &mut self.wires {
+                    if *from == node || *to == node {
+                        wire.retain(|message| !lost(&message.body));
+                    }
+                }
+                let wires: Vec<_> = self.wires.keys().copied().collect();
+                for (from, to) in wires {
+                    self.deliver_all(from, to);
+                }
+            }
+        }
+    }
+
     /// Messages from `from` to `to` vanish from now on, and those under way. Nobody is told.
     pub(super) fn cut_one_way(&mut self, from: NodeId, to: NodeId) {
         self.cut.insert((from, to));

@@ -12,6 +12,9 @@
 //! nothing to try passwords against, and an active attacker tests one password an attempt.
 //! Who cannot confirm gets an answer of random bytes, so that the wire looks alike.
 //!
+//! Each Noise message holds, sealed, the mark of the sender's process: a node that meets its own id
+//! learns whether it has dialled itself or met a copy of its data directory.
+//!
 //! The transcript (messages 1 and 2, X, and the hash of the encryption settings) goes into the
 //! key, both confirmations and the prologue of the Noise channel. So neither ids nor roles nor
 //! versions can be swapped, and nothing of one handshake is of use in another.
@@ -42,8 +45,9 @@ pub const ANSWER_BYTES: usize = CONFIRM_BYTES + NOISE_BYTES;
 
 const ELEMENT_BYTES: usize = 32;
 const CONFIRM_BYTES: usize = 32;
-/// An X25519 key and the tag of an empty payload.
-const NOISE_BYTES: usize = 32 + TAG_BYTES;
+const MARK_BYTES: usize = 16;
+/// An X25519 key, and the sealed mark of the sender's process.
+const NOISE_BYTES: usize = 32 + MARK_BYTES + TAG_BYTES;
 
 const NOISE_PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const TRANSCRIPT_CONTEXT: &str = "quorate 2026 node handshake: transcript";
@@ -104,6 +108,7 @@ pub struct Proving {
     peer: NodeId,
     keys: Keys,
     noise: HandshakeState,
+    mark: [u8; MARK_BYTES],
 }
 
 /// The end that was dialled, after its challenge.
@@ -111,6 +116,7 @@ pub struct Responder {
     peer: NodeId,
     transcript: blake3::Hasher,
     spake: Spake2<Ed25519Group>,
+    mark: [u8; MARK_BYTES],
 }
 
 /// What both ends derive from the exchange and the transcript.
@@ -149,8 +155,9 @@ impl Initiator {
         let mut proof = [0; PROOF_BYTES];
         proof[..ELEMENT_BYTES].copy_from_slice(&x[1..]);
         proof[ELEMENT_BYTES..][..CONFIRM_BYTES].copy_from_slice(keys.confirm_initiator.as_bytes());
-        write_noise(&mut noise, &mut proof[ELEMENT_BYTES + CONFIRM_BYTES..]);
-        Ok((Proving { peer, keys, noise }, proof))
+        let mark = self.credentials.mark();
+        write_noise(&mut noise, &mark, &mut proof[ELEMENT_BYTES + CONFIRM_BYTES..]);
+        Ok((Proving { peer, keys, noise, mark }, proof))
     }
 }
 
@@ -165,8 +172,8 @@ impl Proving {
         if self.keys.confirm_responder != *confirm {
             return Err(HandshakeError::Refused);
         }
-        read_noise(&mut self.noise, noise)?;
-        established(self.peer, self.noise)
+        let same_process = read_noise(&mut self.noise, noise)? == self.mark;
+        established(self.peer, same_process, self.noise)
     }
 }
 
@@ -188,7 +195,7 @@ impl Responder {
         challenge[..HELLO_BYTES].copy_from_slice(&hello(me));
         challenge[HELLO_BYTES..].copy_from_slice(&y[1..]);
         let transcript = transcript(credentials, their_hello, &challenge);
-        Ok((Self { peer, transcript, spake }, challenge))
+        Ok((Self { peer, transcript, spake, mark: credentials.mark() }, challenge))
     }
 
     /// Checks the proof; with the channel comes the answer to send.
@@ -207,11 +214,11 @@ impl Responder {
             return Err(HandshakeError::Refused);
         }
         let mut noise = keys.noise(false);
-        read_noise(&mut noise, noise_1)?;
+        let same_process = read_noise(&mut noise, noise_1)? == self.mark;
         let mut answer = [0; ANSWER_BYTES];
         answer[..CONFIRM_BYTES].copy_from_slice(keys.confirm_responder.as_bytes());
-        write_noise(&mut noise, &mut answer[CONFIRM_BYTES..]);
-        Ok((established(self.peer, noise)?, answer))
+        write_noise(&mut noise, &self.mark, &mut answer[CONFIRM_BYTES..]);
+        Ok((established(self.peer, same_process, noise)?, answer))
     }
 }
 
@@ -282,9 +289,9 @@ fn transcript(
     hasher
 }
 
-fn write_noise(noise: &mut HandshakeState, out: &mut [u8]) {
+fn write_noise(noise: &mut HandshakeState, mark: &[u8; MARK_BYTES], out: &mut [u8]) {
     debug_assert_eq!(out.len(), NOISE_BYTES);
-    let written = noise.write_message(&[], out);
+    let written = noise.write_message(mark, out);
     assert_eq!(
         written.ok(),
         Some(NOISE_BYTES),
@@ -292,15 +299,22 @@ fn write_noise(noise: &mut HandshakeState, out: &mut [u8]) {
     );
 }
 
-fn read_noise(noise: &mut HandshakeState, message: &[u8]) -> Result<(), HandshakeError> {
+fn read_noise(
+    noise: &mut HandshakeState,
+    message: &[u8],
+) -> Result<[u8; MARK_BYTES], HandshakeError> {
     let mut payload = [0; NOISE_BYTES];
     match noise.read_message(message, &mut payload) {
-        Ok(0) => Ok(()),
+        Ok(MARK_BYTES) => payload.first_chunk().copied().ok_or(HandshakeError::Refused),
         Ok(_) | Err(_) => Err(HandshakeError::Refused),
     }
 }
 
-fn established(peer: NodeId, noise: HandshakeState) -> Result<Established, HandshakeError> {
+fn established(
+    peer: NodeId,
+    same_process: bool,
+    noise: HandshakeState,
+) -> Result<Established, HandshakeError> {
     let state = noise.into_stateless_transport_mode().map_err(|_| HandshakeError::Refused)?;
-    Ok(Established { peer, session: Session::new(state) })
+    Ok(Established { peer, same_process, session: Session::new(state) })
 }

@@ -20,6 +20,9 @@ use super::credentials::Credentials;
 pub struct Established {
     /// The other end, proven to know the credentials.
     pub peer: NodeId,
+    /// Whether the other end is in this very process. With this node's own id and another
+    /// process, it runs on a copy of the data directory.
+    pub same_process: bool,
     /// The channel.
     pub session: Session,
 }

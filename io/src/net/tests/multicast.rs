@@ -10,9 +10,10 @@ use socket2::SockRef;
 use super::{Peer, config};
 use crate::net::{AddressFilter, MulticastConfig, NetConfig, NetEvent};
 
-/// A group of its own for each test: they run at the same time.
+/// A group of its own for each test of each process: they run at the same time.
 fn group(test: u8) -> MulticastConfig {
-    let group = Ipv4Addr::new(239, 255, 77, test);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let group = Ipv4Addr::new(239, 128 + test, high, low);
     MulticastConfig { group, port: 23_000 + u16::from(test), ttl: 0, ..Default::default() }
 }
 
@@ -58,7 +59,7 @@ async fn several_nodes_of_one_host_all_get_what_each_of_the_others_sends() {
 #[tokio::test]
 async fn other_groups_on_the_same_port_are_not_heard() {
     let ours = group(2);
-    let theirs = MulticastConfig { group: Ipv4Addr::new(239, 255, 77, 200), ..ours.clone() };
+    let theirs = MulticastConfig { group: Ipv4Addr::new(239, 1, 77, 200), ..ours.clone() };
     let (mut a, mut b, c) = (node(&ours, 1), node(&theirs, 2), node(&ours, 3));
     c.net.multicast(&Bytes::from_static(b"hello"));
     assert_eq!(datagram(&mut a).await, "hello");

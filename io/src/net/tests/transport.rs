@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::{PATIENCE, Peer, config, credentials, linked, wrong};
 use crate::net::handshake::messages::{HELLO_BYTES, Initiator, PROTOCOL_VERSION};
 use crate::net::handshake::{Established, initiate};
-use crate::net::{NetConfig, NetEvent, NetLimits, StartError, Transport, Trouble};
+use crate::net::{Credentials, NetConfig, NetEvent, NetLimits, StartError, Transport, Trouble};
 
 #[tokio::test]
 async fn packets_of_all_lengths_arrive_in_order_in_both_directions() {
@@ -170,6 +170,24 @@ async fn a_node_that_dials_itself_finds_out() {
         matches!(failed, NetEvent::DialFailed { addr, error: DialError::Myself } if addr == me)
     );
     assert!(a.is_quiet().await, "the dialled end says nothing");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_node_in_another_process_is_named_on_both_sides() {
+    let (mut a, mut b) = (Peer::start(config(), 1), Peer::start(config(), 1));
+    b.net.dial(a.addr());
+    let same_process = b.event().await;
+    assert!(matches!(same_process, NetEvent::DialFailed { error: DialError::Myself, .. }));
+    // Deriving anew is what another process does.
+    let credentials = Credentials::derive("group", "password", None);
+    let mut copy = Peer::start(NetConfig { credentials, ..config() }, 1);
+    copy.net.dial(a.addr());
+    for peer in [&mut a, &mut copy] {
+        let told = peer.event().await;
+        assert!(matches!(told, NetEvent::Trouble(Trouble::SameNodeId { .. })), "{told:?}");
+    }
+    let failed = copy.event().await;
+    assert!(matches!(failed, NetEvent::DialFailed { error: DialError::Myself, .. }));
 }
 
 #[tokio::test]

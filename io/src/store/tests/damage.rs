@@ -14,7 +14,7 @@ use super::super::item::Batch;
 use super::super::log::read_only;
 use super::model::{Step, batches, history, play};
 use super::world::{Dice, World};
-use super::{StoreError, append, log_dir, open, segments, small};
+use super::{Opened, StoreError, append, log_dir, open, segments, small};
 
 /// A directory with several segments, closed in good order or left as a crash leaves it, and the
 /// states that may be found in it while nothing has rotted.
@@ -63,7 +63,7 @@ impl Outcomes {
         } else {
             self.told += 1;
             assert!(!opened.findings.is_empty(), "{what}: silent");
-            assert_told(found, allowed, what);
+            assert_told(&opened, allowed, what);
         }
         // It is told again, also when the node has gone on writing.
         let mut log = opened.log;
@@ -75,13 +75,19 @@ impl Outcomes {
     }
 }
 
-/// Every part is as it was, or said to be damaged.
-fn assert_told(found: &Recovered, allowed: &[Recovered], what: &str) {
+/// Every part is as it was, or said to be damaged. A log of which nothing is left may be missing
+/// if it cannot be told which logs are hit, and then the configuration log is damaged.
+fn assert_told(opened: &Opened, allowed: &[Recovered], what: &str) {
+    let found = &opened.recovered;
     let damaged = |log: &LogId| found.logs.get(log).is_some_and(|held| held.damaged);
+    let unknown = opened.findings.iter().any(|finding| finding.logs.is_none());
+    assert!(!unknown || damaged(&LogId::CONFIGURATION), "{what}: which logs is not known");
     let is_told = allowed.iter().any(|state| {
-        let logs = state.logs.keys().chain(found.logs.keys());
-        let same_logs =
-            logs.into_iter().all(|log| damaged(log) || found.logs.get(log) == state.logs.get(log));
+        let mut logs = state.logs.keys().chain(found.logs.keys());
+        let same_logs = logs.all(|log| match found.logs.get(log) {
+            Some(held) => held.damaged || state.logs.get(log) == Some(held),
+            None => unknown,
+        });
         let same_peers = found.peer_starts == state.peer_starts || damaged(&LogId::CONFIGURATION);
         found.identity == state.identity && same_logs && same_peers
     });
@@ -221,6 +227,24 @@ fn an_unreadable_last_frame_is_torn_without_a_seal_and_damage_with_one() {
         assert_eq!(found.findings.is_empty(), !close);
         assert_eq!(found.recovered.logs[&LogId(1)].damaged, close);
         assert_eq!(found.recovered.logs[&LogId(1)].entries.len(), 1);
+    }
+}
+
+#[test]
+fn when_it_cannot_be_told_which_logs_are_hit_all_are_and_those_made_later_too() {
+    let world = three_entries(false);
+    let mut opened = open(&world, &small()).expect("sound");
+    let newer = StorageOp::Identity(opened.recovered.identity.clone());
+    append(&mut opened.log, &[newer]).expect("sound");
+    let (path, at) = position_of(&world, 0x52);
+    // The header of the frame, at the start of its block.
+    world.tamper(&path, |bytes| bytes[at / 4096 * 4096 + 50] ^= 1);
+    let mut opened = open(&world, &small()).expect("a later identity is there");
+    assert_eq!(opened.findings[0].logs, None);
+    append(&mut opened.log, &entry(7, 1, 0x57)).expect("sound");
+    let found = open(&world, &small()).expect("a later identity is there").recovered;
+    for log in [LogId::CONFIGURATION, LogId(1), LogId(7)] {
+        assert!(found.logs[&log].damaged, "{log:?}");
     }
 }
 
