@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nix::sched::{CloneFlags, setns};
-use quorate_core::NodeId;
+use quorate_core::{DialError, NodeId};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use super::{PATIENCE, Peer, credentials};
-use crate::net::{MulticastConfig, NetConfig, NetEvent, Transport, Trouble};
+use crate::net::{MulticastConfig, NetConfig, NetEvent, NetLimits, Transport, Trouble};
 
 const A: &str = "10.77.0.1";
 const B: &str = "10.77.0.2";
@@ -281,4 +281,27 @@ impl Remote {
             });
         })
     }
+}
+
+#[test]
+fn a_host_that_is_not_there_is_unreachable_after_the_connect_timeout() {
+    let wire = Wire::new("t");
+    let a = wire.a();
+    let dialling = thread::spawn(move || {
+        enter(&a);
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let connect_timeout = Duration::from_millis(50);
+            let limits = NetLimits { connect_timeout, ..Default::default() };
+            let mut peer = Peer::start(NetConfig { multicast: None, limits, ..config() }, 1);
+            let nobody = "10.77.0.99:2434".parse().unwrap();
+            peer.net.dial(nobody);
+            let failed = peer.news().await;
+            assert!(matches!(
+                failed,
+                NetEvent::DialFailed { addr, error: DialError::Unreachable } if addr == nobody
+            ));
+        });
+    });
+    dialling.join().unwrap();
 }

@@ -448,3 +448,24 @@ async fn links_beyond_the_bound_are_turned_away() {
     assert!(matches!(read, Ok(0) | Err(_)));
     assert_eq!(b.net.open().0, 2);
 }
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_holds_up_neither_a_close_nor_a_shutdown() {
+    let limits = NetLimits { flush_timeout: Duration::from_millis(100), ..Default::default() };
+    let mut b = Peer::start(NetConfig { limits, ..config() }, 2);
+    let (mut closed, _one) = raw_link(&mut b).await;
+    let (mut stopped, _two) = raw_link(&mut b).await;
+    for link in [1, 2] {
+        for _ in 0..8 {
+            b.net.send(quorate_core::LinkId(link), vec![0; 4 * 1024 * 1024].into());
+        }
+    }
+    b.net.close(quorate_core::LinkId(1));
+    timeout(PATIENCE, b.net.shutdown()).await.expect("a shutdown ends");
+    for stream in [&mut closed, &mut stopped] {
+        // Nothing was read up to now: what is still in the system's buffers, then the end.
+        let rest = timeout(PATIENCE, tokio::io::copy(stream, &mut tokio::io::sink())).await;
+        let rest = rest.expect("the connection has ended");
+        assert!(rest.is_err() || rest.is_ok_and(|bytes| bytes < 32 * 1024 * 1024));
+    }
+}
