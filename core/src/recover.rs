@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use crate::configuration::{self, ConfigCommand, Configuration, Rejection};
-use crate::ids::{ClusterId, Index, LogId, Term};
+use crate::ids::{ClusterId, Index, LogId, NodeId, Term};
 use crate::raft::{Membership, Payload, Snapshot};
 use crate::storage::{HardState, Recovered, StorageOp};
 
@@ -24,6 +24,10 @@ pub struct Recovery {
     pub last: Vec<(LogId, Index, Term)>,
     /// How far the survivor knew its configuration log to be committed.
     pub commit: Index,
+    /// Who goes on.
+    pub survivor: NodeId,
+    /// The configuration as the survivor's log has it: who is given up is in there.
+    pub before: Configuration,
     /// The configuration that the survivor goes on with.
     pub configuration: Configuration,
 }
@@ -72,9 +76,7 @@ pub fn recover_unsafe(recovered: &Recovered, into: ClusterId) -> Result<Recovery
     if let Some(held) = &mut document {
         held.dissolved_into = None;
     }
-    if document.is_none() {
-        return Err(RecoverError::NoConfiguration);
-    }
+    let before = document.clone().ok_or(RecoverError::NoConfiguration)?;
     configuration::apply(&mut document, &ConfigCommand::Recover { cluster: into, survivor })?;
     let configuration = document.clone().ok_or(RecoverError::NoConfiguration)?;
     let end = |log: &crate::storage::RecoveredLog| {
@@ -100,5 +102,6 @@ pub fn recover_unsafe(recovered: &Recovered, into: ClusterId) -> Result<Recovery
         StorageOp::Identity(identity),
     ];
     let last = recovered.logs.iter().map(|(id, log)| (*id, end(log).0, end(log).1)).collect();
-    Ok(Recovery { ops, from, into, last, commit: log.hard_state.commit, configuration })
+    let commit = log.hard_state.commit;
+    Ok(Recovery { ops, from, into, last, commit, survivor, before, configuration })
 }

@@ -150,7 +150,8 @@ fn batch(index: u64, data: &Bytes) -> Vec<StorageOp> {
 fn report(what: &str, latencies: &mut [Duration], elapsed: Duration) {
     latencies.sort_unstable();
     let at = |share: usize| {
-        let found = latencies.get((latencies.len() * share / 1000).min(latencies.len() - 1));
+        let found =
+            latencies.get((latencies.len() * share / 1000).min(latencies.len().saturating_sub(1)));
         found.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
     };
     let rate = latencies.len() as f64 / elapsed.as_secs_f64();

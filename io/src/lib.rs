@@ -4,4 +4,5 @@
 
 pub mod config;
 pub mod net;
+pub mod runtime;
 pub mod store;

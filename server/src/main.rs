@@ -1,3 +1,34 @@
-//! The binary `quorate`.
+//! The binary `quorate`: the command line, HTTP, logs. What it decides is in `quorate-core`, what
+//! it does in `quorate-io`.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod client;
+mod commands;
+mod exit;
+mod http;
+mod presence;
+mod recover;
+mod start;
+mod table;
+mod token;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::Command;
+
+fn main() -> ExitCode {
+    let done = match cli::Cli::parse().command {
+        Command::Start(args) => start::run(&args),
+        Command::Status(args) => commands::status(&args),
+        Command::Stop(args) => commands::stop(&args),
+        Command::Server(args) => commands::server(&args),
+        Command::Recover(args) => recover::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

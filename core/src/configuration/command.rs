@@ -196,8 +196,22 @@ pub enum Rejection {
     #[error("this cluster has offered to absorb another and cannot dissolve")]
     Absorbing,
     /// The cluster has ended.
-    #[error("this cluster has dissolved into another")]
-    Dissolved,
+    #[error("this cluster has dissolved into {into}")]
+    Dissolved {
+        /// The cluster that its servers join.
+        into: ClusterId,
+    },
+    /// Those that would be left to decide are not there.
+    #[error(
+        "without '{name}' the masters that remain cannot decide: {} away; remove or restart them \
+         first", missing.join(", ")
+    )]
+    MastersAway {
+        /// The server that was to go.
+        name: String,
+        /// The masters that are not reached.
+        missing: Vec<String>,
+    },
     /// The cluster is founded already, or not yet.
     #[error("the command does not fit the age of the cluster")]
     NotFounding,
@@ -231,8 +245,8 @@ pub fn apply(
         return Ok(Applied::Changed);
     }
     let Some(held) = document.as_mut() else { return Err(Rejection::NotFounding) };
-    if held.dissolved_into.is_some() {
-        return Err(Rejection::Dissolved);
+    if let Some(dissolved) = &held.dissolved_into {
+        return Err(Rejection::Dissolved { into: dissolved.into });
     }
     let applied = transition(held, command)?;
     if applied == Applied::Changed {

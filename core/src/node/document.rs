@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Event, Node, Output, State, StopReason};
-use crate::configuration::{self, Applied, ConfigCommand, Configuration, Rejection, RemoveReason};
-use crate::ids::Index;
+use crate::configuration::{self, Applied, ConfigCommand, Configuration, Rejection};
 use crate::raft::{Entry, Payload};
 
 /// Entries behind the snapshot before a new one is made.
@@ -57,21 +56,18 @@ impl Node {
             let event = Event::Configuration(Arc::clone(document));
             self.out.push_back(Output::Event(event));
         }
-        self.after_document_changed(None);
+        self.after_document_changed();
     }
 
     fn apply_entry(&mut self, entry: &Entry) {
-        let result = match &entry.payload {
-            Payload::Data(data) => decode_command(data).map(|command| {
-                let result = self.apply_command(&command);
-                (command, result)
-            }),
+        let outcome = match &entry.payload {
+            Payload::Data(data) => decode_command(data).map(|command| self.apply_command(&command)),
             Payload::Empty | Payload::Membership(_) => None,
         };
-        let outcome = result.as_ref().map(|(_, result)| result.clone());
+        let changed = outcome == Some(Ok(Applied::Changed));
         self.settle_waiters(entry.index, entry.term, outcome);
-        if let Some((command, Ok(Applied::Changed))) = result {
-            self.after_document_changed(Some(&command));
+        if changed {
+            self.after_document_changed();
         }
     }
 
@@ -89,7 +85,7 @@ impl Node {
         result
     }
 
-    fn after_document_changed(&mut self, command: Option<&ConfigCommand>) {
+    fn after_document_changed(&mut self) {
         let Some(document) = self.document.clone() else { return };
         let me = self.id();
         self.next_dial = self.now;
@@ -103,14 +99,6 @@ impl Node {
             if self.state == State::Joining && self.identity.cluster == Some(document.cluster) {
                 self.set_state(State::Member);
             }
-            return;
-        }
-        let by_operator = matches!(
-            command,
-            Some(ConfigCommand::Remove { node, reason: RemoveReason::Operator }) if *node == me
-        );
-        if by_operator && self.state == State::Member && self.caught_up_here() {
-            self.removed_at = Some(self.raft.as_ref().map(|r| r.applied()).unwrap_or_default());
         }
     }
 
@@ -126,21 +114,21 @@ impl Node {
         }
     }
 
-    /// Whether this entry is news and not the replay of a log that has gone on since.
-    fn caught_up_here(&self) -> bool {
-        self.raft.as_ref().is_some_and(|raft| raft.applied() == raft.commit())
-    }
-
-    /// An operator took this node out, and the membership has followed: stop.
-    pub(super) fn stop_if_removed(&mut self) {
-        let Some(at) = self.removed_at else { return };
-        let Some(raft) = &self.raft else { return };
+    /// The document no longer has this node in it. Taken out by an operator while it ran, it stops;
+    /// taken out for its silence, it asks to be let in again.
+    pub(super) fn notice_removal(&mut self) {
+        let Some((document, raft)) = self.document.as_ref().zip(self.raft.as_ref()) else { return };
         let me = self.identity.node;
-        let still_in = self.document.as_ref().is_some_and(|d| d.servers.contains_key(&me));
-        if still_in || at == Index::ZERO {
-            self.removed_at = None;
-        } else if !raft.membership().contains(me) && !raft.is_leader() {
+        let known = document.version >= self.joining.since;
+        let running = matches!(self.state, State::Member | State::Returning);
+        if !running || !known || document.servers.contains_key(&me) || raft.is_leader() {
+            // A leader that is out sees its own removal through, and resigns.
+            return;
+        }
+        if self.state == State::Member && document.expelled.contains_key(&me) {
             self.stop(StopReason::Removed);
+        } else {
+            self.set_state(State::Joining);
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Joining {
     next: Time,
     pub refused: Option<Rejection>,
     /// The version of the configuration that had it in: who knows only less cannot say it is out.
-    since: ConfigVersion,
+    pub since: ConfigVersion,
 }
 
 impl Joining {
@@ -57,7 +57,8 @@ impl Node {
         if info.cluster.is_none() || info.version == ConfigVersion::ZERO {
             return;
         }
-        let out = !info.you_are_member && info.version > held;
+        // Of two that know the same version, both know who is in it.
+        let out = !info.you_are_member && info.version >= held;
         if out && info.you_were_removed && self.state == State::Member {
             self.stop(super::StopReason::Removed);
         } else if out {
@@ -112,8 +113,10 @@ impl Node {
     fn whom_to_ask(&self) -> Option<(LinkId, NodeId)> {
         let peers = self.links.peers();
         let members = || peers.iter().filter(|(_, (_, info))| self.wants_to_join(info.cluster));
-        // Of several clusters the smallest id, so that nodes started together do not spread.
-        let cluster = members().filter_map(|(_, (_, info))| info.cluster).min()?;
+        // Of several clusters one that can let somebody in; then the smallest id, so that nodes
+        // started together do not spread.
+        let rank = |info: &Info| Some((info.coordinator.is_none(), info.cluster?));
+        let (_, cluster) = members().filter_map(|(_, (_, info))| rank(info)).min()?;
         let of_it = || members().filter(|(_, (_, info))| info.cluster == Some(cluster));
         let coordinator = of_it()
             .filter_map(|(_, (_, info))| Some((info.version, info.coordinator?.0)))

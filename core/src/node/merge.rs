@@ -19,7 +19,8 @@ const LINGER: Duration = Duration::from_secs(2);
 struct Offer {
     asked: Option<(u64, LinkId)>,
     next: Time,
-    /// When the other cluster was last seen; an offer to one that is gone is withdrawn.
+    /// When the other cluster was last seen able to decide; an offer to one that is gone, or that
+    /// has lost its quorum, is withdrawn.
     seen: Time,
 }
 
@@ -104,8 +105,10 @@ impl Node {
         match document.absorbed.get(&other.cluster) {
             None => {
                 // Not while a third cluster is about that this one would itself dissolve into.
+                // Nor to one that cannot decide: the offer would only bind this cluster.
                 let doomed = others.values().any(|o| self.survives(o) == Some(false));
-                if !doomed && !self.merge.offers.contains_key(&other.cluster) {
+                let able = other.coordinator.is_some();
+                if able && !doomed && !self.merge.offers.contains_key(&other.cluster) {
                     let absorb = ConfigCommand::Absorb { cluster: other.cluster };
                     if self.propose(&absorb).is_some() {
                         self.note_offer(other.cluster);
@@ -124,7 +127,9 @@ impl Node {
     }
 
     fn ask_to_dissolve(&mut self, other: &Other, document: &crate::configuration::Configuration) {
-        self.note_offer(other.cluster);
+        if other.coordinator.is_some() {
+            self.note_offer(other.cluster);
+        }
         let (now, retry) = (self.now, self.config.timings.retry);
         let Some((node, addr)) = other.coordinator else { return };
         let Some(offer) = self.merge.offers.get(&other.cluster).copied() else { return };
@@ -173,9 +178,17 @@ impl Node {
             return true;
         }
         match response {
-            Response::Done { .. } | Response::Refused(Rejection::Dissolved) => {
+            Response::Done { .. } => {
                 let _ = self.propose(&ConfigCommand::Absorbed { cluster });
             }
+            Response::Refused(Rejection::Dissolved { into })
+                if Some(*into) == self.identity.cluster =>
+            {
+                // It had done so already, and the answer was lost.
+                let _ = self.propose(&ConfigCommand::Absorbed { cluster });
+            }
+            // Another cluster was faster: its servers are found there.
+            Response::Refused(Rejection::Dissolved { .. }) => self.withdraw(cluster),
             Response::Refused(Rejection::HoldsDatabases) => self.withdraw(cluster),
             Response::Refused(Rejection::Absorbing) if self.identity.cluster > Some(cluster) => {
                 self.withdraw(cluster);

@@ -35,7 +35,7 @@ pub use api::{
 };
 
 use crate::configuration::Configuration;
-use crate::ids::{ClusterId, Index, LinkId, LogId, NodeId, Start};
+use crate::ids::{ClusterId, LinkId, LogId, NodeId, Start};
 use crate::raft::{Raft, Settings};
 use crate::storage::{Identity, Recovered, RecoveredLog, StorageOp};
 use crate::time::Time;
@@ -64,7 +64,6 @@ pub struct Node {
     raft: Option<Raft>,
     founding: Option<RecoveredLog>,
     document: Option<Arc<Configuration>>,
-    removed_at: Option<Index>,
     leaderless_since: Option<Time>,
     told_no_quorum: Option<NoQuorum>,
     told_infos: Option<report::Basis>,
@@ -115,7 +114,6 @@ impl Node {
             raft: None,
             founding: None,
             document: None,
-            removed_at: None,
             leaderless_since: None,
             told_no_quorum: None,
             told_infos: None,
@@ -357,7 +355,7 @@ impl Node {
         if self.stopped {
             return;
         }
-        self.stop_if_removed();
+        self.notice_removal();
         if self.stopped {
             return;
         }

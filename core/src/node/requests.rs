@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::document::encode_command;
 use super::{Command, CommandError, Node, Output, Reply, State};
-use crate::configuration::{self, Applied, ConfigCommand, Rejection, RemoveReason, ServerStatus};
+use crate::configuration::{
+    self, Applied, ConfigCommand, Configuration, Rejection, RemoveReason, ServerStatus,
+};
 use crate::ids::{CommandId, Index, LinkId, NodeId, Term};
 use crate::time::Time;
 use crate::wire::{Packet, Request, Response};
@@ -302,6 +304,10 @@ impl Node {
             self.answer(waiter, Response::Refused(rejection));
             return;
         }
+        if let Some(rejection) = trial.as_ref().and_then(|t| self.masters_away(command, t)) {
+            self.answer(waiter, Response::Refused(rejection));
+            return;
+        }
         if self.requests.waiters.len() >= WAITERS_MAX {
             self.answer(waiter, Response::Unknown);
             return;
@@ -313,6 +319,27 @@ impl Node {
             }
             None => self.answer(waiter, Response::NotCoordinator { coordinator: None }),
         }
+    }
+
+    /// Taking out a master that is there must leave masters that can decide: with the tie-breaker
+    /// moved to one in reach, half of them are enough.
+    fn masters_away(&self, command: &ConfigCommand, after: &Configuration) -> Option<Rejection> {
+        let node = match command {
+            ConfigCommand::Remove { node, .. }
+            | ConfigCommand::SetRole { node, role: configuration::Role::Replica } => *node,
+            _ => return None,
+        };
+        let (raft, before) = (self.raft.as_ref()?, self.document.as_ref()?);
+        let here = |id: NodeId| raft.is_active(self.now, id);
+        if !here(node) {
+            return None;
+        }
+        let (there, missing): (Vec<_>, Vec<_>) = after.masters().partition(|(id, _)| here(*id));
+        if there.len() >= missing.len() && !there.is_empty() {
+            return None;
+        }
+        let missing = missing.into_iter().map(|(_, s)| s.name.clone()).collect();
+        Some(Rejection::MastersAway { name: before.name_of(node), missing })
     }
 
     /// Appends a command to the configuration log if this node leads it.

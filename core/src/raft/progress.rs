@@ -108,10 +108,13 @@ impl Progress {
         }
     }
 
-    /// What was under way may be lost: find out anew where the logs agree.
+    /// What was under way may be lost: find out anew where the logs agree. A search goes on where it
+    /// is, and a snapshot is assumed to have arrived: if not, the refusal tells.
     pub(super) fn probe(&mut self) {
+        if self.flow == Flow::Replicate {
+            self.next = self.matched.next();
+        }
         self.flow = Flow::Probe { sent: None };
-        self.next = self.matched.next();
         self.in_flight = 0;
         self.stalled = None;
     }

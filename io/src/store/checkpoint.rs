@@ -4,7 +4,7 @@ use quorate_core::StorageOp;
 
 use super::error::StoreError;
 use super::item::{Batch, Change, decode_entry, decode_snapshot};
-use super::log::Shared;
+use super::shared::Shared;
 
 /// A frame of a checkpoint is written when it has grown to this.
 const FRAME_BYTES: usize = 4 * 1024 * 1024;

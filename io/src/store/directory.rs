@@ -48,10 +48,12 @@ impl DataDir {
     /// # Errors
     /// [`StoreError::Locked`] if another process has it, [`StoreError::Io`] if it cannot be made.
     pub fn lock(path: &Path) -> Result<Self, StoreError> {
+        let absent = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+        let missing = path.ancestors().take_while(absent).count();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(StoreError::io("make the directory", path))?;
         let path = path.canonicalize().map_err(StoreError::io("find", path))?;
-        if let Some(parent) = path.parent() {
+        for parent in path.ancestors().skip(1).take(missing) {
             RealFs.sync_dir(parent).map_err(StoreError::io("sync", parent))?;
         }
         let name = path.join(LOCK);

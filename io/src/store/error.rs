@@ -46,7 +46,7 @@ pub enum StoreError {
     #[error(
         "the data directory {} belongs to node {expected}, and its log {}: files of it were lost \
          or mixed with another's. Restore the folder `log` if you have it; else take the node's \
-         contents out with `quorate recover --new-id`, and it joins again with a new id",
+         contents out with `quorate start --new-identity`, and it joins again with a new id",
         dir.display(),
         match found { Some(other) => format!("to node {other}"), None => "is missing".to_owned() }
     )]
@@ -62,7 +62,7 @@ pub enum StoreError {
     #[error(
         "the identity of the node in {} cannot be read: {why}. Nothing was changed. If the disk \
          can be repaired or the file restored, do that; else take the node's contents out with \
-         `quorate recover --new-id`, and it joins again with a new id",
+         `quorate start --new-identity`, and it joins again with a new id",
         dir.display()
     )]
     IdentityUnreadable {

@@ -90,6 +90,7 @@ mod item;
 mod log;
 mod scan;
 mod segment;
+mod shared;
 mod state;
 mod writer;
 
@@ -109,7 +110,8 @@ pub use error::StoreError;
 pub use scan::Finding;
 pub use writer::Completion;
 
-use log::{Log, Shared};
+use log::Log;
+use shared::Shared;
 use writer::Writer;
 
 /// Sizes and bounds. The defaults are for production; tests make everything small.

@@ -128,8 +128,9 @@ fn a_cluster_with_databases_or_with_an_offer_out_does_not_dissolve() {
     assert_eq!(refused(&offering, &dissolve), Rejection::Absorbing);
     let withdrawn = after(&offering, &ConfigCommand::WithdrawAbsorb { cluster: ClusterId(8) });
     let gone = after(&withdrawn, &dissolve);
-    assert_eq!(refused(&gone, &create), Rejection::Dissolved, "from its append none can be made");
-    assert_eq!(refused(&gone, &join(5, "n5")), Rejection::Dissolved);
+    let ended = Rejection::Dissolved { into: ClusterId(9) };
+    assert_eq!(refused(&gone, &create), ended, "from its append none can be made");
+    assert_eq!(refused(&gone, &join(5, "n5")), ended);
 }
 
 #[test]

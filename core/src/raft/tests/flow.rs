@@ -162,3 +162,57 @@ fn entries_lost_on_the_way_are_sent_again_without_a_new_link() {
     net.run(5000);
     assert_eq!(net.texts(C), ["lost"]);
 }
+
+#[test]
+fn a_member_that_returns_is_sent_what_it_lacks_and_not_a_snapshot_or_the_whole_log() {
+    // b has become leader and compacted while c was away: it has not heard of c in its term.
+    let mut net = Net::led(&[A, B, C], &[]);
+    for number in 0..5 {
+        net.propose(A, &format!("{number}")).unwrap();
+        net.settle();
+    }
+    net.isolate(C);
+    net.propose(A, "missed").unwrap();
+    net.settle();
+    let held = net.at(C).last_index();
+    // b's snapshot ends where c's log does, and its log goes on from there.
+    net.with(A, |raft, now| raft.transfer(now, B)).unwrap();
+    net.settle();
+    assert_eq!(net.leader(), Some(B));
+    net.heal();
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        sent.extend(net.wire(B, C));
+        net.deliver_all(B, C);
+        net.persist(C);
+        net.deliver_all(C, B);
+    }
+    for body in sent {
+        assert!(!matches!(body, Body::Install { .. }));
+        let Body::Append { entries, .. } = body else { continue };
+        assert!(entries.iter().all(|e| e.index > held), "c has {entries:?}");
+    }
+    assert_eq!(net.at(C).last_index(), net.at(B).last_index());
+}
+
+#[test]
+fn a_member_whose_answer_to_a_snapshot_was_lost_is_not_sent_it_again() {
+    let mut net = Net::led(&[A, B], &[C]);
+    net.isolate(C);
+    net.propose(A, "one").unwrap();
+    net.settle();
+    net.compact(A);
+    net.heal();
+    for _ in 0..3 {
+        net.deliver_all(C, A);
+        net.deliver_all(A, C);
+    }
+    while net.persist(C) {}
+    assert_eq!(net.at(C).commit(), net.at(A).commit());
+    net.lose_everything();
+    net.with(A, |raft, now| raft.link_lost(now, C));
+    net.with(A, |raft, now| raft.link_open(now, C));
+    assert!(!net.wire(A, C).iter().any(|body| matches!(body, Body::Install { .. })));
+    net.settle();
+    assert_eq!(progress(&net, A, C).matched, net.at(A).last_index());
+}

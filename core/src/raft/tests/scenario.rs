@@ -254,5 +254,28 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    adding_a_voter
+    crash_while_writing
+    damaged
+    demotion
+    diverging_logs
     election
+    joint_inherited
+    leader_removes_itself
+    lower_term_pre_vote
+    membership_reverted
+    read_index
+    removal_interrupted
+    replication
+    restart_of_all
+    returning_node
+    slow_disk
+    snapshot
+    split_vote
+    stale_leader
+    tie_breaker
+    tie_breaker_moves
+    transfer
+    transfer_fails
+    two_nodes
 }

@@ -124,28 +124,30 @@ fn a_node_recovers_from_every_prefix_of_what_it_was_writing() {
         net.propose(A, "cut off too").unwrap();
         net.deliver_all(A, C);
         net.isolate(C);
-        net.elect(B);
-        net.cut.retain(|ends| [ends.0, ends.1].contains(&A));
-        net.with(B, |raft, now| raft.link_open(now, C));
+        net.pass(1000);
+        net.timeout(B);
         net.settle_but(&[C]);
+        let reach = |net: &mut Net| {
+            net.cut.retain(|ends| [ends.0, ends.1].contains(&A));
+            net.with(B, |raft, now| raft.link_open(now, C));
+            net.run_but(300, &[C]);
+        };
+        reach(&mut net);
         net.propose(B, "one").unwrap();
-        net.settle_but(&[C]);
+        net.run_but(300, &[C]);
         net.isolate(C);
         net.propose(B, "two").unwrap();
         net.settle_but(&[C]);
         net.compact(B);
-        net.cut.retain(|ends| [ends.0, ends.1].contains(&A));
-        net.with(B, |raft, now| raft.link_open(now, C));
-        net.settle_but(&[C]);
-        net.run_but(500, &[C]);
+        reach(&mut net);
         net.propose(B, "three").unwrap();
         net.change(B, change(&[B, C, D, E], &[A], 2)).unwrap();
-        net.settle_but(&[C]);
+        net.run_but(300, &[C]);
         net.compact(C);
         net
     };
     let writes = history().unwritten(C);
-    assert!(writes >= 8, "{writes} operations");
+    assert!(writes >= 8, "cut off, term, instead, snapshot, commits, compaction: {writes}");
     for survive in 0..=writes {
         let mut net = history();
         let state = net.host(B).state;

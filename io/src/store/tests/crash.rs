@@ -117,6 +117,35 @@ fn a_crash_while_recovering_from_a_crash_loses_nothing() {
 }
 
 #[test]
+fn a_kill_at_any_point_and_a_power_failure_at_any_point_of_recovering_lose_nothing() {
+    let history = history(3, 30);
+    let counting = World::new();
+    run(&counting, &history).expect("no fault was set");
+    let (changes, ..) = counting.counts();
+    for die_at in 0..changes {
+        let killed = World::new();
+        killed.set(Faults { die_at: Some(die_at), ..Faults::default() });
+        let promise = run(&killed, &history);
+        killed.restart_process();
+        let begun = killed.counts().0;
+        for step in 0.. {
+            let world = killed.copy();
+            world.set(Faults { die_at: Some(begun + step), ..Faults::default() });
+            let finished = open(&world, &small()).is_ok();
+            for seed in 0..3 {
+                let power = world.copy();
+                power.lose_power(seed ^ (die_at << 16) ^ step);
+                let when = format!("killed at change {die_at}, then at change {step} of opening");
+                check(&power, promise.as_ref(), &when);
+            }
+            if finished {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn a_checkpoint_is_reached_and_old_segments_go() {
     let world = World::new();
     let history = history(3, 200);

@@ -265,6 +265,44 @@ fn a_whole_frame_that_cannot_be_decoded_is_damage_even_at_the_end() {
 }
 
 #[test]
+fn a_frame_that_a_segment_was_born_with_is_never_torn() {
+    // Opening carries the unproven last frame over; nothing is written behind it, no seal.
+    let world = three_entries(false);
+    drop(open(&world, &small()).expect("sound"));
+    let newest = segments(&world).pop().expect("there is one");
+    world.tamper(&newest, |bytes| {
+        let at = bytes.windows(60).position(|w| w.iter().all(|b| *b == 0x53));
+        bytes[at.expect("it was carried over")] = 0;
+    });
+    let found = open(&world, &small()).expect("the identity is readable").recovered;
+    assert!(found.logs[&LogId(1)].damaged);
+}
+
+#[test]
+fn a_segment_of_a_clone_of_the_directory_is_told() {
+    let world = three_entries(true);
+    let clone = world.copy();
+    for (world, fill) in [(&world, 0x61), (&clone, 0x62)] {
+        for index in 3..5 {
+            let mut opened = open(world, &small()).expect("sound");
+            append(&mut opened.log, &entry(1, index, fill)).expect("sound");
+            opened.log.seal(true).expect("sound");
+        }
+    }
+    let paths = segments(&world);
+    assert_eq!(paths, segments(&clone));
+    for path in &paths[1..] {
+        let mixed = world.copy();
+        mixed.tamper(path, |bytes| *bytes = clone.content(path));
+        match open(&mixed, &small()) {
+            Err(StoreError::IdentityUnreadable { .. }) => {}
+            Err(error) => panic!("{error}"),
+            Ok(found) => assert!(found.recovered.logs[&LogId(1)].damaged, "{path:?}"),
+        }
+    }
+}
+
+#[test]
 fn dropping_the_damaged_log_heals_it_and_lets_checkpoints_go_on() {
     let world = three_entries(true);
     rot(&world, 0x52);

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod directory;
+mod format;
 mod model;
 mod world;
 mod writing;

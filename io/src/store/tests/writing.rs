@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_core::raft::{Entry, Index, Payload, Snapshot};
 use quorate_core::{LogId, PersistId, StorageOp, Term};
 
-use super::super::log::Shared;
+use super::super::shared::Shared;
 use super::super::writer::Writer;
 use super::super::{self as store, Completion, Options, StoreError};
 use super::world::{Faults, World};

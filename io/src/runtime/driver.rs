@@ -1,0 +1,322 @@
+//! The task that owns the node.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quorate_core::configuration::Addresses;
+use quorate_core::{
+    ClusterId, Command, CommandId, Event, Input, Node, NodeConfig, NodeId, Output, Recovered,
+    Reply, StopReason, Time,
+};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::handle::{Ask, Inbox};
+use super::narrator::Narrator;
+use super::seeds;
+use crate::config::Members;
+use crate::net::{NetConfig, NetEvent, StartError, Transport, Trouble};
+use crate::store::{Completion, DataDir, Options, Store, StoreError};
+
+/// How many events of the network may wait for the node. A packet may have 8 MiB.
+const NETWORK_EVENTS_MAX: usize = 256;
+
+/// What a node is started with.
+#[derive(Debug)]
+pub struct Setup {
+    /// Core's own, but for the addresses, which are known when the port is bound.
+    pub node: NodeConfig,
+    /// Sockets.
+    pub net: NetConfig,
+    /// The TCP/IP member list.
+    pub members: Option<Members>,
+    /// Where others reach HTTP; an unspecified IP stands for the node's own. `None`: nowhere.
+    pub http: Option<SocketAddr>,
+    /// The cluster that the node's last identity belonged to, if that has dissolved.
+    pub dissolved_from: Option<ClusterId>,
+}
+
+/// Why a node could not be started.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sockets cannot be opened.
+    #[error(transparent)]
+    Network(#[from] StartError),
+    /// The member list is too long.
+    #[error(transparent)]
+    Members(#[from] crate::config::TooManyCandidates),
+    /// The operating system gives no randomness.
+    #[error("the operating system gives no randomness: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A node with its store and its sockets open, and not running yet.
+pub struct Runtime {
+    node: Node,
+    narrator: Narrator,
+    clock: Clock,
+    store: Store,
+    durable: mpsc::UnboundedReceiver<Completion>,
+    transport: Transport,
+    network: mpsc::Receiver<NetEvent>,
+    seeds: mpsc::Receiver<Vec<SocketAddr>>,
+    resolver: Option<JoinHandle<()>>,
+    replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
+    commands: u64,
+    /// Why the store took no more.
+    unstored: Option<String>,
+}
+
+/// How a node has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Why.
+    pub reason: StopReason,
+    /// What it was called.
+    pub name: String,
+    /// Its directory, still locked.
+    pub dir: DataDir,
+}
+
+/// Monotonic time, counted from the start of the node.
+#[derive(Clone, Copy, Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> Time {
+        Time::ZERO + self.0.elapsed()
+    }
+
+    fn instant(self, time: Time) -> Instant {
+        // Beyond what the system can count is as good as never.
+        let later = self.0.checked_add(time.since(Time::ZERO));
+        later.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
+    }
+}
+
+impl Runtime {
+    /// Opens store and sockets and makes the node. Nothing has been sent yet.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]: nothing runs, and the lock on the directory is gone.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn open(setup: Setup, dir: DataDir) -> Result<Self, RuntimeError> {
+        let Setup { node: mut config, net, members, http, dissolved_from } = setup;
+        if let Some(members) = &members {
+            members.expand()?;
+        }
+        let (completed, durable) = mpsc::unbounded_channel();
+        let complete = move |completion| {
+            // After the end of the node nobody waits for it.
+            let _ = completed.send(completion);
+        };
+        let (store, mut recovered) = dir.open(Options::default(), complete)?;
+        if recovered.identity.dissolved_from.is_none() {
+            // Made durable by core, with the start.
+            recovered.identity.dissolved_from = dissolved_from;
+        }
+        let id = recovered.identity.node;
+        let (events, network) = mpsc::channel(NETWORK_EVENTS_MAX);
+        let transport = Transport::start(net, id, events)?;
+        config.addresses = addresses(transport.advertised_addr(), http);
+        let (seeds, resolver) = resolver(members, &config.seeds);
+        let clock = Clock(Instant::now());
+        let node = new_node(config, recovered, clock.now())?;
+        Ok(Self {
+            narrator: Narrator::new(id),
+            node,
+            clock,
+            store,
+            durable,
+            transport,
+            network,
+            seeds,
+            resolver,
+            replies: BTreeMap::new(),
+            commands: 0,
+            unstored: None,
+        })
+    }
+
+    /// Who the node is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.node.id()
+    }
+
+    /// What it is called, as far as is known before it runs.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.node.status(self.clock.now()).name
+    }
+
+    /// Where others reach it.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.transport.advertised_addr()
+    }
+
+    /// Where it listens; the IP may be unspecified.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.transport.local_addr()
+    }
+
+    /// Runs the node to its end. Whatever was sent or written by then has gone out.
+    pub async fn run(mut self, inbox: &mut Inbox) -> Ended {
+        inbox.forget_layout();
+        let reason = loop {
+            if let Some(reason) = self.drain(inbox) {
+                break reason;
+            }
+            let input = self.next(inbox).await;
+            if let Some(input) = input {
+                self.node.handle(self.clock.now(), input);
+            }
+        };
+        debug!(%reason, "the node has ended");
+        if let Some(resolver) = &self.resolver {
+            resolver.abort();
+        }
+        let name = self.node.status(self.clock.now()).name;
+        self.transport.shutdown().await;
+        Ended { reason, name, dir: self.store.close() }
+    }
+
+    /// Waits for the next thing that core should hear of; `None` if it was none of its business.
+    async fn next(&mut self, inbox: &mut Inbox) -> Option<Input> {
+        if let Some(reason) = self.unstored.take() {
+            return Some(Input::StorageFailed { reason });
+        }
+        let due = self.node.next_timeout().map(|time| self.clock.instant(time));
+        let timer = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = timer => Some(Input::Timer),
+            Some(event) = self.network.recv() => self.network_input(event),
+            Some(Completion { id, result }) = self.durable.recv() => Some(match result {
+                Ok(()) => Input::Persisted { id },
+                Err(error) => Input::StorageFailed { reason: error.to_string() },
+            }),
+            Some(ask) = inbox.next() => self.answer(ask),
+            Some(addrs) = self.seeds.recv() => Some(Input::Seeds { addrs }),
+        }
+    }
+
+    fn network_input(&self, event: NetEvent) -> Option<Input> {
+        if !self.transport.admits(&event) {
+            return None;
+        }
+        Some(match event {
+            NetEvent::LinkUp { link, peer, dialed } => Input::LinkUp { link, peer, dialed },
+            NetEvent::LinkDown { link } => Input::LinkDown { link },
+            NetEvent::DialFailed { addr, error } => Input::DialFailed { addr, error },
+            NetEvent::PeerRefused { from } => Input::PeerRefused { from },
+            NetEvent::Packet { link, bytes } => Input::Packet { link, bytes },
+            NetEvent::Datagram { from, bytes } => Input::Datagram { from, bytes },
+            NetEvent::Trouble(trouble) => {
+                match trouble {
+                    Trouble::MulticastWorks { .. } => info!("{trouble}"),
+                    _ => warn!("{trouble}"),
+                }
+                return None;
+            }
+        })
+    }
+
+    fn answer(&mut self, ask: Ask) -> Option<Input> {
+        match ask {
+            Ask::Status(answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.node.status(self.clock.now()));
+                None
+            }
+            Ask::Command(command, answer) => Some(self.command(*command, answer)),
+        }
+    }
+
+    fn command(&mut self, command: Command, answer: oneshot::Sender<Reply>) -> Input {
+        self.commands += 1;
+        let id = CommandId(self.commands);
+        self.replies.insert(id, answer);
+        Input::Command { id, command }
+    }
+
+    /// Carries out every output, in order; the reason once the node has ended.
+    fn drain(&mut self, inbox: &Inbox) -> Option<StopReason> {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Persist { id, ops } => {
+                    if let Err(error) = self.store.submit(id, &ops) {
+                        // Told as the next input: first everything is drained.
+                        self.unstored.get_or_insert(error.to_string());
+                    }
+                }
+                Output::Datagram { bytes } => self.transport.multicast(&bytes),
+                Output::Dial { addr } => self.transport.dial(addr),
+                Output::Close { link } => self.transport.close(link),
+                Output::Packet { link, bytes } => self.transport.send(link, bytes),
+                Output::Reply { id, reply } => {
+                    if let Some(answer) = self.replies.remove(&id) {
+                        let _ = answer.send(reply);
+                    }
+                }
+                Output::Event(event) => self.report(event, inbox),
+                Output::Stop(reason) => return Some(reason),
+            }
+        }
+        None
+    }
+
+    fn report(&mut self, event: Event, inbox: &Inbox) {
+        self.narrator.tell(&event);
+        match event {
+            Event::Configuration(configuration) => {
+                inbox.publish(|layout| layout.configuration = Some(configuration));
+            }
+            Event::Coordinator { node, term } => inbox.publish(|layout| {
+                layout.coordinator = node;
+                layout.term = term;
+            }),
+            _ => {}
+        }
+    }
+}
+
+fn addresses(node: SocketAddr, http: Option<SocketAddr>) -> Addresses {
+    let http = http.map(|http| match http.ip().is_unspecified() {
+        true => SocketAddr::new(node.ip(), http.port()),
+        false => http,
+    });
+    Addresses { node, client: None, http }
+}
+
+/// Starts the task that keeps the member list resolved, if there is a list.
+fn resolver(
+    members: Option<Members>,
+    extra: &[SocketAddr],
+) -> (mpsc::Receiver<Vec<SocketAddr>>, Option<JoinHandle<()>>) {
+    let (sender, seeds) = mpsc::channel(1);
+    let extra = extra.to_vec();
+    let task = members.map(|members| tokio::spawn(seeds::resolve(members, extra, sender)));
+    (seeds, task)
+}
+
+fn new_node(config: NodeConfig, recovered: Recovered, now: Time) -> Result<Node, RuntimeError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(RuntimeError::Random)?;
+    Ok(Node::new(config, recovered, seed, now))
+}

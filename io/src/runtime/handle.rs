@@ -1,0 +1,126 @@
+//! How the rest of the process asks a running node, and how it hears of changes.
+
+use std::sync::Arc;
+
+use quorate_core::configuration::Configuration;
+use quorate_core::{Command, NodeId, Reply, Status, StopReason, Term};
+use thiserror::Error;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// How many questions and commands may wait for the node; more callers wait for their turn.
+const ASKS_MAX: usize = 64;
+/// How many changes of the layout a slow listener may lag behind before it is sent the newest.
+const CHANGES_MAX: usize = 64;
+
+/// What clients are told of the cluster, as this node knows it.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// The configuration applied last.
+    pub configuration: Option<Arc<Configuration>>,
+    /// Who coordinates.
+    pub coordinator: Option<NodeId>,
+    /// In which term.
+    pub term: Term,
+}
+
+/// The node has stopped: nobody is there to answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("the node has stopped")]
+pub struct Stopped;
+
+pub(super) enum Ask {
+    Status(oneshot::Sender<Status>),
+    Command(Box<Command>, oneshot::Sender<Reply>),
+}
+
+/// Asks a running node; cheap to clone. It outlives a change of the node's identity.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    asks: mpsc::Sender<Ask>,
+    layout: watch::Receiver<Layout>,
+    changes: broadcast::Sender<Layout>,
+    stopped: watch::Receiver<Option<StopReason>>,
+}
+
+/// The node's end of its [`Handle`]s: kept across the identities that one process takes on.
+#[derive(Debug)]
+pub struct Inbox {
+    asks: mpsc::Receiver<Ask>,
+    layout: watch::Sender<Layout>,
+    changes: broadcast::Sender<Layout>,
+    stopped: watch::Sender<Option<StopReason>>,
+}
+
+/// Makes a handle and the inbox it leads to.
+#[must_use]
+pub fn channel() -> (Handle, Inbox) {
+    let (asks, asks_in) = mpsc::channel(ASKS_MAX);
+    let (layout, layout_in) = watch::channel(Layout::default());
+    let (changes, _) = broadcast::channel(CHANGES_MAX);
+    let (stopped, stopped_in) = watch::channel(None);
+    let handle = Handle { asks, layout: layout_in, changes: changes.clone(), stopped: stopped_in };
+    (handle, Inbox { asks: asks_in, layout, changes, stopped })
+}
+
+impl Handle {
+    /// What the node knows at the moment.
+    ///
+    /// # Errors
+    /// [`Stopped`] when it has ended.
+    pub async fn status(&self) -> Result<Status, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::Status(answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Has the node carry out `command` and waits for its answer. For [`Command::Stop`] see
+    /// [`Handle::stopped`]: the node may end before it answers.
+    ///
+    /// # Errors
+    /// [`Stopped`] when it ended before it answered.
+    pub async fn command(&self, command: Command) -> Result<Reply, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::Command(Box::new(command), answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// What clients are told at the moment.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout.borrow().clone()
+    }
+
+    /// The changes of the layout from now on. A listener that lags more than 64 behind is told so
+    /// and goes on with [`Handle::layout`].
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Layout> {
+        self.changes.subscribe()
+    }
+
+    /// Waits until the process's node has ended for good, and says why.
+    pub async fn stopped(&self) -> Option<StopReason> {
+        let mut stopped = self.stopped.clone();
+        stopped.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone())
+    }
+}
+
+impl Inbox {
+    /// Tells all who wait in [`Handle::stopped`]. No node runs after this.
+    pub fn close(self, reason: StopReason) {
+        self.stopped.send_replace(Some(reason));
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Ask> {
+        self.asks.recv().await
+    }
+
+    pub(super) fn publish(&self, change: impl FnOnce(&mut Layout)) {
+        self.layout.send_modify(change);
+        // Nobody listening is no error.
+        let _ = self.changes.send(self.layout.borrow().clone());
+    }
+
+    pub(super) fn forget_layout(&self) {
+        self.layout.send_replace(Layout::default());
+    }
+}

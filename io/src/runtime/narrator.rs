@@ -1,0 +1,185 @@
+//! Turns what core reports into log lines that a person can act on.
+
+use std::sync::Arc;
+
+use quorate_core::configuration::{Absorption, Configuration, Server, ServerStatus};
+use quorate_core::{ConfigVersion, Event, NoQuorum, NodeId, State};
+use tracing::{debug, error, info, warn};
+
+/// Remembers the last configuration, so that it can say what changed, and names for ids.
+#[derive(Debug)]
+pub(super) struct Narrator {
+    me: NodeId,
+    held: Option<Arc<Configuration>>,
+    state: Option<State>,
+}
+
+impl Narrator {
+    pub(super) fn new(me: NodeId) -> Self {
+        Self { me, held: None, state: None }
+    }
+
+    /// Writes the line, or the lines, for one event.
+    pub(super) fn tell(&mut self, event: &Event) {
+        match event {
+            Event::Configuration(configuration) => self.configuration(configuration),
+            Event::State(state) => self.life(*state),
+            Event::Coordinator { node, term } => self.coordinator(*node, term.0),
+            Event::Refused { peer } => warn!(
+                %peer,
+                "group, password or encryption settings differ from this peer's: neither lets the \
+                 other in; make them equal on both. This node goes on trying"
+            ),
+            Event::JoinRefused(rejection) => {
+                warn!(reason = %rejection, "the cluster does not let this node in; it goes on asking");
+            }
+            Event::NoQuorum(no_quorum) => no_quorum_lost(no_quorum),
+            Event::QuorumRestored => info!("the quorum is back: changes are decided again"),
+            Event::Split { other } => error!(
+                other = %other,
+                "SPLIT: another cluster of this group holds databases, as this one does. Both go on \
+                 serving; an operator must decide which one stays"
+            ),
+            Event::StalePeer { peer, reason } => warn!(
+                peer = self.name(*peer),
+                id = %peer,
+                %reason,
+                "a peer with a restored or cloned data directory was sent away; it can come back \
+                 with `quorate start --new-identity`"
+            ),
+            Event::Damaged => error!(
+                "DAMAGED: part of this node's log is unreadable; it takes no part in decisions. \
+                 Stop it and bring it back with `quorate start --new-identity`"
+            ),
+            Event::Paused { ms } => warn!(
+                ms,
+                "this process was not running for a while (a suspended machine, a stopped process, \
+                 no processor time); what it believed of others in that time is void"
+            ),
+        }
+    }
+
+    fn life(&mut self, state: State) {
+        if self.state.replace(state) == Some(state) {
+            return;
+        }
+        match state {
+            State::Discovering => info!("looking for others"),
+            State::Founding => info!("nobody answers: founding a cluster"),
+            State::Joining => info!("found a cluster: asking to be let in"),
+            State::Returning => info!("was a member before: returning to its cluster"),
+            State::Member => info!("is a member of its cluster"),
+            State::Leaving => info!("leaving in good order: handing over what it coordinates"),
+            State::Left => info!("has left"),
+        }
+    }
+
+    fn coordinator(&self, node: Option<NodeId>, term: u64) {
+        match node {
+            Some(node) if node == self.me => info!(term, "this node coordinates now"),
+            Some(node) => info!(term, coordinator = self.name(node), "has a coordinator"),
+            None => info!(term, "has no coordinator"),
+        }
+    }
+
+    fn configuration(&mut self, new: &Arc<Configuration>) {
+        let old = self.held.replace(Arc::clone(new));
+        // What it learns at once, at a start or a join, is one line; later changes are a line each.
+        let Some(old) = old.filter(|old| old.cluster == new.cluster) else {
+            let servers: Vec<&str> = new.servers.values().map(|s| s.name.as_str()).collect();
+            let (cluster, version) = (new.cluster, new.version.0);
+            info!(%cluster, version, servers = servers.join(", "), "knows its cluster");
+            return;
+        };
+        let version = new.version;
+        for (id, server) in &new.servers {
+            match old.servers.get(id) {
+                None => joined(version, *id, server, &old),
+                Some(before) => changed(version, before, server),
+            }
+        }
+        for (id, server) in old.servers.iter().filter(|(id, _)| !new.servers.contains_key(*id)) {
+            let renewed = new.servers.values().any(|s| s.replaces == Some(*id));
+            if *id == self.me {
+                warn!(version = version.0, "this node is no longer a server of the cluster");
+            } else if !renewed {
+                warn!(version = version.0, server = server.name, %id, "server removed");
+            }
+        }
+        databases_and_clusters(&old, new);
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        self.held.as_ref().map_or_else(|| node.short(), |c| c.name_of(node))
+    }
+}
+
+fn no_quorum_lost(no_quorum: &NoQuorum) {
+    if no_quorum.missing.is_empty() {
+        debug!(voters = no_quorum.voters, "an election is under way");
+        return;
+    }
+    error!(
+        missing = no_quorum.missing.join(", "),
+        voters = no_quorum.voters,
+        tie_breaker = no_quorum.tie_breaker.as_deref().unwrap_or("-"),
+        "NoQuorum: nothing can be changed until enough of the missing servers are back"
+    );
+}
+
+fn joined(version: ConfigVersion, id: NodeId, server: &Server, old: &Configuration) {
+    let (name, at) = (&server.name, server.addresses.node);
+    let (role, registration) = (server.role, server.registration);
+    if let Some(before) = server.replaces.filter(|before| old.servers.contains_key(before)) {
+        info!(version = version.0, server = name, %id, %before, %at, "server back with a new id");
+        return;
+    }
+    info!(version = version.0, server = name, %id, %at, ?role, ?registration, "server joined");
+}
+
+fn changed(version: ConfigVersion, before: &Server, now: &Server) {
+    let (version, server) = (version.0, &now.name);
+    match (before.status, now.status) {
+        (ServerStatus::Online, ServerStatus::Away) => {
+            warn!(version, server, "server is AWAY: still counted, and awaited");
+        }
+        (ServerStatus::Away, ServerStatus::Online) => info!(version, server, "server is back"),
+        _ => {}
+    }
+    if before.name != now.name {
+        info!(version, server, before = before.name, "server renamed");
+    }
+    if before.role != now.role {
+        info!(version, server, role = ?now.role, "server has a new role");
+    }
+    if before.registration != now.registration {
+        info!(version, server, registration = ?now.registration, "server is registered anew");
+    }
+    if before.addresses != now.addresses {
+        info!(version, server, at = %now.addresses.node, "server has new addresses");
+    }
+}
+
+fn databases_and_clusters(old: &Configuration, new: &Configuration) {
+    let version = new.version.0;
+    for name in new.databases.keys().filter(|name| !old.databases.contains_key(*name)) {
+        info!(version, database = name, "database created");
+    }
+    for name in old.databases.keys().filter(|name| !new.databases.contains_key(*name)) {
+        info!(version, database = name, "database dropped");
+    }
+    for (other, state) in &new.absorbed {
+        match (old.absorbed.get(other), state) {
+            (None, Absorption::Offered) => {
+                info!(version, %other, "another cluster of this group was found: offered to take it in");
+            }
+            (Some(Absorption::Offered) | None, Absorption::Done) => {
+                info!(version, %other, "another cluster of this group has dissolved into this one");
+            }
+            _ => {}
+        }
+    }
+    if let (None, Some(dissolved)) = (&old.dissolved_into, &new.dissolved_into) {
+        warn!(version, into = %dissolved.into, "this cluster has dissolved into another of its group");
+    }
+}

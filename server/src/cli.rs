@@ -1,0 +1,295 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit;
+
+/// Where a node keeps everything, unless told otherwise.
+pub(crate) const DATA_DEFAULT: &str = "./quorate-data";
+
+/// A cluster node for replicated SQLite databases that looks after its own life.
+#[derive(Parser, Debug)]
+#[command(
+    name = "quorate",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "Start three nodes on one machine; they find each other and become one cluster:\n  \
+        quorate start --data a\n  quorate start --data b\n  quorate start --data c\n  \
+        quorate status --data a",
+    after_long_help = concat_codes()
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+fn concat_codes() -> String {
+    format!(
+        "Start three nodes on one machine; they find each other and become one cluster:\n  \
+         quorate start --data a\n  quorate start --data b\n  quorate start --data c\n  \
+         quorate status --data a\n\n{}",
+        exit::CODES
+    )
+}
+
+/// What can be asked of the binary.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Start a node: it finds its cluster and joins it, or founds one
+    Start(Box<Start>),
+    /// Show the cluster as a running node sees it
+    Status(Status),
+    /// Let a running node leave in good order and stop
+    Stop(Stop),
+    /// Change a server's place in the cluster
+    #[command(subcommand)]
+    Server(Server),
+    /// Go on alone with what one stopped node has, after a quorum was lost for good
+    Recover(Recover),
+}
+
+/// `quorate start`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  quorate start                                   everything by default, multicast discovery
+  quorate start --name db1 --data /srv/quorate    a name and a place of its own
+  quorate start --config hazelcast.xml --db-config default-distributed-db-config.json
+  quorate start --bind 127.0.0.1                  for trying out: nothing leaves this machine
+  quorate start --expect 3                        no database before three servers were there
+
+A flag wins over its environment variable, that over the configuration file, that over the
+default. SIGTERM or SIGINT (Ctrl-C) leaves in good order; a second one stops at once.")]
+pub(crate) struct Start {
+    /// The network configuration, as OrientDB and Hazelcast write it [default: none]
+    #[arg(long, env = "QUORATE_CONFIG", value_name = "HAZELCAST.XML")]
+    pub(crate) config: Option<PathBuf>,
+    /// Defaults of databases and servers, as OrientDB writes them (JSON) [default: none]
+    #[arg(long, env = "QUORATE_DB_CONFIG", value_name = "FILE")]
+    pub(crate) db_config: Option<PathBuf>,
+    /// The server's name, unique in the cluster [default: the one it had, or one made up]
+    #[arg(long, env = "QUORATE_NAME")]
+    pub(crate) name: Option<String>,
+    /// Where the node keeps everything; made if it is not there
+    #[arg(long, env = "QUORATE_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
+    pub(crate) data: PathBuf,
+    /// The address to listen on for nodes and to send multicast from [default: all interfaces]
+    #[arg(long, env = "QUORATE_BIND", value_name = "IP")]
+    pub(crate) bind: Option<IpAddr>,
+    /// The port for nodes; the next free one is taken if it is in use, unless given here
+    /// [default: 2434]
+    #[arg(long, env = "QUORATE_PORT")]
+    pub(crate) port: Option<u16>,
+    /// Where to serve HTTP: PORT, IP:PORT or `off`. Given here, the port must be free; by default
+    /// it is 127.0.0.1:2480 or the next free one
+    #[arg(long, env = "QUORATE_HTTP", value_name = "ADDR")]
+    pub(crate) http: Option<HttpListen>,
+    /// The group: only nodes of one group become one cluster [default: orientdb]
+    #[arg(long, env = "QUORATE_GROUP", value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// A file that holds the group's password in its first line
+    #[arg(long, env = "QUORATE_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Refuse the first database until so many servers were members at once [default: 0]
+    #[arg(long, env = "QUORATE_EXPECT", value_name = "N")]
+    pub(crate) expect: Option<u32>,
+    /// Move what the data directory holds aside, delete nothing, and start as a new node: the way
+    /// back for a directory that was refused as StaleDisk
+    #[arg(long)]
+    pub(crate) new_identity: bool,
+    /// How log lines are written
+    #[arg(long, env = "QUORATE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// Which log lines: a level, or `target=level,...`
+    #[arg(long, env = "QUORATE_LOG", value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where `quorate start` serves HTTP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HttpListen {
+    /// Nowhere.
+    Off,
+    /// On the loopback address, at this port.
+    Port(u16),
+    /// Exactly there.
+    Addr(SocketAddr),
+}
+
+impl std::str::FromStr for HttpListen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self::Off);
+        }
+        if let Ok(port) = text.parse() {
+            return Ok(Self::Port(port));
+        }
+        text.parse()
+            .map(Self::Addr)
+            .map_err(|_| "give a port (2480), IP:PORT (0.0.0.0:2480) or off")
+    }
+}
+
+/// Which running node to ask.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Target {
+    /// The data directory of a node on this machine: its address and admin token are found there
+    #[arg(long, env = "QUORATE_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
+    pub(crate) data: PathBuf,
+    /// The HTTP address of a node, instead of looking into --data: http://HOST:PORT
+    #[arg(long, env = "QUORATE_URL", value_name = "URL")]
+    pub(crate) http: Option<String>,
+    /// The file with the node's admin token; needed with --http to change anything [default:
+    /// admin.token in --data]
+    #[arg(long, env = "QUORATE_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// `quorate status`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  quorate status                          the node in ./quorate-data
+  quorate status --data /srv/quorate
+  quorate status --http http://127.0.0.1:2481 --json
+  quorate status --watch                  again after every change, until Ctrl-C")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// As JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Go on showing it until stopped
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Seconds between two looks of --watch
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, requires = "watch")]
+    pub(crate) interval: f64,
+}
+
+/// `quorate stop`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  quorate stop                       the node in ./quorate-data
+  quorate stop --data /srv/quorate
+
+The node hands over what it coordinates first. A dynamic server is taken out of the configuration,
+a static one is recorded as AWAY and awaited.")]
+pub(crate) struct Stop {
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `quorate server …`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Server {
+    /// Take a server out of the cluster; its data directory stays as it is
+    #[command(after_help = "Example:\n  quorate server remove db3")]
+    Remove {
+        /// Its name, or its id
+        server: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make a server a master (votes, may coordinate) or a replica (only receives)
+    #[command(after_help = "Example:\n  quorate server set-role db3 replica")]
+    SetRole {
+        /// Its name, or its id
+        server: String,
+        /// The new role
+        role: Role,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Keep a server in the configuration when it is gone: AWAY, still counted, awaited
+    #[command(after_help = "Example:\n  quorate server set-static db3")]
+    SetStatic {
+        /// Its name, or its id
+        server: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Take a server out of the configuration when it is unreachable: the quorum shrinks
+    #[command(after_help = "Example:\n  quorate server set-dynamic db3")]
+    SetDynamic {
+        /// Its name, or its id
+        server: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// A server's role.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Role {
+    /// Votes, may coordinate and own.
+    Master,
+    /// Receives everything, counts in no quorum.
+    Replica,
+}
+
+/// `quorate recover`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  quorate recover --unsafe --data /srv/quorate                      show what would be kept and lost
+  quorate recover --unsafe --data /srv/quorate --confirm 1a2b3c4d   do it
+
+Only for a cluster whose quorum will never come back. The node must be stopped. Run it on ONE
+node, the one whose logs end last; every other node of the old cluster must come back with an
+empty data directory (or `start --new-identity`). Writes that only the lost servers held are gone.")]
+pub(crate) struct Recover {
+    /// The data directory of the stopped node
+    #[arg(long, env = "QUORATE_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
+    pub(crate) data: PathBuf,
+    /// Yes, this gives up the promise that an acknowledged write is never lost
+    #[arg(long = "unsafe")]
+    pub(crate) accept_unsafe: bool,
+    /// The first eight digits of the cluster's id, as shown without this flag
+    #[arg(long, value_name = "CLUSTER")]
+    pub(crate) confirm: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn http_takes_a_port_an_address_or_off() {
+        assert_eq!("off".parse(), Ok(HttpListen::Off));
+        assert_eq!("2481".parse(), Ok(HttpListen::Port(2481)));
+        let any = SocketAddr::from(([0, 0, 0, 0], 80));
+        assert_eq!("0.0.0.0:80".parse(), Ok(HttpListen::Addr(any)));
+        assert!("localhost".parse::<HttpListen>().is_err());
+    }
+
+    #[test]
+    fn every_exit_code_is_documented() {
+        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130] {
+            assert!(exit::CODES.contains(&format!("\n  {code:<5}")), "{code}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! How the other commands reach a running node: over its HTTP address, with its token.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::Agent;
+use ureq::http::Response;
+
+use crate::cli::Target;
+use crate::exit::Failure;
+use crate::presence::{self, Presence};
+use crate::token;
+
+/// How long an answer may take.
+const ANSWER_MAX_WAIT: Duration = Duration::from_secs(10);
+/// How long a graceful stop, or a change that has to be committed, may take.
+const COMMAND_MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// A way to one running node.
+pub(crate) struct Client {
+    url: String,
+    token: Option<String>,
+    agent: Agent,
+    /// For messages: how the user named it.
+    pub(crate) at: String,
+}
+
+impl Client {
+    /// Finds the node that `target` means.
+    ///
+    /// # Errors
+    /// [`Failure::NoNode`] saying where it looked and what to do.
+    pub(crate) fn find(target: &Target) -> Result<Self, Failure> {
+        let (url, at) = match &target.http {
+            Some(url) if url.contains("://") => (url.trim_end_matches('/').to_owned(), url.clone()),
+            Some(address) => (format!("http://{address}"), address.clone()),
+            None => in_directory(&target.data)?,
+        };
+        let file = target.token_file.clone().unwrap_or_else(|| token::path(&target.data));
+        let token = match fs::read_to_string(&file) {
+            Ok(text) => Some(text.trim().to_owned()),
+            Err(error) if target.token_file.is_some() => {
+                let file = file.display();
+                return Err(Failure::Usage(format!("the token file {file}: {error}")));
+            }
+            Err(_) => None,
+        };
+        let agent = Agent::config_builder()
+            .timeout_connect(Some(Duration::from_secs(3)))
+            .http_status_as_error(false)
+            .proxy(None)
+            .build()
+            .new_agent();
+        Ok(Self { url, token, agent, at })
+    }
+
+    /// Asks for what is at `path`.
+    ///
+    /// # Errors
+    /// [`Failure::NoNode`] if nobody answers, [`Failure::Refused`] if the answer is an error.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.url));
+        let request = request.config().timeout_global(Some(ANSWER_MAX_WAIT)).build();
+        self.read(request.call())
+    }
+
+    /// Has the node do something that needs the token.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; [`Failure::OutcomeUnknown`] if the connection broke off.
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let Some(token) = &self.token else {
+            return Err(Failure::Usage(format!(
+                "changing anything at {} needs the node's admin token: name its data directory with \
+                 --data, or a copy of its admin.token with --token-file",
+                self.at
+            )));
+        };
+        let request = self.agent.post(format!("{}{path}", self.url));
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.config().timeout_global(Some(COMMAND_MAX_WAIT)).build();
+        self.read(request.send_json(body))
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        answer: Result<Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T, Failure> {
+        let mut response = answer.map_err(|error| self.unreached(&error))?;
+        let code = response.status();
+        let body = response.body_mut().read_to_string().map_err(|error| self.unreached(&error))?;
+        if code.is_success() {
+            return serde_json::from_str(&body).map_err(|error| {
+                let at = &self.at;
+                Failure::Refused(format!(
+                    "the answer of {at} is not one of a Quorate node: {error}"
+                ))
+            });
+        }
+        let error: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+        let said = error.get("error").and_then(|e| e.as_str()).unwrap_or("no reason given");
+        Err(Failure::Refused(format!("the node at {} answered {code}: {said}", self.at)))
+    }
+
+    fn unreached(&self, error: &ureq::Error) -> Failure {
+        let at = &self.at;
+        match error {
+            ureq::Error::Io(e) if e.kind() == ErrorKind::ConnectionRefused => {
+                Failure::NoNode(format!("no node answers at {at}: nothing listens at {}", self.url))
+            }
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+                Failure::Usage(format!("--http {at} is not an address: give http://HOST:PORT"))
+            }
+            ureq::Error::Timeout(ureq::Timeout::Connect) | ureq::Error::HostNotFound => {
+                Failure::NoNode(format!("no node answers at {at}: {error}"))
+            }
+            _ => Failure::OutcomeUnknown(format!(
+                "the node at {at} did not answer to the end: {error}; it may be stopping, or very \
+                 busy"
+            )),
+        }
+    }
+}
+
+fn in_directory(data: &Path) -> Result<(String, String), Failure> {
+    let shown = data.display();
+    if !data.is_dir() {
+        return Err(Failure::NoNode(format!(
+            "there is no data directory {shown}: name the node's own with --data DIR, or its \
+             address with --http http://HOST:PORT"
+        )));
+    }
+    let present = Presence::read(data).map_err(|error| {
+        Failure::NoNode(format!("{} cannot be read: {error}", presence::path(data).display()))
+    })?;
+    let Some(present) = present else {
+        return Err(Failure::NoNode(format!(
+            "no node is running on {shown}: start it with `quorate start --data {shown}`"
+        )));
+    };
+    if !present.is_running() {
+        return Err(Failure::NoNode(format!(
+            "no node is running on {shown}: its last process, {}, ended without taking leave. \
+             Start it again with `quorate start --data {shown}`",
+            present.pid
+        )));
+    }
+    let Some(http) = present.http else {
+        return Err(Failure::NoNode(format!(
+            "the node on {shown} (process {}) was started with --http off: it can only be signalled \
+             (SIGTERM leaves in good order)",
+            present.pid
+        )));
+    };
+    Ok((format!("http://{http}"), shown.to_string()))
+}

@@ -1,0 +1,79 @@
+//! `/events`: every version of the layout, as server-sent events.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use quorate_io::runtime::{Handle, Layout};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::{App, EVENTS_MAX, refuse};
+use crate::view::LayoutView;
+
+/// How often something is sent when nothing changes, so that both ends notice a dead connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+struct Listener {
+    handle: Handle,
+    changes: broadcast::Receiver<Layout>,
+    /// What goes out next without waiting: the present layout, at first and after a lag.
+    next: Option<Layout>,
+    /// Frees the place when the listener goes.
+    _place: OwnedSemaphorePermit,
+}
+
+/// Streams the present layout and then every change. A listener that is too slow is skipped to the
+/// newest; the queue behind it is bounded.
+pub(super) async fn serve(State(app): State<App>) -> Response {
+    let Ok(place) = app.listeners.clone().try_acquire_owned() else {
+        let message = format!("{EVENTS_MAX} listeners are connected already; ask another server");
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, &message);
+    };
+    // First the subscription, then the present state: nothing falls between the two.
+    let changes = app.handle.changes();
+    let next = Some(app.handle.layout()).filter(|l| l.configuration.is_some());
+    let listener = Listener { handle: app.handle.clone(), changes, next, _place: place };
+    let events = stream::unfold(listener, |mut listener| async move {
+        let layout = listener.next().await?;
+        Some((Ok::<_, Infallible>(event(&layout)), listener))
+    });
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("alive");
+    Sse::new(events).keep_alive(keep_alive).into_response()
+}
+
+impl Listener {
+    async fn next(&mut self) -> Option<Layout> {
+        loop {
+            if let Some(layout) = self.next.take() {
+                return Some(layout);
+            }
+            let change = tokio::select! {
+                change = self.changes.recv() => change,
+                // The node has ended: so does the stream, that the process need not wait for it.
+                _ = self.handle.stopped() => return None,
+            };
+            match change {
+                Ok(layout) if layout.configuration.is_some() => return Some(layout),
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => {
+                    self.changes = self.handle.changes();
+                    self.next = Some(self.handle.layout()).filter(|l| l.configuration.is_some());
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+fn event(layout: &Layout) -> Event {
+    let Some(configuration) = &layout.configuration else { return Event::default() };
+    let view = LayoutView::new(configuration, layout.coordinator, layout.term.0);
+    // A view is plain data: it always becomes JSON.
+    let data = serde_json::to_string(&view).unwrap_or_default();
+    Event::default().event("layout").id(view.version.to_string()).data(data)
+}

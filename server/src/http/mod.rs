@@ -1,0 +1,152 @@
+//! HTTP: the node's status for people and monitors, the layout for clients, commands for operators.
+//!
+//! | path | method | answer |
+//! |---|---|---|
+//! | `/status` | GET | [`StatusView`](crate::view::StatusView) |
+//! | `/layout` | GET | [`LayoutView`](crate::view::LayoutView), or 503 before there is one |
+//! | `/events` | GET | server-sent events, each a layout; the present one first |
+//! | `/healthz` | GET | 200 while the node runs |
+//! | `/readyz` | GET | 200, or 503 and the reason |
+//! | `/metrics` | GET | Prometheus text |
+//! | `/admin/stop` | POST | answers when the node has stopped; needs the token |
+//! | `/admin/server` | POST | a change of one server; needs the token |
+//!
+//! Bounds: [`server::CONNECTIONS_MAX`] connections, a request head within [`server::HEAD_MAX_WAIT`],
+//! a body of [`BODY_BYTES_MAX`], [`EVENTS_MAX`] listeners, an answer within [`ANSWER_MAX_WAIT`].
+
+mod admin;
+mod events;
+mod metrics;
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, middleware};
+use quorate_io::runtime::Handle;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+pub(crate) use admin::{ChangeAnswer, ChangeRequest, StopAnswer, ToDo};
+pub(crate) use server::{Listening, bind, serve};
+
+use crate::token::Token;
+use crate::view::{LayoutView, StatusView};
+
+/// The longest body of a request, in bytes.
+pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024;
+/// How many listeners `/events` serves at once.
+pub(crate) const EVENTS_MAX: usize = 64;
+/// How long an answer may take, `/events` and the commands of operators excepted.
+pub(crate) const ANSWER_MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// What every request can reach.
+#[derive(Clone)]
+pub(crate) struct App {
+    handle: Handle,
+    token: Arc<Token>,
+    warnings: Arc<Vec<String>>,
+    listeners: Arc<Semaphore>,
+}
+
+impl App {
+    /// For the node behind `handle`; `warnings` are shown with its status.
+    pub(crate) fn new(handle: Handle, token: Token, warnings: Vec<String>) -> Self {
+        Self {
+            handle,
+            token: Arc::new(token),
+            warnings: Arc::new(warnings),
+            listeners: Arc::new(Semaphore::new(EVENTS_MAX)),
+        }
+    }
+
+    async fn view(&self) -> Result<StatusView, Response> {
+        match self.handle.status().await {
+            Ok(status) => Ok(StatusView::new(&status, self.warnings.to_vec())),
+            Err(stopped) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &stopped.to_string())),
+        }
+    }
+}
+
+/// An error as every path answers it: `{"error": "..."}`.
+fn refuse(code: StatusCode, message: &str) -> Response {
+    (code, Json(json!({ "error": message }))).into_response()
+}
+
+fn router(app: App) -> Router {
+    let quick = Router::new()
+        .route("/status", get(status))
+        .route("/layout", get(layout))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::serve))
+        .layer(middleware::from_fn(in_time));
+    let admin = Router::new()
+        .route("/admin/stop", post(admin::stop))
+        .route("/admin/server", post(admin::change))
+        .layer(middleware::from_fn_with_state(app.clone(), admin::authorize));
+    Router::new()
+        .merge(quick)
+        .merge(admin)
+        .route("/events", get(events::serve))
+        .fallback(nowhere)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(app)
+}
+
+async fn in_time(request: axum::extract::Request, next: middleware::Next) -> Response {
+    match tokio::time::timeout(ANSWER_MAX_WAIT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, "the node did not answer in time"),
+    }
+}
+
+async fn nowhere() -> Response {
+    refuse(
+        StatusCode::NOT_FOUND,
+        "no such path; there are /status /layout /events /healthz /readyz /metrics",
+    )
+}
+
+async fn status(State(app): State<App>) -> Response {
+    match app.view().await {
+        Ok(view) => Json(view).into_response(),
+        Err(response) => response,
+    }
+}
+
+async fn layout(State(app): State<App>) -> Response {
+    let layout = app.handle.layout();
+    match &layout.configuration {
+        Some(configuration) => {
+            let view = LayoutView::new(configuration, layout.coordinator, layout.term.0);
+            Json(view).into_response()
+        }
+        None => refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is in no cluster yet"),
+    }
+}
+
+async fn healthz(State(app): State<App>) -> Response {
+    match app.view().await {
+        Ok(_) => (StatusCode::OK, [(header::CONTENT_TYPE, "text/plain")], "ok\n").into_response(),
+        Err(response) => response,
+    }
+}
+
+async fn readyz(State(app): State<App>) -> Response {
+    match app.view().await {
+        Ok(view) => match view.unready() {
+            None => (StatusCode::OK, Json(json!({ "ready": true }))).into_response(),
+            Some(reason) => {
+                let body = json!({ "ready": false, "reason": reason });
+                (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+            }
+        },
+        Err(response) => response,
+    }
+}

@@ -1,0 +1,59 @@
+//! `node.json`: how the commands on this machine find the node that runs on a data directory.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What a running node writes into its data directory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Presence {
+    /// Its process.
+    pub(crate) pid: u32,
+    /// Where it listens for nodes.
+    pub(crate) address: SocketAddr,
+    /// Where it serves HTTP.
+    pub(crate) http: Option<SocketAddr>,
+}
+
+/// Where the file of the node on `data` is.
+pub(crate) fn path(data: &Path) -> PathBuf {
+    data.join("node.json")
+}
+
+impl Presence {
+    /// Writes the file; a reader sees the old one or the new one, never half of it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn write(&self, data: &Path) -> io::Result<()> {
+        let aside = data.join("node.json.new");
+        fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
+        fs::rename(aside, path(data))
+    }
+
+    /// Reads the file; `None` if there is none.
+    ///
+    /// # Errors
+    /// What the system says, or that it is not such a file.
+    pub(crate) fn read(data: &Path) -> io::Result<Option<Self>> {
+        match fs::read(path(data)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the file away at the end.
+    pub(crate) fn remove(data: &Path) {
+        // If it stays, readers find out that the process is gone.
+        let _ = fs::remove_file(path(data));
+    }
+
+    /// Whether its process is still there (perhaps another one under its number).
+    pub(crate) fn is_running(&self) -> bool {
+        Path::new("/proc").join(self.pid.to_string()).exists() || !Path::new("/proc/self").exists()
+    }
+}

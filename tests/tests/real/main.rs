@@ -1,0 +1,14 @@
+//! Real processes, real multicast, real cuts in the wire.
+//!
+//! Every test makes the network that its nodes live in and takes it away; see `quorate_tests`.
+
+mod commands;
+mod expecting;
+mod files;
+mod forming;
+mod http;
+mod leaving;
+mod merging;
+mod partitions;
+mod refusing;
+mod returning;
