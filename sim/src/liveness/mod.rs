@@ -109,7 +109,10 @@ fn class(world: &World, living: &[Living<'_>], strangers: bool, all: &mut Assess
                 _ => all.tally.add("quorum-lost"),
             }
         }
-        if ended.is_none() && members.iter().all(|m| m.status.no_quorum.is_none()) {
+        // One that was let in and has received nothing yet knows of no voters.
+        let knows = |m: &&&Living<'_>| m.directory.written_log.membership().is_some();
+        let silent = members.iter().filter(knows).all(|m| m.status.no_quorum.is_none());
+        if ended.is_none() && silent && members.iter().any(|m| knows(&m)) {
             all.unnamed.push(format!("{cluster:?} has no quorum and nobody says so"));
         }
     }

@@ -153,8 +153,8 @@ impl World {
                 }
             }
             StopReason::StaleDisk(why) => return self.ended_stale(host, dir, &why.to_string()),
-            StopReason::Dissolved { from, into, addresses } => {
-                self.checks.dissolves(self.disks.get(dir), from, into)?;
+            StopReason::Dissolved { from, addresses, .. } => {
+                self.checks.dissolves(self.disks.get(dir), from)?;
                 self.counts.add(Count::Dissolutions);
                 self.disks.get_mut(dir).retire();
                 let node = NodeId(self.node_dice.wide());
