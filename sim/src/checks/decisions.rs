@@ -68,7 +68,7 @@ impl Checks {
             let detail = format!("{known:?} and {node:?} in term {term} of {cluster:?}");
             return Err(Violation::new("two-leaders", detail));
         }
-        complete(ledger, node, mind)?;
+        complete(ledger, node, mind, term)?;
         let voted = |id: NodeId| disks.voted(id, term, node);
         let governed = governing(mind, &voted);
         let Some((_, sway)) = governed else {
@@ -152,11 +152,11 @@ fn decide(
     ledger.governing = Some(membership);
     while ledger.commit() < to {
         let next = ledger.commit().next();
-        let Some(term) = mind.term(next) else {
+        let Some(at) = mind.term(next) else {
             let detail = format!("{node:?} commits {to} without knowing {next}");
             return Err(Violation::new("commit-of-unknown-entry", detail));
         };
-        ledger.extend(term)?;
+        ledger.extend(at, term)?;
     }
     Ok(sway)
 }
@@ -174,11 +174,12 @@ fn who(mind: Mind<'_>, agrees: &dyn Fn(NodeId) -> bool) -> Vec<NodeId> {
     voters.into_iter().filter(|id| agrees(*id)).collect()
 }
 
-/// Whether every committed entry is in this log: that the last one is, with its term, implies the
-/// others, since no two logs disagree before an entry they share.
-fn complete(ledger: &Ledger, node: NodeId, mind: Mind<'_>) -> Verdict {
-    let commit = ledger.commit();
-    let Some(term) = ledger.committed_term(commit) else { return Ok(()) };
+/// Whether every entry that was committed in an earlier term is in this log: that the last one is,
+/// with its term, implies the others, since no two logs disagree before an entry they share. A
+/// leader that learns late of its election may lack what a later one has committed; that does no
+/// harm.
+fn complete(ledger: &Ledger, node: NodeId, mind: Mind<'_>, led: Term) -> Verdict {
+    let Some((commit, term)) = ledger.committed_before(led) else { return Ok(()) };
     if mind.covers(commit, term) {
         return Ok(());
     }

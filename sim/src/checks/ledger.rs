@@ -32,8 +32,9 @@ pub struct Ledger {
     /// Every entry ever written, by index and term: with one predecessor for each, any two logs
     /// that agree in an entry agree in all before it.
     pub chain: BTreeMap<(Index, Term), Written>,
-    /// The terms of the committed entries, the first at place 0.
-    committed: Vec<Term>,
+    /// The terms of the committed entries, and those of the leaders that committed them; the
+    /// first entry at place 0.
+    committed: Vec<(Term, Term)>,
     /// The membership that governed the last commit.
     pub governing: Option<Arc<Membership>>,
     /// The document after the last committed entry, made by replaying the committed commands.
@@ -73,7 +74,16 @@ impl Ledger {
     #[must_use]
     pub fn committed_term(&self, index: Index) -> Option<Term> {
         let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
-        self.committed.get(place).copied()
+        self.committed.get(place).map(|(term, _)| *term)
+    }
+
+    /// The last entry that was committed by a leader of a term before `term`, and its own term:
+    /// the leader of `term` must hold it.
+    #[must_use]
+    pub fn committed_before(&self, term: Term) -> Option<(Index, Term)> {
+        let count = self.committed.partition_point(|(_, by)| *by < term);
+        let (last, _) = *self.committed[..count].last()?;
+        Some((Index(count as u64), last))
     }
 
     /// How many servers were removed from the document so far.
@@ -117,17 +127,18 @@ impl Ledger {
         Ok(())
     }
 
-    /// The next entry is committed: `term` is that of the entry behind the last committed one.
+    /// The next entry is committed, by the leader of `by`: `term` is that of the entry behind the
+    /// last committed one.
     ///
     /// # Errors
     /// `commit-of-unknown-entry` if nobody ever wrote it.
-    pub fn extend(&mut self, term: Term) -> Verdict {
+    pub fn extend(&mut self, term: Term, by: Term) -> Verdict {
         let index = self.commit().next();
         let Some(written) = self.chain.get(&(index, term)) else {
             let detail = format!("entry {index} of term {term} is committed, but nobody wrote it");
             return Err(Violation::new("commit-of-unknown-entry", detail));
         };
-        self.committed.push(term);
+        self.committed.push((term, by));
         if let Payload::Data(bytes) = &written.entry.payload {
             let Some(command) = decode_command(bytes) else {
                 let detail = format!("entry {index} of term {term}");
