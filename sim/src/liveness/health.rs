@@ -111,7 +111,15 @@ fn follows(
         };
         all.unnamed.push(format!("server {id:?} '{}' {problem}", server.name));
     }
-    for id in membership.members().iter().filter(|id| !document.servers.contains_key(id)) {
+    // Whose name was taken over stays until its successor has been promoted, which takes that it
+    // is there.
+    let replaced = |id: &NodeId| {
+        let successor = document.servers.iter().find(|(_, server)| server.replaces == Some(*id));
+        successor.is_some_and(|(successor, _)| !living.contains(successor))
+    };
+    let strangers = membership.members();
+    let strangers = strangers.iter().filter(|id| !document.servers.contains_key(id));
+    for id in strangers.filter(|id| !replaced(id)) {
         all.unnamed.push(format!("{id:?} takes part in the log, but is no server"));
     }
     if membership.incoming.tie_breaker.is_none_or(|id| !living.contains(&id)) {

@@ -79,6 +79,9 @@ impl fmt::Display for HostPlan {
     }
 }
 
+/// Hosts that hold nothing until a disk is copied to them.
+const SPARES: usize = 2;
+
 /// How nodes find each other in this world.
 #[derive(Clone, Copy)]
 enum Finding {
@@ -106,7 +109,8 @@ pub(super) fn draw(dice: &mut Dice) -> Vec<HostPlan> {
         let is_late = late && place >= 2 && dice.one_in(3);
         let range = if is_late { 20_000 } else { spread };
         host.start_at = Some(dice.below(range * MS));
-        let seeds = || (0..count).map(address).collect();
+        // Member lists name the spare hosts too: who lists hosts lists all of them.
+        let seeds = || (0..count + SPARES).map(address).collect();
         (host.multicast, host.seeds) = match finding {
             Finding::Multicast => (true, Vec::new()),
             Finding::List => (false, seeds()),
@@ -143,7 +147,7 @@ fn names(dice: &mut Dice, hosts: &mut [HostPlan]) {
 
 /// Two hosts that hold nothing until a disk is copied to them.
 fn spares(dice: &mut Dice, hosts: &mut Vec<HostPlan>) {
-    for _ in 0..2 {
+    for _ in 0..SPARES {
         let of = dice.index(hosts.len());
         let mut spare = hosts[of].clone();
         spare.place = hosts.len();
