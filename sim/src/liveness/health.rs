@@ -29,7 +29,18 @@ pub(super) fn check(
         all.unnamed.push(format!("{cluster:?} has no document"));
         return;
     };
+    let living: BTreeSet<NodeId> = members.iter().map(|m| m.id).collect();
+    let in_force = leader.directory.written_log.membership();
+    let held_up = in_force.is_some_and(|m| is_held_up(document, m, &living));
+    if held_up {
+        all.tally.add("masters-away");
+    }
     for member in members {
+        // Whoever was taken out votes on until those who are to decide without it can.
+        let needed = in_force.is_some_and(|m| m.is_voter(member.id));
+        if held_up && needed && !document.servers.contains_key(&member.id) {
+            continue;
+        }
         // Whoever lost its name while it was away is refused while the new holder lives.
         if !document.servers.contains_key(&member.id) && is_namesake(member, class) {
             all.tally.add("duplicate-name");
@@ -37,14 +48,27 @@ pub(super) fn check(
         }
         agrees(member, leader.id, document, all);
     }
-    let living: BTreeSet<NodeId> = members.iter().map(|m| m.id).collect();
     for (id, server) in &document.servers {
         listed(document, *id, server, living.contains(id), all);
     }
-    match leader.directory.written_log.membership() {
+    match in_force {
+        Some(_) if held_up => {}
         Some(membership) => follows(document, membership, &living, all),
         None => all.unnamed.push(format!("{cluster:?} has no membership")),
     }
+}
+
+/// The membership cannot follow the document yet: the masters that are listed and not yet the only
+/// voters include too many who are away, so that they could not decide.
+fn is_held_up(
+    document: &Configuration,
+    membership: &Membership,
+    living: &BTreeSet<NodeId>,
+) -> bool {
+    let masters: BTreeSet<NodeId> = document.masters().map(|(id, _)| id).collect();
+    let there = masters.intersection(living).count();
+    let follows = membership.incoming.voters == masters && !membership.is_joint();
+    !follows && there * 2 < masters.len()
 }
 
 /// A member knows the coordinator and the document, and is listed in it.
