@@ -30,7 +30,7 @@ impl Clock {
     /// What the clock shows at world time `now`.
     #[must_use]
     pub fn local(&self, now: u64) -> Time {
-        let passed = u128::from(now - self.base_world) * u128::from(self.rate) >> 32;
+        let passed = (u128::from(now - self.base_world) * u128::from(self.rate)) >> 32;
         Time(self.base_local + u64::try_from(passed).unwrap_or(u64::MAX / 2))
     }
 
@@ -38,7 +38,7 @@ impl Clock {
     #[must_use]
     pub fn world(&self, local: Time) -> u64 {
         let ahead = local.0.saturating_sub(self.base_local);
-        let guess = u128::from(ahead) * u128::from(self.inverse) >> 32;
+        let guess = (u128::from(ahead) * u128::from(self.inverse)) >> 32;
         let mut world =
             self.base_world.saturating_add(u64::try_from(guess).unwrap_or(u64::MAX / 2));
         if ahead > u64::MAX / 4 {
@@ -60,8 +60,8 @@ impl Clock {
         self.base_world = now;
         let parts = u64::try_from(1_000_000 + i64::from(ppm.max(-900_000))).unwrap_or(1_000_000);
         self.rate = u64::try_from(u128::from(parts) * u128::from(ONE) / 1_000_000).unwrap_or(ONE);
-        self.inverse = u64::try_from(u128::from(ONE) * u128::from(ONE) / u128::from(self.rate))
-            .unwrap_or(ONE);
+        self.inverse =
+            u64::try_from(u128::from(ONE) * u128::from(ONE) / u128::from(self.rate)).unwrap_or(ONE);
     }
 
     /// The clock jumps ahead by so many nanoseconds, as after a suspension.

@@ -76,7 +76,8 @@ fn agrees(member: &Living<'_>, leader: NodeId, document: &Configuration, all: &m
     let host = member.host;
     if member.status.coordinator != Some(leader) {
         let other = member.status.coordinator;
-        all.unnamed.push(format!("host {host} takes {other:?} for the coordinator, not {leader:?}"));
+        all.unnamed
+            .push(format!("host {host} takes {other:?} for the coordinator, not {leader:?}"));
     }
     let version = member.status.configuration.as_ref().map(|held| held.version);
     if version != Some(document.version) {
@@ -102,8 +103,11 @@ fn listed(
     lives: bool,
     all: &mut Assessment,
 ) {
+    // The last master is never removed: nobody would be left to decide.
+    let last = server.role == Role::Master && document.masters().count() == 1;
     let awaited = server.registration == Registration::Static
-        || document.defaults.auto_remove == AutoRemove::Never;
+        || document.defaults.auto_remove == AutoRemove::Never
+        || last;
     let problem = match (lives, server.status) {
         (true, ServerStatus::Away) => "is there, but AWAY",
         (false, ServerStatus::Online) => "is not there, but ONLINE",

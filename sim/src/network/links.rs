@@ -163,7 +163,8 @@ impl Network {
     ) {
         let link = self.links.add(ends, nodes, addr);
         for side in 0..2 {
-            let at = now + self.delay(ends[side].host, ends[1 - side].host) + self.dice.below(2 * MS);
+            let at =
+                now + self.delay(ends[side].host, ends[1 - side].host) + self.dice.below(2 * MS);
             if let Some(held) = self.links.get_mut(link) {
                 held.horizon[side] = at + 1;
             }
@@ -286,10 +287,10 @@ impl Network {
         let soon = [self.dice.below(5 * MS), self.dice.below(5 * MS)];
         let Some(held) = self.links.get_mut(link) else { return };
         held.dead = true;
-        for side in 0..2 {
+        for (side, soon) in soon.into_iter().enumerate() {
             held.stalled[side].clear();
             if held.state[side] != End::Closed {
-                let wait = if half_open == Some(side) { late } else { soon[side] };
+                let wait = if half_open == Some(side) { late } else { soon };
                 queue.push(now + wait, What::LinkDown { link, side });
             }
         }

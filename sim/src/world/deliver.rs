@@ -3,8 +3,8 @@
 use quorate_core::{Index, Input};
 
 use super::{NEVER, World};
-use crate::checks::{Mind, OUTPUTS_MAX, bounded};
 use crate::checks::quorum::Sway;
+use crate::checks::{Mind, OUTPUTS_MAX, bounded};
 use crate::counts::{Count, Counts};
 use crate::outcome::{Verdict, Violation};
 use crate::trace::tell;
@@ -109,7 +109,7 @@ impl World {
         }
         // The lateness follows from the time, so that asking again draws nothing.
         let late = due.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let late = late * self.plan.clocks.lateness_us * 1_000 >> 24;
+        let late = (late * self.plan.clocks.lateness_us * 1_000) >> 24;
         self.due[host] = due.max(self.now).saturating_add(late);
     }
 
@@ -181,7 +181,6 @@ impl World {
         }
         Ok(())
     }
-
 }
 
 fn count_sway(counts: &mut Counts, sway: Sway) {
