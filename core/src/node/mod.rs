@@ -51,6 +51,8 @@ pub struct Node {
     now: Time,
     out: VecDeque<Output>,
     stopped: bool,
+    /// Why it stops, until all that this input caused has gone out before it.
+    stopping: Option<StopReason>,
 
     identity: Identity,
     start: Start,
@@ -105,6 +107,7 @@ impl Node {
             now,
             out: VecDeque::new(),
             stopped: false,
+            stopping: None,
             identity,
             start,
             started: false,
@@ -324,6 +327,9 @@ impl Node {
         }
         self.drain_log();
         self.due = (!self.stopped).then(|| self.earliest());
+        if let Some(reason) = self.stopping.take() {
+            self.out.push_back(Output::Stop(reason));
+        }
     }
 
     fn run_timers(&mut self) {
@@ -448,8 +454,7 @@ impl Node {
         }
         self.set_state(State::Left);
         self.stopped = true;
-        self.due = None;
-        self.out.push_back(Output::Stop(reason));
+        self.stopping = Some(reason);
     }
 
     fn is_seeking(&self) -> bool {
