@@ -132,6 +132,24 @@ fn a_straggler_of_a_dissolved_cluster_follows_it() {
 }
 
 #[test]
+fn a_straggler_is_told_although_nothing_else_is_new() {
+    for victim in [2, 5] {
+        let (mut world, _) = apart(&[3, 3]);
+        world.kill(victim);
+        world.heal();
+        let all: Vec<usize> = (0..6).filter(|n| *n != victim).collect();
+        for _ in 0..80 {
+            world.run(SECOND / 4);
+            restart_the_dissolved(&mut world);
+        }
+        let cluster = world.node(all[0]).cluster();
+        assert!(all.iter().all(|n| world.node(*n).cluster() == cluster), "{world:?}");
+        world.start(victim);
+        assert!(become_one(&mut world, 10), "{victim}: {world:?}");
+    }
+}
+
+#[test]
 fn a_coordinator_that_dies_in_the_middle_of_a_merge_stops_nothing() {
     for victim in 0..6 {
         for ms in [1, 3, 5, 7, 9, 12, 20, 60, 400, 1_100] {
@@ -240,5 +258,26 @@ fn recover(world: &mut World, number: usize) {
     let recovery = crate::recover_unsafe(&world.machines[number].disk, ClusterId(42)).unwrap();
     for op in &recovery.ops {
         world.machines[number].disk.apply(op);
+    }
+}
+
+#[test]
+fn a_recovery_cut_short_decides_nothing_and_can_be_done_again() {
+    for kept in 0..3 {
+        let mut world = cluster(3, &Defaults::default());
+        (0..3).for_each(|n| world.kill(n));
+        let recovery = crate::recover_unsafe(&world.machines[2].disk, ClusterId(42)).unwrap();
+        for op in recovery.ops.iter().take(kept) {
+            world.machines[2].disk.apply(op);
+        }
+        world.start(2);
+        world.run(SECOND * 3);
+        let raft = world.node(2).configuration_log().unwrap();
+        let decides = raft.is_settled_leader();
+        assert!(!decides || world.node(2).cluster() == Some(ClusterId(42)), "{kept}");
+        world.kill(2);
+        recover(&mut world, 2);
+        world.start(2);
+        assert!(world.until(SECOND * 3, |w| w.agree(&[2])), "{kept}: {world:?}");
     }
 }
