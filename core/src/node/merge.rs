@@ -90,13 +90,7 @@ impl Node {
         for other in others.values() {
             match self.survives(other) {
                 Some(true) => self.offer(other, &others),
-                Some(false) => {}
-                None => {
-                    if self.merge.split_with.insert(other.cluster) {
-                        let event = Event::Split { other: other.cluster };
-                        self.out.push_back(Output::Event(event));
-                    }
-                }
+                Some(false) | None => {}
             }
         }
         self.withdraw_stale_offers(now, &others);
@@ -227,7 +221,20 @@ impl Node {
         let absorbed = |cluster: &ClusterId| document.absorbed.contains_key(cluster);
         // An offer whose entry was refused or lost is made again.
         self.merge.offers.retain(|c, offer| absorbed(c) || now.since(offer.seen) < limit);
-        self.merge.split_with.retain(|cluster| others.contains_key(cluster));
+    }
+
+    /// Every member reports a split that it sees, whoever coordinates.
+    pub(super) fn watch_split(&mut self) {
+        let others = self.others();
+        let split = others.values().filter(|other| self.survives(other).is_none());
+        let split: BTreeSet<ClusterId> = match self.document {
+            Some(_) => split.map(|other| other.cluster).collect(),
+            None => BTreeSet::new(),
+        };
+        let before = std::mem::replace(&mut self.merge.split_with, split);
+        for other in self.merge.split_with.difference(&before) {
+            self.out.push_back(Output::Event(Event::Split { other: *other }));
+        }
     }
 
     /// The document says that this cluster has ended.

@@ -338,6 +338,7 @@ impl Node {
             self.next_alive = now + self.alive_interval();
             self.send_alive();
             self.close_silent();
+            self.watch_split();
         }
         if now >= self.discovery.next() {
             self.announce();
