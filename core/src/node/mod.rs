@@ -101,6 +101,10 @@ impl Node {
             identity.starts.remove(0);
         }
         let member = identity.cluster.is_some();
+        if member && config.name.is_some() {
+            // Started without a name some day, it goes by the last one that it was given.
+            identity.name.clone_from(&config.name);
+        }
         let mut node = Self {
             config,
             rng,
