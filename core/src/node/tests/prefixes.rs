@@ -124,6 +124,19 @@ fn with_a_member_list_and_slow_disks_one_cluster_is_founded() {
         machine.config.seeds.clone_from(&seeds);
     }
     (0..3).for_each(|n| world.start(n));
-    let one = world.until(SECOND * 30, |w| w.agree(&[0, 1, 2]));
+    world.run(std::time::Duration::from_millis(1_300));
+    for machine in &mut world.machines {
+        machine.sync = super::world::STEP;
+    }
+    let one = world.until(SECOND * 5, |w| w.agree(&[0, 1, 2]));
     assert!(one, "{world:?}");
+}
+
+#[test]
+fn a_disk_slower_than_an_election_sees_one_through() {
+    let mut world = World::new();
+    world.add("n0", Defaults::default());
+    world.machines[0].sync = SECOND;
+    world.start(0);
+    assert!(world.until(SECOND * 20, |w| w.agree(&[0])), "{world:?}");
 }

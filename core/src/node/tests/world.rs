@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     pub crash_after: Option<usize>,
     /// Operations handed out over all starts.
     pub written: usize,
+    /// When the last batch handed out is durable.
+    durable_at: Time,
     /// Batches that are not durable yet.
     unsynced: VecDeque<(crate::PersistId, Vec<StorageOp>)>,
     starts: u8,
@@ -118,6 +120,7 @@ impl World {
             sync: STEP,
             crash_after: None,
             written: 0,
+            durable_at: Time::ZERO,
             unsynced: VecDeque::new(),
             starts: 0,
         });
@@ -147,6 +150,7 @@ impl World {
         for op in unsynced.into_iter().flat_map(|(_, ops)| ops).take(keep) {
             machine.disk.apply(&op);
         }
+        machine.durable_at = Time::ZERO;
         machine.node = None;
         let gone: Vec<(LinkId, usize)> = self
             .links
@@ -297,7 +301,9 @@ impl World {
                 let machine = &mut self.machines[number];
                 machine.written += ops.len();
                 machine.unsynced.push_back((id, ops));
-                let (at, beyond) = (self.now + machine.sync, machine.crash_after);
+                let at = machine.durable_at.max(self.now + machine.sync);
+                let beyond = machine.crash_after;
+                machine.durable_at = at;
                 match beyond.and_then(|limit| machine.written.checked_sub(limit)) {
                     Some(lost) => {
                         let open: usize = machine.unsynced.iter().map(|(_, ops)| ops.len()).sum();
