@@ -140,6 +140,14 @@ impl Recovered {
         Self { identity: Identity::new(node), peer_starts: BTreeMap::new(), logs: BTreeMap::new() }
     }
 
+    /// A directory that has just been made in the place of one whose cluster `from` has dissolved.
+    #[must_use]
+    pub fn after_dissolve(node: NodeId, from: ClusterId) -> Self {
+        let mut recovered = Self::fresh(node);
+        recovered.identity.dissolved_from = Some(from);
+        recovered
+    }
+
     /// Applies one operation: the reference meaning of [`StorageOp`], used by the simulator's disk
     /// and by the tests of the real store.
     pub fn apply(&mut self, op: &StorageOp) {

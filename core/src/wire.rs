@@ -33,7 +33,8 @@ pub enum Packet {
         /// The start that is remembered.
         start: Start,
     },
-    /// The sender remembers more of the receiver than its directory shows: see [`StaleReason`].
+    /// By what the receiver remembers, the sender has found its own directory to be an old copy or
+    /// a second one. It stops after this.
     Stale(StaleReason),
     /// What the sender is now; sent after the hello and whenever it changes.
     Info(Info),
@@ -97,11 +98,14 @@ pub struct Hello {
     pub addresses: Addresses,
 }
 
-/// What a leader knows of a member's log.
+/// What a leader knows of a member's log. Within one term a log never gets shorter than what it
+/// acknowledged; in a later term it may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Acknowledged {
     /// Of which cluster.
     pub cluster: ClusterId,
+    /// The leader's term, in which it was acknowledged.
+    pub term: Term,
     /// The member has said that its log agrees with the leader's up to here, durably.
     pub index: Index,
 }
@@ -141,10 +145,12 @@ pub struct Info {
     pub coordinator: Option<(NodeId, SocketAddr)>,
     /// Whether the *receiver* is a server of that configuration.
     pub you_are_member: bool,
+    /// Whether an operator took the receiver out of it.
+    pub you_were_removed: bool,
+    /// The sender is stopping in good order: it is not to be brought back.
+    pub leaving: bool,
     /// Set when the receiver's cluster is known to have dissolved into the sender's.
     pub your_cluster_dissolved: bool,
-    /// Set when the sender's cluster has offered to absorb the receiver's.
-    pub absorbing_yours: bool,
     /// Whether the sender's log is unreadable in part, so that it takes no part.
     pub damaged: bool,
 }

@@ -196,8 +196,22 @@ pub enum Rejection {
     #[error("this cluster has offered to absorb another and cannot dissolve")]
     Absorbing,
     /// The cluster has ended.
-    #[error("this cluster has dissolved into another")]
-    Dissolved,
+    #[error("this cluster has dissolved into {into}")]
+    Dissolved {
+        /// The cluster that its servers join.
+        into: ClusterId,
+    },
+    /// Those that would be left to decide are not there.
+    #[error(
+        "without '{name}' the masters that remain cannot decide: {} away; remove or restart them \
+         first", missing.join(", ")
+    )]
+    MastersAway {
+        /// The server that was to go.
+        name: String,
+        /// The masters that are not reached.
+        missing: Vec<String>,
+    },
     /// The cluster is founded already, or not yet.
     #[error("the command does not fit the age of the cluster")]
     NotFounding,
@@ -231,8 +245,8 @@ pub fn apply(
         return Ok(Applied::Changed);
     }
     let Some(held) = document.as_mut() else { return Err(Rejection::NotFounding) };
-    if held.dissolved_into.is_some() {
-        return Err(Rejection::Dissolved);
+    if let Some(dissolved) = &held.dissolved_into {
+        return Err(Rejection::Dissolved { into: dissolved.into });
     }
     let applied = transition(held, command)?;
     if applied == Applied::Changed {
@@ -271,6 +285,7 @@ fn found(
         expect_met: defaults.expect <= 1,
         databases: Default::default(),
         absorbed: Default::default(),
+        expelled: Default::default(),
         dissolved_into: None,
     }
 }
@@ -286,7 +301,7 @@ fn transition(held: &mut Configuration, command: &ConfigCommand) -> Result<Appli
             let to = addresses.unwrap_or(server.addresses);
             Ok(change(&mut server.status, *status).or(change(&mut server.addresses, to)))
         }
-        ConfigCommand::Remove { node, .. } => remove(held, *node),
+        ConfigCommand::Remove { node, reason } => remove(held, *node, *reason),
         ConfigCommand::SetRole { node, role } => {
             if *role == Role::Replica {
                 keep_a_master(held, *node)?;
@@ -347,6 +362,10 @@ fn join(
         Some((_, ServerStatus::Online, at)) => {
             return Err(Rejection::DuplicateName { name: name.to_owned(), holder: at });
         }
+        // A server that is in does not take another's name by renaming itself.
+        Some((_, ServerStatus::Away, at)) if held.servers.contains_key(&node) => {
+            return Err(Rejection::DuplicateName { name: name.to_owned(), holder: at });
+        }
         // A wiped disk returns under its old name: old out, new in, as one change.
         Some((id, ServerStatus::Away, _)) => Some(id),
         None => None,
@@ -368,6 +387,7 @@ fn join(
         let back = change(&mut known.status, ServerStatus::Online);
         return Ok(done.or(renamed).or(moved).or(back));
     }
+    held.expelled.remove(&node);
     let (role, registration) = match replaces.and_then(|old| held.servers.remove(&old)) {
         Some(old) => (old.role, old.registration),
         None => (held.defaults.role_of(name), held.defaults.registration_of(name)),
@@ -391,12 +411,24 @@ fn keep_a_master(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn remove(held: &mut Configuration, node: NodeId) -> Result<Applied, Rejection> {
+fn remove(
+    held: &mut Configuration,
+    node: NodeId,
+    reason: RemoveReason,
+) -> Result<Applied, Rejection> {
     if !held.servers.contains_key(&node) {
         return Ok(Applied::Unchanged);
     }
     keep_a_master(held, node)?;
     held.servers.remove(&node);
+    if reason == RemoveReason::Operator {
+        held.expelled.insert(node, held.version.next());
+        if held.expelled.len() > Configuration::EXPELLED_MAX
+            && let Some((_, oldest)) = held.expelled.iter().map(|(id, at)| (*at, *id)).min()
+        {
+            held.expelled.remove(&oldest);
+        }
+    }
     for server in held.servers.values_mut().filter(|s| s.replaces == Some(node)) {
         server.replaces = None;
     }
@@ -459,7 +491,8 @@ fn recover(
     server.role = Role::Master;
     server.replaces = None;
     held.servers.retain(|id, _| *id == survivor);
-    held.absorbed.clear();
+    // Whoever is left of the old cluster and holds nothing may join this one.
+    held.absorbed = [(held.cluster, Absorption::Done)].into();
     held.cluster = cluster;
     Ok(Applied::Changed)
 }

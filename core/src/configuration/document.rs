@@ -157,6 +157,9 @@ pub struct Configuration {
     /// Clusters that dissolve, or have dissolved, into this one; at most
     /// [`Configuration::ABSORBED_MAX`].
     pub absorbed: BTreeMap<ClusterId, Absorption>,
+    /// Servers that an operator took out, and when; forgotten when they join again. At most
+    /// [`Configuration::EXPELLED_MAX`], the oldest fall out.
+    pub expelled: BTreeMap<NodeId, ConfigVersion>,
     /// The cluster that this one has dissolved into: final.
     pub dissolved_into: Option<Dissolved>,
 }
@@ -173,6 +176,8 @@ pub struct Dissolved {
 impl Configuration {
     /// How many absorbed clusters are remembered.
     pub const ABSORBED_MAX: usize = 64;
+    /// How many servers taken out by an operator are remembered.
+    pub const EXPELLED_MAX: usize = 64;
     /// How many servers a cluster may have: the full mesh and the quorums are made for this.
     pub const SERVERS_MAX: usize = 64;
 

@@ -3,6 +3,8 @@
 mod command;
 mod document;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use command::{Applied, ConfigCommand, Rejection, RemoveReason, apply, check_server_name};
 pub use document::{

@@ -358,6 +358,9 @@ pub enum StopReason {
         /// Where its servers are.
         addresses: Vec<SocketAddr>,
     },
+    /// An operator took it out of the cluster. Started again, it asks to be let in again.
+    #[error("an operator removed this server from the cluster")]
+    Removed,
     /// The disk no longer takes writes.
     #[error("the data directory can no longer be written: {0}")]
     StorageFailed(String),

@@ -1,52 +1,482 @@
-//! One node: routes between its machines.
+//! One node: routes what happens to the machines that decide.
+//!
+//! Files: `api` inputs and outputs · `links` who is on the other end · `dialer` whom to dial ·
+//! `detector` who was heard · `discovery` announcements and founding · `joining` · `leaving` ·
+//! `document` the configuration log's state machine · `coordinator` its leader's duties ·
+//! `merge` two clusters of one name · `requests` questions and answers · `report` what is told ·
+//! `persist` writes on their way.
 
 mod api;
+mod coordinator;
+mod detector;
+mod dialer;
+mod discovery;
+mod document;
+mod joining;
+mod leaving;
+mod links;
+mod merge;
+mod persist;
+mod report;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
 
 pub use api::{
     Command, CommandError, Counters, DialError, Event, Input, NoQuorum, NodeConfig, Output, Reply,
     State, Status, StopReason, Timings,
 };
 
-use crate::ids::NodeId;
-use crate::raft::Raft;
-use crate::storage::Recovered;
+use crate::configuration::Configuration;
+use crate::ids::{ClusterId, LinkId, LogId, NodeId, Start};
+use crate::raft::{Raft, Settings};
+use crate::storage::{Identity, Recovered, RecoveredLog, StorageOp};
 use crate::time::Time;
+use crate::wire::{self, Packet};
+pub use document::decode_command;
+use persist::Then;
 
-/// One node of a cluster.
+/// One node of a cluster. See the crate's documentation for the contract.
 #[derive(Debug)]
-pub struct Node {}
+pub struct Node {
+    config: NodeConfig,
+    rng: ChaCha8Rng,
+    now: Time,
+    out: VecDeque<Output>,
+    stopped: bool,
+
+    identity: Identity,
+    start: Start,
+    /// This start is durable: contact is allowed.
+    started: bool,
+    /// The cluster in the identity is durable: it may be spoken of.
+    cluster_durable: bool,
+    state: State,
+    persist: persist::Persist,
+
+    raft: Option<Raft>,
+    founding: Option<RecoveredLog>,
+    document: Option<Arc<Configuration>>,
+    leaderless_since: Option<Time>,
+    told_no_quorum: Option<NoQuorum>,
+    told_infos: Option<report::Basis>,
+
+    links: links::Links,
+    dialer: dialer::Dialer,
+    detector: detector::Detector,
+    discovery: discovery::Discovery,
+    joining: joining::Joining,
+    leaving: leaving::Leaving,
+    coordinator: coordinator::Coordinator,
+    requests: requests::Requests,
+    merge: merge::Merge,
+    counters: Counters,
+
+    next_dial: Time,
+    next_alive: Time,
+    /// When the next input was due at the latest: later than that, this node was paused.
+    due: Option<Time>,
+}
 
 impl Node {
     /// A node on the directory that holds `recovered`, with one random stream from `seed`.
     /// Its first outputs are there at once.
     #[must_use]
-    pub fn new(_config: NodeConfig, _recovered: Recovered, _seed: [u8; 32], _now: Time) -> Self {
-        Self {}
+    pub fn new(config: NodeConfig, recovered: Recovered, seed: [u8; 32], now: Time) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let Recovered { mut identity, peer_starts, mut logs } = recovered;
+        let number = identity.starts.last().map_or(0, |s| s.number).saturating_add(1);
+        let start = Start { number, nonce: rng.next_u64() };
+        identity.starts.push(start);
+        if identity.starts.len() > Identity::STARTS_MAX {
+            identity.starts.remove(0);
+        }
+        let member = identity.cluster.is_some();
+        let mut node = Self {
+            config,
+            rng,
+            now,
+            out: VecDeque::new(),
+            stopped: false,
+            identity,
+            start,
+            started: false,
+            cluster_durable: member,
+            state: if member { State::Returning } else { State::Discovering },
+            persist: persist::Persist::default(),
+            raft: None,
+            founding: None,
+            document: None,
+            leaderless_since: None,
+            told_no_quorum: None,
+            told_infos: None,
+            links: links::Links { peer_starts, ..links::Links::default() },
+            dialer: dialer::Dialer::default(),
+            detector: detector::Detector::default(),
+            discovery: discovery::Discovery::default(),
+            joining: joining::Joining::default(),
+            leaving: leaving::Leaving::default(),
+            coordinator: coordinator::Coordinator::default(),
+            requests: requests::Requests::default(),
+            merge: merge::Merge::default(),
+            counters: Counters::default(),
+            next_dial: now,
+            next_alive: now,
+            due: None,
+        };
+        node.out.push_back(Output::Event(Event::State(node.state)));
+        node.persist.push(StorageOp::Identity(node.identity.clone()), Some(Then::Started));
+        if member {
+            node.open_log(logs.remove(&LogId::CONFIGURATION).unwrap_or_default());
+        }
+        node.settle();
+        node
     }
-    /// One thing happened.
-    pub fn handle(&mut self, _now: Time, _input: Input) {}
+
+    /// One thing happened, at `now`. Drain [`Node::poll_output`] afterwards.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        if self.stopped {
+            return;
+        }
+        debug_assert!(self.out.is_empty(), "drain all outputs before the next input");
+        self.now = self.now.max(now);
+        self.notice_pause();
+        self.route(input);
+        self.settle();
+    }
+
     /// The next thing to do; `None` when all is drained.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        self.out.pop_front()
     }
-    /// When [`Input::Timer`] is due.
+
+    /// When [`Input::Timer`] is due; `None` once stopped.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
-        None
+        self.due
     }
-    /// What it knows, for people.
-    #[must_use]
-    pub fn status(&self, _now: Time) -> Status {
-        unreachable!()
-    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        NodeId(0)
+        self.identity.node
     }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
     /// Its replica of the configuration log, once there is one.
     #[must_use]
     pub fn configuration_log(&self) -> Option<&Raft> {
-        None
+        self.raft.as_ref()
+    }
+
+    /// The configuration it has applied.
+    #[must_use]
+    pub fn configuration(&self) -> Option<&Arc<Configuration>> {
+        self.document.as_ref()
+    }
+
+    /// The cluster it belongs to, if that is durable.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.known_cluster()
+    }
+
+    fn route(&mut self, input: Input) {
+        match input {
+            Input::Timer => {}
+            Input::Datagram { from, bytes } => self.on_datagram(from, &bytes),
+            Input::LinkUp { link, peer, dialed } => self.on_link_up(link, peer, dialed),
+            Input::LinkDown { link } => self.on_link_down(link),
+            Input::DialFailed { addr, error } => self.on_dial_failed(addr, error),
+            Input::PeerRefused { from } => self.on_peer_refused(from),
+            Input::Packet { link, bytes } => self.on_packet(link, &bytes),
+            Input::Persisted { id } => self.on_persisted(id),
+            Input::StorageFailed { reason } => self.stop(StopReason::StorageFailed(reason)),
+            Input::Seeds { addrs } => self.config.seeds = addrs,
+            Input::Command { id, command } => self.on_command(id, command),
+        }
+    }
+
+    fn on_packet(&mut self, link: LinkId, bytes: &[u8]) {
+        let Some(held) = self.links.all.get_mut(&link) else { return };
+        let Ok(packet) = wire::decode_packet(bytes) else {
+            self.counters.packets_bad += 1;
+            self.close(link);
+            return;
+        };
+        held.heard = self.now;
+        let (peer, accepted) = (held.peer, held.accepted);
+        if accepted {
+            self.detector.heard(peer, self.now);
+        }
+        // Log messages of voters change nothing that the coordinator's duties look at, beyond what
+        // its timer covers; they are the bulk of all packets.
+        let routine = match &packet {
+            Packet::Alive { .. } => true,
+            Packet::Raft { .. } => {
+                self.raft.as_ref().is_some_and(|raft| raft.membership().is_voter(peer))
+            }
+            _ => false,
+        };
+        if !routine {
+            self.coordinator.look_again();
+        }
+        match packet {
+            Packet::Hello(hello) => self.on_hello(link, hello),
+            Packet::Welcome { start } => self.on_welcome(link, start),
+            Packet::Stale(reason) => self.on_stale(link, reason),
+            // All else only from a peer whose start is remembered here.
+            _ if !accepted => self.counters.messages_dropped += 1,
+            Packet::Info(info) => {
+                if let Some(held) = self.links.all.get_mut(&link) {
+                    held.info = Some(info.clone());
+                }
+                self.next_dial = self.now;
+                self.on_info(&info);
+                if !self.stopped {
+                    self.follow_dissolution(peer);
+                    self.send_info(link);
+                }
+            }
+            Packet::Raft { cluster, log, message } => {
+                let ours = Some(cluster) == self.identity.cluster && log == LogId::CONFIGURATION;
+                match &mut self.raft {
+                    Some(raft) if ours => raft.receive(self.now, peer, message),
+                    _ => self.counters.messages_dropped += 1,
+                }
+            }
+            Packet::Alive { heard } => self.detector.report(peer, &heard, self.now),
+            Packet::Request { id, request } => self.on_peer_request(link, peer, id, request),
+            Packet::Response { id, response } => self.on_response(peer, id, response),
+        }
+    }
+
+    fn on_persisted(&mut self, id: crate::ids::PersistId) {
+        let (ticket, then) = self.persist.complete(id);
+        if let (Some(ticket), Some(raft)) = (ticket, &mut self.raft) {
+            raft.persisted(self.now, ticket);
+        }
+        for then in then {
+            match then {
+                Then::Started => {
+                    self.started = true;
+                    self.discovery.begin(self.now);
+                    self.next_dial = self.now;
+                    self.send_hellos();
+                }
+                Then::Remembered { link, peer, start } => self.remembered(link, peer, start),
+                Then::Founded => self.on_founded(),
+                Then::Joined => self.cluster_durable = true,
+            }
+        }
+    }
+
+    /// Later than every timer said: the process was paused, and its suspicions are void.
+    fn notice_pause(&mut self) {
+        let now = self.now;
+        let late = self.due.map_or(Duration::ZERO, |due| now.since(due));
+        if late <= self.config.timings.pause {
+            return;
+        }
+        let ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+        self.out.push_back(Output::Event(Event::Paused { ms }));
+        self.detector.absolve(now);
+        self.coordinator.absolve(now);
+        for link in self.links.all.values_mut() {
+            link.heard = now;
+        }
+        if let Some(raft) = &mut self.raft {
+            raft.paused(now);
+        }
+        if self.state == State::Discovering {
+            self.discovery.begin(now);
+        }
+    }
+
+    /// After every input: let each machine do what is due, then send what may leave.
+    fn settle(&mut self) {
+        let now = self.now;
+        if let Some(raft) = &mut self.raft
+            && now >= raft.next_timeout()
+        {
+            raft.tick(now);
+        }
+        if self.started && !self.stopped {
+            self.run_timers();
+        }
+        if !self.stopped {
+            self.advance();
+        }
+        self.drain_log();
+        self.due = (!self.stopped).then(|| self.earliest());
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.now;
+        if now >= self.next_alive {
+            self.next_alive = now + self.alive_interval();
+            self.send_alive();
+            self.close_silent();
+        }
+        if now >= self.discovery.next() {
+            self.announce();
+        }
+        if now >= self.next_dial {
+            self.next_dial = now + self.config.timings.redial;
+            self.dial_missing();
+        }
+        self.maybe_found();
+        self.ask_to_join();
+    }
+
+    /// Lets the log and its state machine go on until nothing more follows from this input.
+    fn advance(&mut self) {
+        self.apply_committed();
+        if self.stopped {
+            return;
+        }
+        self.watch_office();
+        self.coordinate();
+        self.drive_requests();
+        // What was just proposed may be committed at once by a cluster of one, once durable.
+        self.drive_leave();
+        if self.stopped {
+            return;
+        }
+        self.notice_removal();
+        if self.stopped {
+            return;
+        }
+        self.go_if_dissolved();
+        if self.stopped {
+            return;
+        }
+        self.watch_quorum();
+        if self.news() {
+            self.send_infos();
+        }
+    }
+
+    /// Hands out what the log wants durable and what it may send.
+    fn drain_log(&mut self) {
+        let now = self.now;
+        let batch = self.raft.as_mut().and_then(|raft| {
+            raft.flush(now);
+            raft.take_batch(now)
+        });
+        if let Some((id, ops)) = self.persist.take(batch)
+            && !self.stopped
+        {
+            self.out.push_back(Output::Persist { id, ops });
+        }
+        if self.stopped || !self.cluster_durable {
+            return;
+        }
+        let Some(cluster) = self.identity.cluster else { return };
+        while let Some((to, message)) = self.raft.as_mut().and_then(|raft| raft.next_message()) {
+            // Without a usable link it is lost, as on a broken one: Raft sends again.
+            if let Some(link) = self.links.usable(to) {
+                let log = LogId::CONFIGURATION;
+                self.send_packet(link, &Packet::Raft { cluster, log, message });
+            }
+        }
+    }
+
+    fn earliest(&self) -> Time {
+        let mut due = self.raft.as_ref().map_or(Time(u64::MAX), |raft| raft.next_timeout());
+        if self.started {
+            due = due.min(self.next_alive).min(self.discovery.next());
+            due = due.min(self.next_dial);
+            match self.state {
+                State::Discovering => {
+                    let decision = self.discovery.decision(self.config.timings.found_wait);
+                    due = if decision > self.now { due.min(decision) } else { due };
+                }
+                State::Joining => due = due.min(self.joining.next()),
+                State::Leaving => due = due.min(self.leaving.deadline()),
+                _ => {}
+            }
+        }
+        let machines = [self.coordinator.next(), self.requests.next(), self.merge.dissolved];
+        due = machines.into_iter().flatten().fold(due, Time::min);
+        // Never in the past: a machine that could not act now is looked at again soon.
+        due.max(self.now + Duration::from_millis(1))
+    }
+
+    fn open_log(&mut self, recovered: RecoveredLog) {
+        let timings = &self.config.timings;
+        let settings = Settings {
+            node: self.id(),
+            log: LogId::CONFIGURATION,
+            heartbeat: timings.heartbeat,
+            election_min: timings.election_min,
+            election_max: timings.election_max,
+        };
+        if recovered.damaged {
+            self.out.push_back(Output::Event(Event::Damaged));
+        }
+        let rng = ChaCha8Rng::from_seed(self.new_seed());
+        self.raft = Some(Raft::new(settings, recovered, rng, self.now));
+    }
+
+    fn set_state(&mut self, state: State) {
+        if self.state != state {
+            self.state = state;
+            self.out.push_back(Output::Event(Event::State(state)));
+        }
+    }
+
+    fn stop(&mut self, reason: StopReason) {
+        if self.stopped {
+            return;
+        }
+        self.set_state(State::Left);
+        self.stopped = true;
+        self.due = None;
+        self.out.push_back(Output::Stop(reason));
+    }
+
+    fn is_seeking(&self) -> bool {
+        matches!(self.state, State::Discovering | State::Joining | State::Returning)
+    }
+
+    /// The name it goes by.
+    fn name(&self) -> String {
+        let had = || self.identity.name.clone();
+        let made = || format!("node-{}", self.identity.node.short());
+        self.config.name.clone().or_else(had).unwrap_or_else(made)
+    }
+
+    fn requests_retry(&mut self) {
+        self.requests.retry(self.now);
+    }
+
+    fn new_cluster_id(&mut self) -> ClusterId {
+        let high = u128::from(self.rng.next_u64()) << 64;
+        ClusterId(high | u128::from(self.rng.next_u64()))
+    }
+
+    fn new_seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        seed
+    }
+
+    /// A duration from zero to `max`.
+    fn random(&mut self, max: Duration) -> Duration {
+        let nanos = u64::try_from(max.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Duration::from_nanos(self.rng.next_u64() % nanos)
     }
 }

@@ -40,7 +40,7 @@ impl Raft {
             Body::Vote { .. } => Body::VoteReply { granted: false },
             _ => return,
         };
-        self.send(from, body, Rests::OnState);
+        self.send(from, body, Rests::State);
     }
 
     /// Whether a leader is there whose followers owe it their silence towards candidates.
@@ -120,7 +120,7 @@ impl Raft {
             last_term: self.log.last_term(),
         };
         for voter in self.other_voters() {
-            self.send(voter, body.clone(), Rests::OnState);
+            self.send(voter, body.clone(), Rests::State);
         }
     }
 
@@ -131,7 +131,7 @@ impl Raft {
         self.office = Office::Candidate { granted: BTreeSet::new(), refused: BTreeSet::new() };
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         for voter in self.other_voters() {
-            self.send(voter, Body::Vote { last_index, last_term, transfer }, Rests::OnState);
+            self.send(voter, Body::Vote { last_index, last_term, transfer }, Rests::State);
         }
     }
 
@@ -154,7 +154,7 @@ impl Raft {
                 && self.leader.is_none()
                 && self.vote.is_none_or(|vote| vote == from));
         let granted = open && !self.has_lease(now) && self.log.is_up_to_date(last_index, last_term);
-        self.send(from, Body::PreVoteReply { next, granted }, Rests::OnState);
+        self.send(from, Body::PreVoteReply { next, granted }, Rests::State);
     }
 
     pub(super) fn on_pre_vote_reply(&mut self, now: Time, from: NodeId, next: Term, granted: bool) {
@@ -198,7 +198,7 @@ impl Raft {
             self.office = Office::Follower;
             self.reset_election(now);
         }
-        self.send(from, Body::VoteReply { granted }, Rests::OnState);
+        self.send(from, Body::VoteReply { granted }, Rests::State);
     }
 
     pub(super) fn on_vote_reply(&mut self, now: Time, from: NodeId, granted: bool) {
@@ -289,7 +289,7 @@ impl Raft {
         if holds_all && !transfer.sent {
             transfer.sent = true;
             let to = transfer.to;
-            self.send(to, Body::TimeoutNow, Rests::OnOffice);
+            self.send(to, Body::TimeoutNow, Rests::Office);
         }
     }
 

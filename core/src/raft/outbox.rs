@@ -11,12 +11,12 @@ use crate::time::Time;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rests {
     /// Term and vote as they are now.
-    OnState,
+    State,
     /// The log as it is now (and the state).
-    OnLog,
+    Log,
     /// Only on what the sender's present office already rests on: a leader's entries may leave
     /// while its own disk still writes them, for it counts itself only afterwards.
-    OnOffice,
+    Office,
 }
 
 /// A batch of operations handed out, named so that its completion can be told from an older term's.
@@ -106,9 +106,9 @@ impl Outbox {
 
     pub(super) fn send(&mut self, to: NodeId, message: Message, rests: Rests) {
         let until = match rests {
-            Rests::OnState => self.state_in,
-            Rests::OnLog => self.log_in.max(self.state_in),
-            Rests::OnOffice => 0,
+            Rests::State => self.state_in,
+            Rests::Log => self.log_in.max(self.state_in),
+            Rests::Office => 0,
         };
         if until <= self.durable || faults::active(Fault::SendBeforePersist) {
             self.ready.push_back((to, message));

@@ -34,13 +34,13 @@ impl Raft {
         if prev_index < self.log.snapshot().index {
             // All up to the snapshot is committed here; the leader may go on from there.
             let matched = self.commit;
-            self.send(from, Body::Appended { matched }, Rests::OnLog);
+            self.send(from, Body::Appended { matched }, Rests::Log);
             return;
         }
         if self.log.term_at(prev_index) != Some(prev_term) {
             let (hint_index, hint_term) = self.log.agree_before(prev_index, prev_term);
             let refused = Body::AppendRefused { prev_index, hint_index, hint_term };
-            self.send(from, refused, Rests::OnState);
+            self.send(from, refused, Rests::State);
             return;
         }
         let consecutive = entries.iter().zip(prev_index.0 + 1..).all(|(e, i)| e.index.0 == i);
@@ -52,7 +52,7 @@ impl Raft {
         let matched = Index(prev_index.0 + entries.len() as u64);
         self.append_new(entries);
         self.commit_to(commit.min(matched));
-        self.send(from, Body::Appended { matched }, Rests::OnLog);
+        self.send(from, Body::Appended { matched }, Rests::Log);
     }
 
     /// Appends those of `entries` that are not there yet, cutting off what contradicts them.
@@ -79,7 +79,7 @@ impl Raft {
     pub(super) fn on_install(&mut self, from: NodeId, snapshot: Snapshot) {
         if snapshot.index <= self.commit {
             let matched = self.commit;
-            self.send(from, Body::Appended { matched }, Rests::OnLog);
+            self.send(from, Body::Appended { matched }, Rests::Log);
             return;
         }
         let matched = snapshot.index;
@@ -94,13 +94,13 @@ impl Raft {
             let log = self.settings.log;
             self.outbox.write_log(StorageOp::Snapshot { log, snapshot, reset: true });
         }
-        self.send(from, Body::Appended { matched }, Rests::OnLog);
+        self.send(from, Body::Appended { matched }, Rests::Log);
     }
 
     pub(super) fn on_heartbeat(&mut self, from: NodeId, commit: Index, round: u64) {
         // The leader names no more than it knows this log to hold.
         self.commit_to(commit.min(self.log.last_index()));
-        self.send(from, Body::HeartbeatReply { round }, Rests::OnState);
+        self.send(from, Body::HeartbeatReply { round }, Rests::State);
     }
 
     pub(super) fn on_appended(&mut self, now: Time, from: NodeId, matched: Index) {
@@ -183,7 +183,7 @@ impl Raft {
                 Flow::Install { .. } => false,
             };
             let body = Body::Append { prev_index, prev_term, entries, commit };
-            self.send(to, body, Rests::OnOffice);
+            self.send(to, body, Rests::Office);
             even_empty = false;
             if !more {
                 return;
@@ -203,7 +203,7 @@ impl Raft {
             progress.flow = Flow::Install { until };
             progress.next = until.next();
         }
-        self.send(to, Body::Install { snapshot }, Rests::OnOffice);
+        self.send(to, Body::Install { snapshot }, Rests::Office);
     }
 
     pub(super) fn tick_leader(&mut self, now: Time) {
@@ -244,7 +244,7 @@ impl Raft {
             leading.progress.iter().map(|(m, p)| (*m, p.matched)).collect();
         for (member, matched) in members {
             let body = Body::Heartbeat { commit: commit.min(matched), round };
-            self.send(member, body, Rests::OnOffice);
+            self.send(member, body, Rests::Office);
         }
     }
 

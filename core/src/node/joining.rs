@@ -1,0 +1,184 @@
+//! Asking to be let in.
+
+use super::persist::Then;
+use super::{Event, Node, Output, State};
+use crate::configuration::Rejection;
+use crate::ids::{ClusterId, ConfigVersion, LinkId, LogId, NodeId};
+use crate::storage::{RecoveredLog, StorageOp};
+use crate::time::Time;
+use crate::wire::{Info, Packet, Request, Response};
+
+/// What a node that wants in knows.
+#[derive(Default, Debug)]
+pub(super) struct Joining {
+    /// The request that is out: its id, the link it went over, and when.
+    asked: Option<(u64, LinkId, Time)>,
+    /// Not again before.
+    next: Time,
+    pub refused: Option<Rejection>,
+    /// The version of the configuration that had it in: who knows only less cannot say it is out.
+    pub since: ConfigVersion,
+}
+
+impl Joining {
+    pub(super) fn next(&self) -> Time {
+        self.next
+    }
+
+    pub(super) fn link_down(&mut self, now: Time, link: LinkId) {
+        if self.asked.is_some_and(|(_, over, _)| over == link) {
+            self.asked = None;
+            self.next = now;
+        }
+    }
+}
+
+impl Node {
+    /// What peers say of themselves decides whether there is a cluster to join or to return to.
+    pub(super) fn on_info(&mut self, info: &Info) {
+        match self.state {
+            State::Discovering if info.cluster.is_some() && !info.damaged => {
+                self.set_state(State::Joining);
+                self.joining.next = self.now;
+            }
+            State::Joining if info.coordinator.is_some() && self.joining.asked.is_none() => {
+                self.joining.next = self.now;
+            }
+            State::Returning | State::Member if info.cluster == self.identity.cluster => {
+                self.on_info_of_own_cluster(info);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_info_of_own_cluster(&mut self, info: &Info) {
+        let held = self.document.as_ref().map(|d| d.version).unwrap_or_default();
+        let held = held.max(self.joining.since);
+        if info.cluster.is_none() || info.version == ConfigVersion::ZERO {
+            return;
+        }
+        // Of two that know the same version, both know who is in it.
+        let out = !info.you_are_member && info.version >= held;
+        if out && info.you_were_removed && self.state == State::Member {
+            self.stop(super::StopReason::Removed);
+        } else if out {
+            self.set_state(State::Joining);
+            self.joining.next = self.now;
+        } else if self.state == State::Returning {
+            self.set_state(State::Member);
+        }
+    }
+
+    /// Asks the coordinator of the cluster that was found, or finds out who that is.
+    pub(super) fn ask_to_join(&mut self) {
+        let (now, retry) = (self.now, self.config.timings.retry);
+        if self.state != State::Joining || now < self.joining.next {
+            return;
+        }
+        if self.joining.asked.is_some_and(|(_, _, at)| now.since(at) < retry * 4) {
+            self.joining.next = now + retry;
+            return;
+        }
+        let Some((link, _)) = self.whom_to_ask() else {
+            self.joining.next = now + retry;
+            if self.identity.cluster.is_none() && self.nobody_to_join() {
+                self.set_state(State::Discovering);
+                self.discovery.begin(now);
+            }
+            return;
+        };
+        let id = self.next_request();
+        let request = Request::Join {
+            name: self.name(),
+            addresses: self.config.addresses,
+            dissolved_from: self.identity.dissolved_from,
+        };
+        self.joining.asked = Some((id, link, now));
+        self.joining.next = now + retry;
+        self.send_packet(link, &Packet::Request { id, request });
+    }
+
+    fn wants_to_join(&self, cluster: Option<ClusterId>) -> bool {
+        match self.identity.cluster {
+            Some(own) => cluster == Some(own),
+            None => cluster.is_some(),
+        }
+    }
+
+    fn nobody_to_join(&self) -> bool {
+        !self.links.peers().values().any(|(_, info)| self.wants_to_join(info.cluster))
+    }
+
+    /// The link to the coordinator, as far as peers say who that is; else to any member.
+    fn whom_to_ask(&self) -> Option<(LinkId, NodeId)> {
+        let peers = self.links.peers();
+        let members = || peers.iter().filter(|(_, (_, info))| self.wants_to_join(info.cluster));
+        // Of several clusters one that can let somebody in; then the smallest id, so that nodes
+        // started together do not spread.
+        let rank = |info: &Info| Some((info.coordinator.is_none(), info.cluster?));
+        let (_, cluster) = members().filter_map(|(_, (_, info))| rank(info)).min()?;
+        let of_it = || members().filter(|(_, (_, info))| info.cluster == Some(cluster));
+        let coordinator = of_it()
+            .filter_map(|(_, (_, info))| Some((info.version, info.coordinator?.0)))
+            .max()
+            .and_then(|(_, node)| Some((peers.get(&node)?.0, node)));
+        // Asking a member that is not the coordinator tells at least who is.
+        coordinator.or_else(|| of_it().map(|(node, (link, _))| (*link, *node)).next())
+    }
+
+    /// The answer to a request to join. Returns whether `id` was one.
+    pub(super) fn on_join_response(&mut self, from: NodeId, id: u64, response: &Response) -> bool {
+        if self.joining.asked.is_none_or(|(asked, _, _)| asked != id) {
+            return false;
+        }
+        self.joining.asked = None;
+        self.joining.next = self.now + self.config.timings.retry;
+        match response {
+            Response::Done { cluster, version } if self.state == State::Joining => {
+                self.on_let_in(*cluster, *version);
+            }
+            Response::Done { .. } => {}
+            Response::NotCoordinator { coordinator } => {
+                // An office is taken up within a few writes: look again soon.
+                self.joining.next = self.now + self.config.timings.retry / 10;
+                if let Some((node, addr)) = coordinator.filter(|(node, _)| *node != from) {
+                    self.want(addr, Some(node));
+                    if self.links.usable(node).is_some() {
+                        self.joining.next = self.now;
+                    }
+                }
+            }
+            Response::Refused(rejection) => {
+                if self.joining.refused.as_ref() != Some(rejection) {
+                    self.joining.refused = Some(rejection.clone());
+                    let event = Event::JoinRefused(rejection.clone());
+                    self.out.push_back(Output::Event(event));
+                }
+            }
+            Response::Unknown => self.joining.next = self.now,
+        }
+        true
+    }
+
+    fn on_let_in(&mut self, cluster: ClusterId, version: ConfigVersion) {
+        self.joining.refused = None;
+        self.joining.since = version;
+        if self.identity.cluster == Some(cluster) {
+            self.set_state(State::Member);
+            return;
+        }
+        if self.identity.cluster.is_some() {
+            return; // Not the cluster that was asked for.
+        }
+        self.identity.cluster = Some(cluster);
+        self.identity.name = Some(self.name());
+        // A founding that a crash cut short may have left its entries. Read back under the identity
+        // of this cluster, they would make the node a leader by itself.
+        self.persist.push(StorageOp::DropLog { log: LogId::CONFIGURATION }, None);
+        self.persist.push(StorageOp::Identity(self.identity.clone()), Some(Then::Joined));
+        // The log is there at once, so that nothing the coordinator sends is missed; what it says
+        // itself waits for the identity to be durable.
+        self.open_log(RecoveredLog::default());
+        self.set_state(State::Member);
+    }
+}

@@ -1,0 +1,82 @@
+//! Stopping in good order.
+
+use super::{Node, Reply, State, StopReason};
+use crate::ids::CommandId;
+use crate::time::Time;
+
+/// A stop that is under way.
+#[derive(Default, Debug)]
+pub(super) struct Leaving {
+    commands: Vec<CommandId>,
+    deadline: Time,
+    asked: bool,
+}
+
+impl Leaving {
+    pub(super) fn deadline(&self) -> Time {
+        self.deadline
+    }
+}
+
+impl Node {
+    pub(super) fn leave(&mut self, command: Option<CommandId>) {
+        self.leaving.commands.extend(command);
+        let in_cluster = matches!(self.state, State::Member | State::Returning);
+        if self.state == State::Leaving {
+            return;
+        }
+        self.leaving.deadline = self.now + self.config.timings.leave;
+        self.set_state(State::Leaving);
+        let alone =
+            self.document.as_ref().is_none_or(|d| d.servers.keys().all(|node| *node == self.id()));
+        if !in_cluster || alone {
+            self.finish_leaving(StopReason::Left);
+        }
+    }
+
+    /// Hands over, takes leave, and goes at the deadline at the latest.
+    pub(super) fn drive_leave(&mut self) {
+        if self.state != State::Leaving {
+            return;
+        }
+        let now = self.now;
+        if now >= self.leaving.deadline {
+            self.finish_leaving(StopReason::LeftUnheard);
+            return;
+        }
+        let hopeless = self.quorum_lost_for() >= self.config.timings.election_max * 3;
+        if hopeless {
+            self.finish_leaving(StopReason::LeftUnheard);
+            return;
+        }
+        let Some(raft) = &mut self.raft else {
+            self.finish_leaving(StopReason::Left);
+            return;
+        };
+        if raft.is_leader() && !raft.is_transferring() {
+            // Whoever leads next sees this node off.
+            if let Some(successor) = raft.best_successor(now) {
+                let _ = raft.transfer(now, successor);
+                return;
+            }
+        }
+        if !self.leaving.asked {
+            self.leaving.asked = true;
+            self.begin_leave();
+        }
+    }
+
+    /// The coordinator's answer to the leave.
+    pub(super) fn on_left(&mut self, done: bool) {
+        let reason = if done { StopReason::Left } else { StopReason::LeftUnheard };
+        self.finish_leaving(reason);
+    }
+
+    fn finish_leaving(&mut self, reason: StopReason) {
+        let version = self.document.as_ref().map(|d| d.version).unwrap_or_default();
+        for id in std::mem::take(&mut self.leaving.commands) {
+            self.reply(id, Reply::Done { version });
+        }
+        self.stop(reason);
+    }
+}

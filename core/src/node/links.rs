@@ -1,0 +1,306 @@
+//! Links to peers: the hello, the welcome, and which link speaks for a peer.
+//!
+//! A link is *usable* when both ends have durably remembered the start of the other. Only then do
+//! log messages pass: a restored or cloned directory is found out before it can vote.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::persist::Then;
+use super::{Event, Node, Output, StopReason};
+use crate::ids::{LinkId, NodeId, Start};
+use crate::storage::StorageOp;
+use crate::time::Time;
+use crate::wire::{self, Acknowledged, Hello, Info, Packet, StaleReason};
+
+/// Links at one time. Beyond, new ones are closed.
+const LINKS_MAX: usize = 512;
+/// Links to one peer at one time: one in each direction, and a replacement for each.
+const LINKS_PER_PEER_MAX: usize = 4;
+/// Peers whose starts are remembered.
+const PEER_STARTS_MAX: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub peer: NodeId,
+    pub dialed: Option<SocketAddr>,
+    pub hello: Option<Hello>,
+    /// The peer's start is durable here.
+    pub accepted: bool,
+    /// This node's start is durable there.
+    pub welcomed: bool,
+    pub info: Option<Info>,
+    pub info_sent: Option<Info>,
+    pub heard: Time,
+}
+
+impl Link {
+    pub(super) fn usable(&self) -> bool {
+        self.accepted && self.welcomed
+    }
+}
+
+#[derive(Default, Debug)]
+pub(super) struct Links {
+    pub all: BTreeMap<LinkId, Link>,
+    /// The last start of each peer, durable.
+    pub peer_starts: BTreeMap<NodeId, Start>,
+    /// Starts on their way to the disk.
+    pub remembering: BTreeMap<NodeId, Start>,
+}
+
+impl Links {
+    /// The link that speaks for `peer`: the newest usable one.
+    pub(super) fn usable(&self, peer: NodeId) -> Option<LinkId> {
+        let mut of_peer = self.all.iter().rev().filter(|(_, l)| l.peer == peer && l.usable());
+        of_peer.next().map(|(id, _)| *id)
+    }
+
+    /// The last start of `peer` that is known here, durable or about to be.
+    fn remembered_start(&self, peer: NodeId) -> Option<Start> {
+        self.remembering.get(&peer).or(self.peer_starts.get(&peer)).copied()
+    }
+
+    pub(super) fn any(&self, peer: NodeId) -> bool {
+        self.all.values().any(|link| link.peer == peer)
+    }
+
+    /// What a peer last said of itself on a usable link.
+    pub(super) fn info(&self, peer: NodeId) -> Option<&Info> {
+        let of_peer = self.all.values().rev().filter(|l| l.peer == peer && l.usable());
+        of_peer.filter_map(|l| l.info.as_ref()).next()
+    }
+
+    pub(super) fn hello(&self, peer: NodeId) -> Option<&Hello> {
+        let of_peer = self.all.values().rev().filter(|l| l.peer == peer && l.usable());
+        of_peer.filter_map(|l| l.hello.as_ref()).next()
+    }
+
+    /// Usable links that have said what they are, one a peer.
+    pub(super) fn peers(&self) -> BTreeMap<NodeId, (LinkId, &Info)> {
+        let usable = self.all.iter().filter(|(_, link)| link.usable());
+        usable.filter_map(|(id, l)| l.info.as_ref().map(|info| (l.peer, (*id, info)))).collect()
+    }
+}
+
+impl Node {
+    pub(super) fn on_link_up(&mut self, link: LinkId, peer: NodeId, dialed: Option<SocketAddr>) {
+        if let Some(addr) = dialed {
+            self.dialer.reached(addr, peer);
+        }
+        let redundant = dialed.is_some()
+            && self.links.all.values().any(|other| {
+                // Two nodes may dial each other at once: the smaller id's link stays.
+                let stays = other.dialed.is_some() || self.id() > peer;
+                other.peer == peer && other.usable() && stays
+            });
+        let of_peer = self.links.all.values().filter(|l| l.peer == peer).count();
+        let full = self.links.all.len() >= LINKS_MAX || of_peer >= LINKS_PER_PEER_MAX;
+        if peer == self.id() || redundant || full {
+            self.out.push_back(Output::Close { link });
+            return;
+        }
+        let state = Link {
+            peer,
+            dialed,
+            hello: None,
+            accepted: false,
+            welcomed: false,
+            info: None,
+            info_sent: None,
+            heard: self.now,
+        };
+        self.links.all.insert(link, state);
+        if self.started {
+            self.send_hello(link);
+        }
+    }
+
+    pub(super) fn on_link_down(&mut self, link: LinkId) {
+        let Some(gone) = self.links.all.remove(&link) else { return };
+        self.requests_link_down(link);
+        self.next_dial = self.now;
+        self.dialer.lost(self.now, gone.dialed);
+        if gone.usable() && self.links.usable(gone.peer).is_none() {
+            let now = self.now;
+            if let Some(raft) = &mut self.raft {
+                raft.link_lost(now, gone.peer);
+            }
+        }
+    }
+
+    /// Closes a link of our own accord.
+    pub(super) fn close(&mut self, link: LinkId) {
+        self.out.push_back(Output::Close { link });
+        self.on_link_down(link);
+    }
+
+    pub(super) fn send_packet(&mut self, link: LinkId, packet: &Packet) {
+        let bytes = wire::encode_packet(packet).into();
+        self.out.push_back(Output::Packet { link, bytes });
+    }
+
+    pub(super) fn send_hellos(&mut self) {
+        let links: Vec<LinkId> = self.links.all.keys().copied().collect();
+        for link in links {
+            self.send_hello(link);
+        }
+    }
+
+    fn send_hello(&mut self, link: LinkId) {
+        let Some(peer) = self.links.all.get(&link).map(|l| l.peer) else { return };
+        let raft = self.raft.as_ref();
+        let acknowledged = raft.zip(self.identity.cluster).and_then(|(raft, cluster)| {
+            let index = raft.matched(peer).filter(|index| index.0 > 0)?;
+            Some(Acknowledged { cluster, term: raft.term(), index })
+        });
+        let hello = Hello {
+            name: self.name(),
+            start: self.start,
+            remembered: self.links.remembered_start(peer),
+            last_index: raft.map(|r| r.last_index()).unwrap_or_default(),
+            term: raft.map(|r| r.term()).unwrap_or_default(),
+            acknowledged,
+            addresses: self.config.addresses,
+        };
+        self.send_packet(link, &Packet::Hello(hello));
+    }
+
+    pub(super) fn on_hello(&mut self, id: LinkId, hello: Hello) {
+        if let Some(reason) = self.stale_by(&hello) {
+            self.send_packet(id, &Packet::Stale(reason));
+            self.stop(StopReason::StaleDisk(reason));
+            return;
+        }
+        let Some(link) = self.links.all.get_mut(&id) else { return };
+        let (peer, start) = (link.peer, hello.start);
+        link.hello = Some(hello);
+        let durable = self.links.peer_starts.get(&peer).copied();
+        let coming = self.links.remembering.get(&peer).copied();
+        if coming.is_none() && durable == Some(start) {
+            self.accept(id, peer, start);
+            return;
+        }
+        match coming.max(durable) {
+            // An older start, or another one of the same number: it will find out by our hello.
+            Some(known) if known != start && known.number >= start.number => self.send_hello(id),
+            _ => self.remember(id, peer, start),
+        }
+    }
+
+    fn remember(&mut self, link: LinkId, peer: NodeId, start: Start) {
+        if self.links.peer_starts.len() >= PEER_STARTS_MAX {
+            let servers = self.document.as_ref().map(|d| &d.servers);
+            let foreign = |id: &NodeId| servers.is_none_or(|s| !s.contains_key(id));
+            let victim = self.links.peer_starts.keys().find(|id| foreign(id)).copied();
+            victim.map(|id| self.links.peer_starts.remove(&id));
+        }
+        self.links.remembering.insert(peer, start);
+        let then = Then::Remembered { link, peer, start };
+        self.persist.push(StorageOp::PeerStart { peer, start }, Some(then));
+    }
+
+    /// A peer's start has become durable.
+    pub(super) fn remembered(&mut self, id: LinkId, peer: NodeId, start: Start) {
+        if self.links.remembering.get(&peer) == Some(&start) {
+            self.links.remembering.remove(&peer);
+        }
+        self.links.peer_starts.insert(peer, start);
+        if !self.links.remembering.contains_key(&peer) {
+            self.accept(id, peer, start);
+        }
+    }
+
+    /// The start of the peer on `link` is durable here.
+    fn accept(&mut self, id: LinkId, peer: NodeId, start: Start) {
+        let older: Vec<LinkId> = self
+            .links
+            .all
+            .iter()
+            .filter_map(|(other, l)| {
+                let other_start = l.hello.as_ref().map(|h| h.start);
+                let older =
+                    l.peer == peer && *other != id && other_start.is_some_and(|s| s != start);
+                older.then_some(*other)
+            })
+            .collect();
+        for other in older {
+            self.close(other);
+        }
+        let Some(link) = self.links.all.get_mut(&id) else { return };
+        link.accepted = true;
+        self.send_packet(id, &Packet::Welcome { start });
+        self.maybe_usable(id);
+    }
+
+    pub(super) fn on_welcome(&mut self, id: LinkId, start: Start) {
+        let Some(link) = self.links.all.get_mut(&id) else { return };
+        if start == self.start && !link.welcomed {
+            link.welcomed = true;
+            self.maybe_usable(id);
+        }
+    }
+
+    fn maybe_usable(&mut self, id: LinkId) {
+        let Some(link) = self.links.all.get(&id).filter(|l| l.usable()) else { return };
+        let peer = link.peer;
+        self.close_doubles(peer);
+        if !self.links.all.contains_key(&id) {
+            return;
+        }
+        self.detector.heard(peer, self.now);
+        self.send_info(id);
+        let now = self.now;
+        if let Some(raft) = &mut self.raft {
+            raft.link_open(now, peer);
+        }
+    }
+
+    /// Two nodes may dial each other at once. Of several usable links the smaller id keeps the
+    /// first that it dialled itself, and closes the others.
+    fn close_doubles(&mut self, peer: NodeId) {
+        if self.id() > peer {
+            return;
+        }
+        let mine = |l: &&Link| l.peer == peer && l.usable() && l.dialed.is_some();
+        let kept = self.links.all.iter().find(|(_, l)| mine(l)).map(|(id, _)| *id);
+        let Some(kept) = kept else { return };
+        let doubles =
+            self.links.all.iter().filter(|(id, l)| **id != kept && l.peer == peer && l.usable());
+        let doubles: Vec<LinkId> = doubles.map(|(id, _)| *id).collect();
+        for link in doubles {
+            self.close(link);
+        }
+    }
+
+    /// Whether the peer's hello shows that this directory is an old copy or a second one.
+    fn stale_by(&self, hello: &Hello) -> Option<StaleReason> {
+        if let Some(start) = hello.remembered
+            && !self.identity.knows_start(start)
+        {
+            return Some(StaleReason::UnknownStart(start));
+        }
+        let said = hello.acknowledged.filter(|a| Some(a.cluster) == self.identity.cluster)?;
+        let raft = self.raft.as_ref().filter(|raft| !raft.abstains())?;
+        let (term, held) = (raft.term(), raft.last_index());
+        let shrank = term < said.term || (term == said.term && held < said.index);
+        shrank.then_some(StaleReason::LogShrank { acknowledged: said.index, held })
+    }
+
+    pub(super) fn on_stale(&mut self, id: LinkId, reason: StaleReason) {
+        let Some(link) = self.links.all.get(&id) else { return };
+        let event = Event::StalePeer { peer: link.peer, reason };
+        self.out.push_back(Output::Event(event));
+        self.close(id);
+    }
+
+    /// Closes links on which nothing came for too long: a dead path is dialled anew.
+    pub(super) fn close_silent(&mut self) {
+        let (now, limit) = (self.now, self.silence());
+        let dead = self.links.all.iter().filter(|(_, l)| now.since(l.heard) > limit);
+        let dead: Vec<LinkId> = dead.map(|(id, _)| *id).collect();
+        for link in dead {
+            self.close(link);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Two clusters of one name meet (DESIGN §4.3). The one that survives offers to absorb the other
+//! and only then asks it to dissolve; members of the other act on the committed entry alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Event, Node, Output, State, StopReason};
+use crate::configuration::{Absorption, ConfigCommand, Rejection};
+use crate::ids::{ClusterId, LinkId, NodeId};
+use crate::time::Time;
+use crate::wire::{Packet, Request, Response};
+
+/// How long a coordinator stays to tell its members of the dissolution.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// An offer to another cluster.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    asked: Option<(u64, LinkId)>,
+    next: Time,
+    /// When the other cluster was last seen able to decide; an offer to one that is gone, or that
+    /// has lost its quorum, is withdrawn.
+    seen: Time,
+}
+
+#[derive(Default, Debug)]
+pub(super) struct Merge {
+    offers: BTreeMap<ClusterId, Offer>,
+    pub split_with: BTreeSet<ClusterId>,
+    /// The cluster has dissolved; this node goes at that time at the latest.
+    pub dissolved: Option<Time>,
+}
+
+impl Merge {
+    pub(super) fn link_down(&mut self, link: LinkId) {
+        for offer in self.offers.values_mut() {
+            if offer.asked.is_some_and(|(_, over)| over == link) {
+                offer.asked = None;
+            }
+        }
+    }
+}
+
+/// Another cluster of this name, as one of its members describes it.
+#[derive(Clone, Copy, Debug)]
+struct Other {
+    cluster: ClusterId,
+    databases: u32,
+    coordinator: Option<(NodeId, SocketAddr)>,
+}
+
+impl Node {
+    /// Whether this node's cluster would go on if it met `other`: the one with databases, else the
+    /// smaller id. `None`: both hold databases.
+    fn survives(&self, other: &Other) -> Option<bool> {
+        let document = self.document.as_ref()?;
+        match (document.databases.is_empty(), other.databases == 0) {
+            (false, false) => None,
+            (false, true) => Some(true),
+            (true, false) => Some(false),
+            (true, true) => Some(document.cluster < other.cluster),
+        }
+    }
+
+    fn others(&self) -> BTreeMap<ClusterId, Other> {
+        let mut others = BTreeMap::new();
+        let mut versions = BTreeMap::new();
+        for (_, info) in self.links.peers().values() {
+            let Some(cluster) = info.cluster.filter(|c| Some(*c) != self.identity.cluster) else {
+                continue;
+            };
+            let known = versions.get(&cluster).copied().unwrap_or_default();
+            if info.version < known || info.version == Default::default() {
+                continue;
+            }
+            versions.insert(cluster, info.version);
+            let (databases, coordinator) = (info.databases, info.coordinator);
+            others.insert(cluster, Other { cluster, databases, coordinator });
+        }
+        others
+    }
+
+    /// The coordinator's part: offer, ask, withdraw.
+    pub(super) fn drive_merge(&mut self) {
+        let others = self.others();
+        let now = self.now;
+        for other in others.values() {
+            match self.survives(other) {
+                Some(true) => self.offer(other, &others),
+                Some(false) => {}
+                None => {
+                    if self.merge.split_with.insert(other.cluster) {
+                        let event = Event::Split { other: other.cluster };
+                        self.out.push_back(Output::Event(event));
+                    }
+                }
+            }
+        }
+        self.withdraw_stale_offers(now, &others);
+    }
+
+    fn offer(&mut self, other: &Other, others: &BTreeMap<ClusterId, Other>) {
+        let Some(document) = self.document.clone() else { return };
+        match document.absorbed.get(&other.cluster) {
+            None => {
+                // Not while a third cluster is about that this one would itself dissolve into.
+                // Nor to one that cannot decide: the offer would only bind this cluster.
+                let doomed = others.values().any(|o| self.survives(o) == Some(false));
+                let able = other.coordinator.is_some();
+                if able && !doomed && !self.merge.offers.contains_key(&other.cluster) {
+                    let absorb = ConfigCommand::Absorb { cluster: other.cluster };
+                    if self.propose(&absorb).is_some() {
+                        self.note_offer(other.cluster);
+                    }
+                }
+            }
+            Some(Absorption::Offered) => self.ask_to_dissolve(other, &document),
+            Some(Absorption::Done) => {}
+        }
+    }
+
+    fn note_offer(&mut self, cluster: ClusterId) {
+        let now = self.now;
+        let offer = self.merge.offers.entry(cluster);
+        offer.or_insert(Offer { asked: None, next: now, seen: now }).seen = now;
+    }
+
+    fn ask_to_dissolve(&mut self, other: &Other, document: &crate::configuration::Configuration) {
+        if other.coordinator.is_some() {
+            self.note_offer(other.cluster);
+        }
+        let (now, retry) = (self.now, self.config.timings.retry);
+        let Some((node, addr)) = other.coordinator else { return };
+        let Some(offer) = self.merge.offers.get(&other.cluster).copied() else { return };
+        if now < offer.next {
+            return;
+        }
+        let Some(link) = self.links.usable(node) else {
+            self.want(addr, Some(node));
+            return;
+        };
+        let id = self.next_request();
+        let addresses = document.servers.values().map(|s| s.addresses.node).take(16).collect();
+        let request = Request::Dissolve { into: document.cluster, addresses };
+        if let Some(offer) = self.merge.offers.get_mut(&other.cluster) {
+            offer.asked = Some((id, link));
+            offer.next = now + retry * 2;
+        }
+        self.send_packet(link, &Packet::Request { id, request });
+    }
+
+    /// Whether this cluster, asked by `into`, may dissolve. Crossed offers: the larger id withdraws.
+    pub(super) fn may_dissolve(&mut self, into: ClusterId) -> Result<(), Rejection> {
+        let Some(document) = &self.document else { return Err(Rejection::NotFounding) };
+        let offered = document.absorbed.get(&into) == Some(&Absorption::Offered);
+        if offered && document.cluster > into {
+            let _ = self.propose(&ConfigCommand::WithdrawAbsorb { cluster: into });
+            return Err(Rejection::Absorbing);
+        }
+        Ok(())
+    }
+
+    /// The answer to a request to dissolve. Returns whether `id` was one.
+    pub(super) fn on_merge_response(
+        &mut self,
+        _from: NodeId,
+        id: u64,
+        response: &Response,
+    ) -> bool {
+        let offers = self.merge.offers.iter();
+        let asked = offers.filter(|(_, o)| o.asked.is_some_and(|(asked, _)| asked == id));
+        let Some(cluster) = asked.map(|(c, _)| *c).next() else { return false };
+        if let Some(offer) = self.merge.offers.get_mut(&cluster) {
+            offer.asked = None;
+        }
+        if !self.is_coordinator() {
+            return true;
+        }
+        match response {
+            Response::Done { .. } => {
+                let _ = self.propose(&ConfigCommand::Absorbed { cluster });
+            }
+            Response::Refused(Rejection::Dissolved { into })
+                if Some(*into) == self.identity.cluster =>
+            {
+                // It had done so already, and the answer was lost.
+                let _ = self.propose(&ConfigCommand::Absorbed { cluster });
+            }
+            // Another cluster was faster: its servers are found there.
+            Response::Refused(Rejection::Dissolved { .. }) => self.withdraw(cluster),
+            Response::Refused(Rejection::HoldsDatabases) => self.withdraw(cluster),
+            Response::Refused(Rejection::Absorbing) if self.identity.cluster > Some(cluster) => {
+                self.withdraw(cluster);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn withdraw(&mut self, cluster: ClusterId) {
+        self.merge.offers.remove(&cluster);
+        let _ = self.propose(&ConfigCommand::WithdrawAbsorb { cluster });
+    }
+
+    /// Takes back offers to clusters that are no longer seen, or that this one would dissolve into.
+    fn withdraw_stale_offers(&mut self, now: Time, others: &BTreeMap<ClusterId, Other>) {
+        let Some(document) = self.document.clone() else { return };
+        let limit = self.config.timings.max_no_heartbeat;
+        for (cluster, state) in &document.absorbed {
+            if *state != Absorption::Offered {
+                self.merge.offers.remove(cluster);
+                continue;
+            }
+            let offer = self.merge.offers.entry(*cluster);
+            let offer = offer.or_insert(Offer { asked: None, next: now, seen: now });
+            let gone = now.since(offer.seen) > limit;
+            let lost = others.get(cluster).is_some_and(|o| self.survives(o) == Some(false));
+            if gone || lost {
+                self.withdraw(*cluster);
+            }
+        }
+        let absorbed = |cluster: &ClusterId| document.absorbed.contains_key(cluster);
+        // An offer whose entry was refused or lost is made again.
+        self.merge.offers.retain(|c, offer| absorbed(c) || now.since(offer.seen) < limit);
+        self.merge.split_with.retain(|cluster| others.contains_key(cluster));
+    }
+
+    /// The document says that this cluster has ended.
+    pub(super) fn on_dissolved(&mut self) {
+        if self.merge.dissolved.is_none() {
+            let leads = self.raft.as_ref().is_some_and(|raft| raft.is_leader());
+            let linger = if leads { LINGER } else { Duration::ZERO };
+            self.merge.dissolved = Some(self.now + linger);
+        }
+    }
+
+    /// Goes, once the cluster has dissolved and the members have been told.
+    pub(super) fn go_if_dissolved(&mut self) {
+        let Some(until) = self.merge.dissolved else { return };
+        let told = self.raft.as_ref().is_some_and(|raft| {
+            let others = raft.membership().members().into_iter().filter(|n| *n != self.id());
+            raft.is_leader() && others.into_iter().all(|n| !self.links.any(n))
+        });
+        if self.now < until && !told {
+            return;
+        }
+        let Some(document) = &self.document else { return };
+        let Some(dissolved) = &document.dissolved_into else { return };
+        let (into, addresses) = (dissolved.into, dissolved.addresses.clone());
+        let from = document.cluster;
+        self.stop(StopReason::Dissolved { from, into, addresses });
+    }
+
+    /// A peer of another cluster says that this one has dissolved into it: a straggler follows.
+    pub(super) fn follow_dissolution(&mut self, peer: NodeId) {
+        let Some(info) = self.links.info(peer) else { return };
+        let empty = self.document.as_ref().is_none_or(|d| d.databases.is_empty());
+        let (Some(from), Some(into)) = (self.identity.cluster, info.cluster) else { return };
+        let still = !matches!(self.state, State::Leaving | State::Left | State::Founding);
+        if info.your_cluster_dissolved && from != into && empty && still {
+            let said = self.links.hello(peer).map(|hello| hello.addresses.node);
+            let addresses = said.into_iter().collect();
+            self.stop(StopReason::Dissolved { from, into, addresses });
+        }
+    }
+}

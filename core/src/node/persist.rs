@@ -1,0 +1,71 @@
+//! Writes on their way to the disk, and what happens when they are durable.
+
+use std::collections::VecDeque;
+
+use crate::ids::{LinkId, NodeId, PersistId, Start};
+use crate::raft::Ticket;
+use crate::storage::StorageOp;
+
+/// What rests on a write of the node's own (the log's messages are held by the log itself).
+#[derive(Clone, Debug)]
+pub(super) enum Then {
+    /// This start of the node is durable: it may be contacted.
+    Started,
+    /// A peer's start is remembered: it may be listened to.
+    Remembered { link: LinkId, peer: NodeId, start: Start },
+    /// The first entries of a new cluster are durable.
+    Founded,
+    /// The cluster that was joined is durable.
+    Joined,
+}
+
+#[derive(Debug)]
+struct Flight {
+    id: PersistId,
+    ticket: Option<Ticket>,
+    then: Vec<Then>,
+}
+
+/// Writes on their way.
+#[derive(Default, Debug)]
+pub(super) struct Persist {
+    next: PersistId,
+    ops: Vec<StorageOp>,
+    then: Vec<Then>,
+    flights: VecDeque<Flight>,
+}
+
+impl Persist {
+    /// Adds a write to the open batch; `then` happens when it is durable.
+    pub(super) fn push(&mut self, op: StorageOp, then: Option<Then>) {
+        self.ops.push(op);
+        self.then.extend(then);
+    }
+
+    /// Closes the batch: the node's own operations, then the log's.
+    pub(super) fn take(
+        &mut self,
+        log: Option<(Ticket, Vec<StorageOp>)>,
+    ) -> Option<(PersistId, Vec<StorageOp>)> {
+        let mut ops = std::mem::take(&mut self.ops);
+        let ticket = log.map(|(ticket, log_ops)| {
+            ops.extend(log_ops);
+            ticket
+        });
+        if ops.is_empty() {
+            return None;
+        }
+        self.next = PersistId(self.next.0 + 1);
+        let then = std::mem::take(&mut self.then);
+        self.flights.push_back(Flight { id: self.next, ticket, then });
+        Some((self.next, ops))
+    }
+
+    /// The batch `id` is durable.
+    pub(super) fn complete(&mut self, id: PersistId) -> (Option<Ticket>, Vec<Then>) {
+        let flight = self.flights.pop_front();
+        let flight = flight.unwrap_or_else(|| unreachable!("a completion has a batch"));
+        assert_eq!(flight.id, id, "batches become durable in order");
+        (flight.ticket, flight.then)
+    }
+}

@@ -1,0 +1,466 @@
+//! Questions to the coordinator, from peers and from this node's own operators.
+
+use std::collections::BTreeMap;
+
+use super::document::encode_command;
+use super::{Command, CommandError, Node, Output, Reply, State};
+use crate::configuration::{
+    self, Applied, ConfigCommand, Configuration, Rejection, RemoveReason, ServerStatus,
+};
+use crate::ids::{CommandId, Index, LinkId, NodeId, Term};
+use crate::time::Time;
+use crate::wire::{Packet, Request, Response};
+
+/// Commands of this node that may wait at one time.
+const PENDING_MAX: usize = 256;
+/// Answers that a coordinator may owe at one time.
+const WAITERS_MAX: usize = 4096;
+
+/// Who waits for the outcome of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waiter {
+    /// A peer's request.
+    Peer { link: LinkId, id: u64 },
+    /// This node's own.
+    Own(u64),
+}
+
+/// What a node of its own wants from the coordinator.
+#[derive(Clone, Debug)]
+struct Pending {
+    what: Request,
+    purpose: Purpose,
+    deadline: Time,
+    /// Over which link it is out, if it is.
+    sent: Option<(LinkId, Time)>,
+    /// It was out at least once, and may have been done.
+    maybe_done: bool,
+}
+
+/// What becomes of the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    Command(CommandId),
+    Leave,
+}
+
+/// Requests in both directions.
+#[derive(Default, Debug)]
+pub(super) struct Requests {
+    last: u64,
+    pending: BTreeMap<u64, Pending>,
+    waiters: BTreeMap<Index, (Term, Vec<Waiter>)>,
+    /// Servers whose leave is committed and whose membership has still to follow.
+    leaving: BTreeMap<NodeId, Vec<Waiter>>,
+    next: Option<Time>,
+}
+
+impl Requests {
+    pub(super) fn next(&self) -> Option<Time> {
+        self.next.filter(|_| !self.pending.is_empty())
+    }
+
+    /// Somebody new may answer: look at once.
+    pub(super) fn retry(&mut self, now: Time) {
+        self.next = Some(now);
+    }
+
+    pub(super) fn is_leaving(&self, node: NodeId) -> bool {
+        self.leaving.contains_key(&node)
+    }
+}
+
+impl Node {
+    pub(super) fn next_request(&mut self) -> u64 {
+        self.requests.last += 1;
+        self.requests.last
+    }
+
+    /// An operator's command.
+    pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
+        let failed = if self.state == State::Leaving {
+            Some(CommandError::Stopping)
+        } else if matches!(command, Command::Stop) {
+            self.leave(Some(id));
+            return;
+        } else if self.document.is_none() || self.state != State::Member {
+            Some(CommandError::NotMember { state: self.state })
+        } else if self.requests.pending.len() >= PENDING_MAX {
+            Some(CommandError::Busy)
+        } else {
+            None
+        };
+        if let Some(error) = failed {
+            self.reply(id, Reply::Failed(error));
+            return;
+        }
+        match self.change_of(command) {
+            Ok(change) => self.begin(Request::Change(change), Purpose::Command(id)),
+            Err(rejection) => self.reply(id, Reply::Failed(rejection.into())),
+        }
+    }
+
+    fn change_of(&self, command: Command) -> Result<ConfigCommand, Rejection> {
+        Ok(match command {
+            Command::RemoveServer { server } => {
+                let node = self.find_server(server)?;
+                ConfigCommand::Remove { node, reason: RemoveReason::Operator }
+            }
+            Command::SetRole { server, role } => {
+                ConfigCommand::SetRole { node: self.find_server(server)?, role }
+            }
+            Command::SetRegistration { server, registration } => {
+                ConfigCommand::SetRegistration { node: self.find_server(server)?, registration }
+            }
+            Command::Change(change) => change,
+            Command::Stop => unreachable!("a stop is no change"),
+        })
+    }
+
+    fn find_server(&self, server: String) -> Result<NodeId, Rejection> {
+        let document = self.document.as_ref();
+        let by_name = document.and_then(|d| d.by_name(&server).map(|(id, _)| id));
+        let by_id = || NodeId::parse(&server);
+        by_name.or_else(by_id).ok_or(Rejection::UnknownServer { server })
+    }
+
+    fn begin(&mut self, what: Request, purpose: Purpose) {
+        let id = self.next_request();
+        let timings = &self.config.timings;
+        let wait = if purpose == Purpose::Leave { timings.leave } else { timings.retry * 10 };
+        let deadline = self.now + wait;
+        let pending = Pending { what, purpose, deadline, sent: None, maybe_done: false };
+        self.requests.pending.insert(id, pending);
+        self.requests.next = Some(self.now);
+    }
+
+    pub(super) fn begin_leave(&mut self) {
+        self.begin(Request::Leave, Purpose::Leave);
+    }
+
+    /// Sends what is not out, and gives up what has waited too long.
+    pub(super) fn drive_requests(&mut self) {
+        let (now, retry) = (self.now, self.config.timings.retry);
+        if self.requests.next.is_none_or(|next| now < next) {
+            return;
+        }
+        self.requests.next = Some(now + retry / 4);
+        let ids: Vec<u64> = self.requests.pending.keys().copied().collect();
+        for id in ids {
+            let Some(pending) = self.requests.pending.get_mut(&id) else { continue };
+            if now >= pending.deadline {
+                self.give_up(id);
+                continue;
+            }
+            if pending.sent.is_some_and(|(_, at)| now.since(at) < retry * 6) {
+                continue;
+            }
+            let once = matches!(
+                pending.what,
+                Request::Change(
+                    ConfigCommand::CreateDatabase { .. } | ConfigCommand::DropDatabase { .. }
+                )
+            );
+            if once && pending.maybe_done {
+                self.give_up(id);
+                continue;
+            }
+            self.send_pending(id);
+        }
+    }
+
+    fn send_pending(&mut self, id: u64) {
+        let Some(pending) = self.requests.pending.get(&id) else { return };
+        let what = pending.what.clone();
+        if self.is_coordinator() {
+            self.mark_sent(id, None);
+            let me = self.id();
+            self.on_request(me, Waiter::Own(id), what);
+            return;
+        }
+        let coordinator = self.raft.as_ref().and_then(|raft| raft.leader());
+        let link = coordinator.and_then(|node| self.links.usable(node));
+        if let Some(link) = link {
+            self.mark_sent(id, Some(link));
+            self.send_packet(link, &Packet::Request { id, request: what });
+        }
+    }
+
+    fn mark_sent(&mut self, id: u64, link: Option<LinkId>) {
+        let now = self.now;
+        if let Some(pending) = self.requests.pending.get_mut(&id) {
+            pending.sent = Some((link.unwrap_or(LinkId(0)), now));
+            pending.maybe_done = true;
+        }
+    }
+
+    fn give_up(&mut self, id: u64) {
+        let Some(pending) = self.requests.pending.remove(&id) else { return };
+        let Purpose::Command(command) = pending.purpose else { return };
+        let no_quorum = self.no_quorum();
+        let error = match no_quorum {
+            Some(reason) if !pending.maybe_done => CommandError::NoQuorum(reason),
+            _ => CommandError::OutcomeUnknown,
+        };
+        self.reply(command, Reply::Failed(error));
+    }
+
+    pub(super) fn reply(&mut self, id: CommandId, reply: Reply) {
+        self.out.push_back(Output::Reply { id, reply });
+    }
+
+    /// The links that carried requests are gone: ask again over others.
+    pub(super) fn requests_link_down(&mut self, link: LinkId) {
+        let now = self.now;
+        self.joining.link_down(now, link);
+        self.merge.link_down(link);
+        for pending in self.requests.pending.values_mut() {
+            if pending.sent.is_some_and(|(over, _)| over == link) {
+                pending.sent = None;
+                self.requests.next = Some(now);
+            }
+        }
+        let keep = |w: &Waiter| !matches!(w, Waiter::Peer { link: of, .. } if *of == link);
+        for (_, waiters) in self.requests.waiters.values_mut() {
+            waiters.retain(keep);
+        }
+        for waiters in self.requests.leaving.values_mut() {
+            waiters.retain(keep);
+        }
+    }
+
+    pub(super) fn on_peer_request(&mut self, link: LinkId, from: NodeId, id: u64, what: Request) {
+        let waiter = Waiter::Peer { link, id };
+        if !self.is_coordinator() {
+            let coordinator = self.known_coordinator();
+            self.answer(waiter, Response::NotCoordinator { coordinator });
+            return;
+        }
+        self.on_request(from, waiter, what);
+    }
+
+    fn on_request(&mut self, from: NodeId, waiter: Waiter, what: Request) {
+        let Some(document) = &self.document else {
+            self.answer(waiter, Response::NotCoordinator { coordinator: None });
+            return;
+        };
+        if !self.may_ask(from, &what) {
+            let server = from.short();
+            self.answer(waiter, Response::Refused(Rejection::UnknownServer { server }));
+            return;
+        }
+        let command = match what {
+            Request::Join { name, addresses, dissolved_from } => {
+                ConfigCommand::Join { node: from, name, addresses, dissolved_from }
+            }
+            Request::Leave => match document.servers.get(&from).map(|s| s.registration) {
+                Some(configuration::Registration::Static) => ConfigCommand::SetStatus {
+                    node: from,
+                    status: ServerStatus::Away,
+                    addresses: None,
+                },
+                _ => ConfigCommand::Remove { node: from, reason: RemoveReason::Left },
+            },
+            Request::Change(command) => command,
+            Request::Dissolve { into, addresses } => match self.may_dissolve(into) {
+                Ok(()) => ConfigCommand::Dissolve { into, addresses },
+                Err(rejection) => {
+                    self.answer(waiter, Response::Refused(rejection));
+                    return;
+                }
+            },
+        };
+        self.propose_for(waiter, &command);
+    }
+
+    /// Whether `from` may ask for this: everybody may knock, only servers may change something, and
+    /// only what an operator could change; only another cluster's server speaks for that cluster.
+    fn may_ask(&self, from: NodeId, what: &Request) -> bool {
+        let is_server = self.document.as_ref().is_some_and(|d| d.servers.contains_key(&from));
+        match what {
+            Request::Join { .. } => true,
+            Request::Leave => is_server,
+            Request::Change(command) => {
+                is_server
+                    && matches!(
+                        command,
+                        ConfigCommand::Remove { reason: RemoveReason::Operator, .. }
+                            | ConfigCommand::SetRole { .. }
+                            | ConfigCommand::SetRegistration { .. }
+                            | ConfigCommand::CreateDatabase { .. }
+                            | ConfigCommand::DropDatabase { .. }
+                    )
+            }
+            Request::Dissolve { into, .. } => {
+                self.links.info(from).is_some_and(|info| info.cluster == Some(*into))
+            }
+        }
+    }
+
+    /// Proposes on behalf of `waiter`; refuses at once what the document as it is would refuse.
+    fn propose_for(&mut self, waiter: Waiter, command: &ConfigCommand) {
+        let mut trial = self.document.as_deref().cloned();
+        if let Err(rejection) = configuration::apply(&mut trial, command) {
+            self.answer(waiter, Response::Refused(rejection));
+            return;
+        }
+        if let Some(rejection) = trial.as_ref().and_then(|t| self.masters_away(command, t)) {
+            self.answer(waiter, Response::Refused(rejection));
+            return;
+        }
+        if self.requests.waiters.len() >= WAITERS_MAX {
+            self.answer(waiter, Response::Unknown);
+            return;
+        }
+        match self.propose(command) {
+            Some((index, term)) => {
+                let waiters = self.requests.waiters.entry(index).or_insert((term, Vec::new()));
+                waiters.1.push(waiter);
+            }
+            None => self.answer(waiter, Response::NotCoordinator { coordinator: None }),
+        }
+    }
+
+    /// Taking out a master that is there must leave masters that can decide: with the tie-breaker
+    /// moved to one in reach, half of them are enough.
+    fn masters_away(&self, command: &ConfigCommand, after: &Configuration) -> Option<Rejection> {
+        let node = match command {
+            ConfigCommand::Remove { node, .. }
+            | ConfigCommand::SetRole { node, role: configuration::Role::Replica } => *node,
+            _ => return None,
+        };
+        let (raft, before) = (self.raft.as_ref()?, self.document.as_ref()?);
+        let here = |id: NodeId| raft.is_active(self.now, id);
+        if !here(node) {
+            return None;
+        }
+        let (there, missing): (Vec<_>, Vec<_>) = after.masters().partition(|(id, _)| here(*id));
+        if there.len() >= missing.len() && !there.is_empty() {
+            return None;
+        }
+        let missing = missing.into_iter().map(|(_, s)| s.name.clone()).collect();
+        Some(Rejection::MastersAway { name: before.name_of(node), missing })
+    }
+
+    /// Appends a command to the configuration log if this node leads it.
+    pub(super) fn propose(&mut self, command: &ConfigCommand) -> Option<(Index, Term)> {
+        let raft = self.raft.as_mut()?;
+        raft.propose(encode_command(command)).ok()
+    }
+
+    /// The entry at `index` was applied with this outcome.
+    pub(super) fn settle_waiters(
+        &mut self,
+        index: Index,
+        term: Term,
+        outcome: Option<Result<Applied, Rejection>>,
+    ) {
+        let Some((expected, waiters)) = self.requests.waiters.remove(&index) else { return };
+        for waiter in waiters {
+            match (&outcome, expected == term) {
+                (Some(Ok(_)), true) => self.settled(waiter),
+                (Some(Err(rejection)), true) => {
+                    self.answer(waiter, Response::Refused(rejection.clone()));
+                }
+                _ => self.answer(waiter, Response::Unknown),
+            }
+        }
+    }
+
+    fn settled(&mut self, waiter: Waiter) {
+        let leaver = match waiter {
+            Waiter::Peer { link, .. } => self.links.all.get(&link).map(|l| l.peer),
+            Waiter::Own(_) => Some(self.id()),
+        };
+        let leaving = leaver.filter(|node| {
+            self.peer_is_leaving(*node)
+                && self.document.as_ref().is_some_and(|d| {
+                    d.servers.get(node).is_none_or(|s| s.status == ServerStatus::Away)
+                })
+        });
+        match leaving {
+            // Not before the others can do without it.
+            Some(node) => self.requests.leaving.entry(node).or_default().push(waiter),
+            None => self.answer_done(waiter),
+        }
+    }
+
+    fn answer_done(&mut self, waiter: Waiter) {
+        let Some(document) = &self.document else { return };
+        let (cluster, version) = (document.cluster, document.version);
+        self.answer(waiter, Response::Done { cluster, version });
+    }
+
+    /// Lets those go whose leave is committed and without whom the membership now works.
+    pub(super) fn release_leavers(&mut self) {
+        if self.requests.leaving.is_empty() {
+            return;
+        }
+        let Some(raft) = &self.raft else { return };
+        let settled = self.is_coordinator()
+            && !raft.membership().is_joint()
+            && raft.membership_index() <= raft.commit()
+            && self.planned_change().is_none();
+        if !settled {
+            return;
+        }
+        for (_, waiters) in std::mem::take(&mut self.requests.leaving) {
+            for waiter in waiters {
+                self.answer_done(waiter);
+            }
+        }
+    }
+
+    /// This node no longer coordinates: what is undecided may or may not come to be.
+    pub(super) fn forget_waiters(&mut self) {
+        let waiters = std::mem::take(&mut self.requests.waiters);
+        let leaving = std::mem::take(&mut self.requests.leaving);
+        let waiting = waiters.into_values().flat_map(|(_, w)| w);
+        for waiter in waiting.chain(leaving.into_values().flatten()).collect::<Vec<_>>() {
+            self.answer(waiter, Response::Unknown);
+        }
+    }
+
+    fn answer(&mut self, waiter: Waiter, response: Response) {
+        match waiter {
+            Waiter::Peer { link, id } => {
+                if self.links.all.contains_key(&link) {
+                    self.send_packet(link, &Packet::Response { id, response });
+                }
+            }
+            Waiter::Own(id) => self.on_own_response(id, response),
+        }
+    }
+
+    pub(super) fn on_response(&mut self, from: NodeId, id: u64, response: Response) {
+        if self.on_join_response(from, id, &response) || self.on_merge_response(from, id, &response)
+        {
+            return;
+        }
+        self.on_own_response(id, response);
+    }
+
+    fn on_own_response(&mut self, id: u64, response: Response) {
+        let Some(pending) = self.requests.pending.get_mut(&id) else { return };
+        let reply = match response {
+            Response::Done { version, .. } => Reply::Done { version },
+            Response::Refused(rejection) => Reply::Failed(rejection.into()),
+            Response::NotCoordinator { .. } => {
+                // Certainly not done; whoever leads next is asked soon.
+                pending.sent = None;
+                pending.maybe_done = false;
+                return;
+            }
+            Response::Unknown => {
+                pending.sent = None;
+                return;
+            }
+        };
+        let purpose = pending.purpose;
+        self.requests.pending.remove(&id);
+        match purpose {
+            Purpose::Command(command) => self.reply(command, reply),
+            Purpose::Leave => self.on_left(matches!(reply, Reply::Done { .. })),
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A small, kind world for tests of the lifecycle: messages arrive after a millisecond, disks take
+//! one more, and nothing fails unless the test says so. The simulator is the unkind one.
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::configuration::Defaults;
+use crate::{
+    Command, CommandId, DialError, Event, Input, LinkId, Node, NodeConfig, NodeId, Output,
+    Recovered, Reply, State, StopReason, Time,
+};
+
+/// One machine: its disk outlives its process.
+pub(crate) struct Machine {
+    pub node: Option<Node>,
+    pub config: NodeConfig,
+    pub disk: Recovered,
+    pub events: Vec<Event>,
+    pub stopped: Option<StopReason>,
+    pub replies: BTreeMap<CommandId, Reply>,
+    pub password: &'static str,
+    starts: u8,
+}
+
+#[derive(PartialEq, Eq)]
+struct Due {
+    at: Time,
+    order: u64,
+    to: usize,
+    /// The process it was meant for: a restart makes it void.
+    start: u8,
+    what: What,
+}
+
+#[derive(PartialEq, Eq)]
+enum What {
+    Wake,
+    Durable(crate::PersistId),
+    Packet(LinkId, bytes::Bytes),
+    Datagram(SocketAddr, bytes::Bytes),
+    Down(LinkId),
+    Up(LinkId, NodeId, Option<SocketAddr>),
+    Failed(SocketAddr, DialError),
+    Refused(SocketAddr),
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+pub(crate) struct World {
+    pub now: Time,
+    pub machines: Vec<Machine>,
+    queue: BinaryHeap<Due>,
+    order: u64,
+    links: BTreeMap<LinkId, (usize, usize)>,
+    next_link: u64,
+    next_command: u64,
+    /// Pairs that cannot reach each other.
+    pub cut: BTreeSet<(usize, usize)>,
+}
+
+pub(crate) const STEP: Duration = Duration::from_millis(1);
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Time::ZERO,
+            machines: Vec::new(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            links: BTreeMap::new(),
+            next_link: 1,
+            next_command: 1,
+            cut: BTreeSet::new(),
+        }
+    }
+
+    /// Adds a machine with a fresh disk; ids rise with the number, so that the first founds.
+    pub(crate) fn add(&mut self, name: &str, defaults: Defaults) -> usize {
+        let number = self.machines.len();
+        let port = 2434 + u16::try_from(number).unwrap();
+        let mut config = NodeConfig::loopback("demo", port);
+        config.name = Some(name.to_owned());
+        config.defaults = defaults;
+        let id = NodeId((u128::try_from(number).unwrap() + 1) << 96);
+        self.machines.push(Machine {
+            node: None,
+            config,
+            disk: Recovered::fresh(id),
+            events: Vec::new(),
+            stopped: None,
+            replies: BTreeMap::new(),
+            password: "secret",
+            starts: 0,
+        });
+        number
+    }
+
+    pub(crate) fn start(&mut self, number: usize) {
+        let machine = &mut self.machines[number];
+        machine.starts += 1;
+        machine.stopped = None;
+        let mut seed = [machine.starts; 32];
+        seed[0] = u8::try_from(number).unwrap();
+        let node = Node::new(machine.config.clone(), machine.disk.clone(), seed, self.now);
+        machine.node = Some(node);
+        self.drain(number);
+    }
+
+    /// The process ends at once; the peers' systems say so.
+    pub(crate) fn kill(&mut self, number: usize) {
+        self.machines[number].node = None;
+        let gone: Vec<(LinkId, usize)> = self
+            .links
+            .iter()
+            .filter_map(|(link, (a, b))| {
+                let other = if *a == number { Some(*b) } else { (*b == number).then_some(*a) };
+                other.map(|other| (*link, other))
+            })
+            .collect();
+        for (link, other) in gone {
+            self.links.remove(&link);
+            self.later(other, What::Down(link));
+        }
+    }
+
+    pub(crate) fn cut(&mut self, a: usize, b: usize) {
+        self.cut.insert((a.min(b), a.max(b)));
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    pub(crate) fn command(&mut self, number: usize, command: Command) -> CommandId {
+        let id = CommandId(self.next_command);
+        self.next_command += 1;
+        self.input(number, Input::Command { id, command });
+        id
+    }
+
+    pub(crate) fn node(&self, number: usize) -> &Node {
+        self.machines[number].node.as_ref().expect("the process runs")
+    }
+
+    pub(crate) fn id(&self, number: usize) -> NodeId {
+        self.machines[number].disk.identity.node
+    }
+
+    pub(crate) fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.queue.peek().is_some_and(|due| due.at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Runs until `condition` holds, for at most `limit`.
+    pub(crate) fn until(&mut self, limit: Duration, condition: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        while !condition(self) {
+            if self.queue.peek().is_none_or(|due| due.at > end) {
+                return false;
+            }
+            self.step();
+        }
+        true
+    }
+
+    fn step(&mut self) {
+        let Some(due) = self.queue.pop() else { return };
+        self.now = self.now.max(due.at);
+        if self.machines[due.to].starts != due.start || self.machines[due.to].node.is_none() {
+            return;
+        }
+        let node = self.machines[due.to].node.as_ref();
+        if due.what == What::Wake && node.and_then(Node::next_timeout).is_none_or(|t| t > self.now)
+        {
+            return; // Something happened since; another wake is due.
+        }
+        let reachable = |link: &LinkId| {
+            let pair = self.links.get(link);
+            pair.is_some_and(|(a, b)| !self.cut.contains(&((*a).min(*b), (*a).max(*b))))
+        };
+        let input = match due.what {
+            What::Wake => Input::Timer,
+            What::Durable(id) => Input::Persisted { id },
+            What::Packet(link, _) if !reachable(&link) => return,
+            What::Packet(link, bytes) => Input::Packet { link, bytes },
+            What::Datagram(from, bytes) => Input::Datagram { from, bytes },
+            What::Down(link) => Input::LinkDown { link },
+            What::Up(link, peer, dialed) => Input::LinkUp { link, peer, dialed },
+            What::Failed(addr, error) => Input::DialFailed { addr, error },
+            What::Refused(from) => Input::PeerRefused { from },
+        };
+        self.input(due.to, input);
+    }
+
+    fn later(&mut self, to: usize, what: What) {
+        self.at(self.now + STEP, to, what);
+    }
+
+    fn at(&mut self, at: Time, to: usize, what: What) {
+        self.order += 1;
+        let start = self.machines[to].starts;
+        self.queue.push(Due { at, order: self.order, to, start, what });
+    }
+
+    pub(crate) fn input(&mut self, number: usize, input: Input) {
+        let now = self.now;
+        if let Some(node) = &mut self.machines[number].node {
+            node.handle(now, input);
+        }
+        self.drain(number);
+    }
+
+    fn drain(&mut self, number: usize) {
+        let mut outputs = VecDeque::new();
+        if let Some(node) = &mut self.machines[number].node {
+            while let Some(output) = node.poll_output() {
+                outputs.push_back(output);
+            }
+        }
+        for output in outputs {
+            self.carry_out(number, output);
+        }
+        if let Some(due) = self.machines[number].node.as_ref().and_then(|n| n.next_timeout()) {
+            self.at(due.max(self.now), number, What::Wake);
+        }
+    }
+
+    fn carry_out(&mut self, number: usize, output: Output) {
+        match output {
+            Output::Persist { id, ops } => {
+                for op in &ops {
+                    self.machines[number].disk.apply(op);
+                }
+                self.later(number, What::Durable(id));
+            }
+            Output::Datagram { bytes } => {
+                let from = self.machines[number].config.addresses.node;
+                for other in 0..self.machines.len() {
+                    if other != number
+                        && !self.cut.contains(&(number.min(other), number.max(other)))
+                    {
+                        self.later(other, What::Datagram(from, bytes.clone()));
+                    }
+                }
+            }
+            Output::Dial { addr } => self.dial(number, addr),
+            Output::Close { link } => {
+                if let Some((a, b)) = self.links.remove(&link) {
+                    self.later(if a == number { b } else { a }, What::Down(link));
+                }
+            }
+            Output::Packet { link, bytes } => {
+                if let Some((a, b)) = self.links.get(&link).copied() {
+                    self.later(if a == number { b } else { a }, What::Packet(link, bytes));
+                }
+            }
+            Output::Reply { id, reply } => {
+                self.machines[number].replies.insert(id, reply);
+            }
+            Output::Event(event) => self.machines[number].events.push(event),
+            Output::Stop(reason) => {
+                self.machines[number].stopped = Some(reason);
+                self.kill(number);
+            }
+        }
+    }
+
+    fn dial(&mut self, number: usize, addr: SocketAddr) {
+        let there = self.machines.iter().position(|m| m.config.addresses.node == addr);
+        let running = there.filter(|other| self.machines[*other].node.is_some());
+        let reached =
+            running.filter(|other| !self.cut.contains(&(number.min(*other), number.max(*other))));
+        let Some(other) = reached else {
+            self.later(number, What::Failed(addr, DialError::Unreachable));
+            return;
+        };
+        if other == number {
+            self.later(number, What::Failed(addr, DialError::Myself));
+            return;
+        }
+        let from = self.machines[number].config.addresses.node;
+        let (mine, theirs) = (&self.machines[number], &self.machines[other]);
+        if (mine.password, &mine.config.group) != (theirs.password, &theirs.config.group) {
+            self.later(number, What::Failed(addr, DialError::Refused));
+            self.later(other, What::Refused(from));
+            return;
+        }
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        self.links.insert(link, (number, other));
+        self.later(number, What::Up(link, self.id(other), Some(addr)));
+        self.later(other, What::Up(link, self.id(number), None));
+    }
+
+    /// Whether the machines in `numbers` are members of one cluster, see it alike, and it has just
+    /// these servers, all there and with the vote they should have.
+    pub(crate) fn agree(&self, numbers: &[usize]) -> bool {
+        let Some(first) = numbers.first() else { return true };
+        let Some(document) = self.machines[*first].node.as_ref().and_then(|n| n.configuration())
+        else {
+            return false;
+        };
+        numbers.iter().all(|number| {
+            self.machines[*number].node.as_ref().is_some_and(|node| {
+                let raft = node.configuration_log();
+                node.state() == State::Member
+                    && node.configuration() == Some(document)
+                    && document.servers.contains_key(&node.id())
+                    && raft.is_some_and(|raft| {
+                        let masters = document.masters().map(|(id, _)| id);
+                        !raft.membership().is_joint()
+                            && raft.membership().incoming.voters == masters.collect()
+                            && raft.leader().is_some()
+                    })
+            })
+        })
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for machine in &self.machines {
+            let status = machine.node.as_ref().map(|n| n.status(self.now));
+            writeln!(f, "{:?}\n{status:#?}\n{:?}\n", machine.config.name, machine.events)?;
+        }
+        Ok(())
+    }
+}

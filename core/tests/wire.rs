@@ -1,0 +1,145 @@
+//! Bytes from outside: whatever they are, the decoder answers and allocates no more than they hold.
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+use quorate_core::configuration::Addresses;
+use quorate_core::raft::{Body, Entry, Message, Payload};
+use quorate_core::wire::{
+    Announce, DATAGRAM_BYTES_MAX, Heard, Hello, PACKET_BYTES_MAX, Packet, Request, WireError,
+    decode_announce, decode_packet, encode_announce, encode_packet, group_hash,
+};
+use quorate_core::{ClusterId, Index, LogId, NodeId, Start, Term};
+
+fn address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 2434))
+}
+
+fn samples() -> Vec<Packet> {
+    let addresses = Addresses { node: address(), client: Some(address()), http: None };
+    let hello = Hello {
+        name: "n1".to_owned(),
+        start: Start { number: 3, nonce: 99 },
+        remembered: Some(Start { number: 2, nonce: 1 }),
+        last_index: Index(7),
+        term: Term(2),
+        acknowledged: None,
+        addresses,
+    };
+    let entry = |index| Entry {
+        index: Index(index),
+        term: Term(2),
+        payload: Payload::Data(vec![7; 300].into()),
+    };
+    let append = Body::Append {
+        prev_index: Index(4),
+        prev_term: Term(1),
+        entries: (5..9).map(entry).collect(),
+        commit: Index(5),
+    };
+    vec![
+        Packet::Hello(hello),
+        Packet::Welcome { start: Start { number: 1, nonce: 2 } },
+        Packet::Raft {
+            cluster: ClusterId(5),
+            log: LogId(0),
+            message: Message { term: Term(2), body: append },
+        },
+        Packet::Alive { heard: vec![Heard { node: NodeId(3), age_ms: 12 }] },
+        Packet::Request {
+            id: 4,
+            request: Request::Join { name: "n2".to_owned(), addresses, dissolved_from: None },
+        },
+    ]
+}
+
+#[test]
+fn every_packet_comes_back_as_it_was() {
+    for packet in samples() {
+        assert_eq!(decode_packet(&encode_packet(&packet)), Ok(packet));
+    }
+}
+
+#[test]
+fn a_truncated_packet_is_refused_at_every_length() {
+    for packet in samples() {
+        let bytes = encode_packet(&packet);
+        for length in 0..bytes.len() {
+            assert!(decode_packet(&bytes[..length]).is_err(), "{packet:?} cut at {length}");
+        }
+    }
+}
+
+#[test]
+fn a_packet_with_something_behind_it_is_refused() {
+    let mut bytes = encode_packet(&samples()[0]);
+    bytes.push(0);
+    assert_eq!(decode_packet(&bytes), Err(WireError::Malformed));
+}
+
+#[test]
+fn what_is_too_long_is_refused_unread() {
+    assert_eq!(decode_packet(&vec![0; PACKET_BYTES_MAX + 1]), Err(WireError::TooLong));
+    assert_eq!(decode_announce(&[0; DATAGRAM_BYTES_MAX + 1]), Err(WireError::TooLong));
+}
+
+#[test]
+fn lists_beyond_their_bound_are_refused() {
+    let heard = vec![Heard { node: NodeId(3), age_ms: 12 }; 257];
+    assert_eq!(decode_packet(&encode_packet(&Packet::Alive { heard })), Err(WireError::Bound));
+}
+
+#[test]
+fn a_length_that_lies_about_what_follows_reserves_nothing() {
+    // A report of 2^32 nodes in six bytes.
+    let mut bytes = vec![5];
+    bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert_eq!(decode_packet(&bytes), Err(WireError::Malformed));
+}
+
+#[test]
+fn foreign_datagrams_are_told_from_malformed_ones() {
+    assert_eq!(decode_announce(b"hello world"), Err(WireError::Foreign));
+    assert_eq!(decode_announce(b"QRT\x02rest"), Err(WireError::Foreign));
+    assert_eq!(decode_announce(b"QRT\x01"), Err(WireError::Malformed));
+}
+
+#[test]
+fn an_announcement_fits_a_datagram_and_names_no_group() {
+    let announce = Announce {
+        group: group_hash("a group name"),
+        node: NodeId(u128::MAX),
+        cluster: Some(ClusterId(u128::MAX)),
+        address: SocketAddr::from(([0xffff; 8], u16::MAX)),
+        seeking: true,
+    };
+    let bytes = encode_announce(&announce);
+    assert!(bytes.len() <= DATAGRAM_BYTES_MAX);
+    assert_eq!(decode_announce(&bytes), Ok(announce));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_get_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        let _ = decode_packet(&bytes);
+        let _ = decode_announce(&bytes);
+        let mut datagram = b"QRT\x01".to_vec();
+        datagram.extend(&bytes);
+        let _ = decode_announce(&datagram);
+    }
+
+    #[test]
+    fn a_packet_with_flipped_bits_gets_an_answer(
+        which in 0_usize..5,
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 1..6),
+    ) {
+        let mut bytes = encode_packet(&samples()[which]);
+        for (at, bit) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        if let Ok(packet) = decode_packet(&bytes) {
+            prop_assert!(encode_packet(&packet).len() <= bytes.len());
+        }
+    }
+}
