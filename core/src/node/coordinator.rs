@@ -136,6 +136,10 @@ impl Node {
         let applied = self.raft.as_ref().map(|raft| raft.applied()).unwrap_or_default();
         self.coordinator.proposed.retain(|_, index| *index > applied);
         let Some(document) = self.document.clone() else { return };
+        if self.state == State::Returning && document.servers.contains_key(&self.id()) {
+            // Nobody else is needed to say so.
+            self.set_state(State::Member);
+        }
         for (node, server) in &document.servers {
             if *node != self.id() {
                 self.look_after(*node, server, &document);

@@ -106,8 +106,10 @@ impl Node {
         let enough = |tie: NodeId| {
             crate::raft::Quorum::of(raft.membership()).is_met(|node| here(node) || node == tie)
         };
+        let mut names: Vec<String> = missing.into_iter().map(name).collect();
+        names.sort();
         Some(NoQuorum {
-            missing: missing.into_iter().map(name).collect(),
+            missing: names,
             tie_breaker: tie.filter(|tie| enough(*tie)).map(name),
             voters: u32::try_from(voters.len()).unwrap_or(u32::MAX),
         })

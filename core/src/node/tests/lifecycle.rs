@@ -182,6 +182,14 @@ fn a_full_stop_and_a_start_in_reverse_order_ends_with_one_cluster() {
 }
 
 #[test]
+fn a_cluster_of_one_is_back_without_being_welcomed_by_anybody() {
+    let mut world = cluster(1, &Defaults::default());
+    world.kill(0);
+    world.start(0);
+    assert!(world.until(SECOND, |w| w.agree(&[0])));
+}
+
+#[test]
 fn a_duplicate_name_is_refused_before_anything_changes() {
     let mut world = cluster(2, &Defaults::default());
     let version = world.node(0).configuration().unwrap().version;
