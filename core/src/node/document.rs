@@ -95,10 +95,11 @@ impl Node {
             self.on_dissolved();
             return;
         }
-        if document.servers.contains_key(&me) {
-            if self.state == State::Joining && self.identity.cluster == Some(document.cluster) {
-                self.set_state(State::Member);
-            }
+        if document.servers.contains_key(&me)
+            && self.state == State::Joining
+            && self.identity.cluster == Some(document.cluster)
+        {
+            self.set_state(State::Member);
         }
     }
 

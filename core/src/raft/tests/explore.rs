@@ -98,10 +98,10 @@ impl Explorer {
         let at = self.below(self.net.wires[&(from, to)].len());
         let wire = self.net.wires.get_mut(&(from, to)).unwrap();
         let message = wire[at].clone();
-        if self.rng.next_u64() % 4 > 0 {
+        if !self.rng.next_u64().is_multiple_of(4) {
             wire.remove(at);
         }
-        if self.rng.next_u64() % 8 > 0 {
+        if !self.rng.next_u64().is_multiple_of(8) {
             self.net.inject(from, to, message);
         }
     }
@@ -164,7 +164,7 @@ impl Explorer {
         }
         let out: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
         let learners = out.into_iter().filter(|id| !half.voters.contains(id));
-        let learners = learners.filter(|_| self.rng.next_u64() % 4 > 0).collect();
+        let learners = learners.filter(|_| !self.rng.next_u64().is_multiple_of(4)).collect();
         self.version += 1;
         let version = ConfigVersion(self.version);
         let joint = half != present.incoming;
