@@ -1,3 +1,7 @@
-//! The simulator.
+//! The simulator's command line: see [`quorate_sim`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quorate_sim::cli::main()
+}

@@ -97,6 +97,7 @@ impl Node {
         }
         if document.servers.contains_key(&me)
             && self.state == State::Joining
+            && document.version > self.joining.out_at
             && self.identity.cluster == Some(document.cluster)
         {
             self.set_state(State::Member);
@@ -129,7 +130,8 @@ impl Node {
         if self.state == State::Member && document.expelled.contains_key(&me) {
             self.stop(StopReason::Removed);
         } else {
-            self.set_state(State::Joining);
+            let version = document.version;
+            self.knock_again(version);
         }
     }
 }

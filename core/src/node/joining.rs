@@ -18,6 +18,8 @@ pub(super) struct Joining {
     pub refused: Option<Rejection>,
     /// The version of the configuration that had it in: who knows only less cannot say it is out.
     pub since: ConfigVersion,
+    /// The version that did not have it in: an earlier one that did is history.
+    pub out_at: ConfigVersion,
 }
 
 impl Joining {
@@ -62,9 +64,24 @@ impl Node {
         if out && info.you_were_removed && self.state == State::Member {
             self.stop(super::StopReason::Removed);
         } else if out {
-            self.set_state(State::Joining);
-            self.joining.next = self.now;
-        } else if self.state == State::Returning {
+            self.knock_again(info.version);
+        }
+    }
+
+    /// A configuration of this version does not have this node in it: it asks to be let in again.
+    pub(super) fn knock_again(&mut self, version: ConfigVersion) {
+        self.joining.out_at = self.joining.out_at.max(version);
+        self.joining.next = self.now;
+        self.set_state(State::Joining);
+    }
+
+    /// Back for good once the one that leads says so: others may not know yet that this node was
+    /// taken out while it was down.
+    pub(super) fn notice_return(&mut self) {
+        let leader = self.raft.as_ref().and_then(|raft| raft.leader());
+        let info = leader.and_then(|leader| self.links.info(leader));
+        let back = info.is_some_and(|i| i.you_are_member && i.cluster == self.identity.cluster);
+        if self.state == State::Returning && back {
             self.set_state(State::Member);
         }
     }

@@ -1,7 +1,7 @@
 //! Stopping in good order.
 
 use super::{Node, Reply, State, StopReason};
-use crate::ids::CommandId;
+use crate::ids::{CommandId, NodeId};
 use crate::time::Time;
 
 /// A stop that is under way.
@@ -49,21 +49,33 @@ impl Node {
             self.finish_leaving(StopReason::LeftUnheard);
             return;
         }
+        let successor = self.successor();
         let Some(raft) = &mut self.raft else {
             self.finish_leaving(StopReason::Left);
             return;
         };
-        if raft.is_leader() && !raft.is_transferring() {
+        if let Some(successor) = successor.filter(|_| raft.is_leader()) {
             // Whoever leads next sees this node off.
-            if let Some(successor) = raft.best_successor(now) {
+            if !raft.is_transferring() {
                 let _ = raft.transfer(now, successor);
-                return;
             }
+            return;
         }
         if !self.leaving.asked {
             self.leaving.asked = true;
             self.begin_leave();
         }
+    }
+
+    /// Who is to lead next: the voter that holds most of those that are there and stay. With none,
+    /// a leader takes leave of itself.
+    fn successor(&self) -> Option<NodeId> {
+        let raft = self.raft.as_ref()?;
+        let voters = raft.membership().incoming.voters.iter().copied();
+        voters
+            .filter(|v| *v != self.id() && raft.is_active(self.now, *v))
+            .filter(|v| !self.peer_is_leaving(*v))
+            .max_by_key(|v| (raft.matched(*v), std::cmp::Reverse(*v)))
     }
 
     /// The coordinator's answer to the leave.

@@ -111,9 +111,7 @@ impl Node {
             heard: self.now,
         };
         self.links.all.insert(link, state);
-        if self.started {
-            self.send_hello(link);
-        }
+        self.send_hello(link);
     }
 
     pub(super) fn on_link_down(&mut self, link: LinkId) {
@@ -148,6 +146,9 @@ impl Node {
     }
 
     fn send_hello(&mut self, link: LinkId) {
+        if !self.started {
+            return; // A crash would take this start back; the hello follows when it is durable.
+        }
         let Some(peer) = self.links.all.get(&link).map(|l| l.peer) else { return };
         let raft = self.raft.as_ref();
         let acknowledged = raft.zip(self.identity.cluster).and_then(|(raft, cluster)| {

@@ -106,7 +106,9 @@ impl Node {
             None => {
                 // Not while a third cluster is about that this one would itself dissolve into.
                 // Nor to one that cannot decide: the offer would only bind this cluster.
-                let doomed = others.values().any(|o| self.survives(o) == Some(false));
+                let stronger =
+                    |o: &Other| o.coordinator.is_some() && self.survives(o) == Some(false);
+                let doomed = others.values().any(stronger);
                 let able = other.coordinator.is_some();
                 if able && !doomed && !self.merge.offers.contains_key(&other.cluster) {
                     let absorb = ConfigCommand::Absorb { cluster: other.cluster };

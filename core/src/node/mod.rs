@@ -218,7 +218,10 @@ impl Node {
         };
         held.heard = self.now;
         let (peer, accepted) = (held.peer, held.accepted);
-        if accepted {
+        let theirs = held.info.as_ref().and_then(|info| info.cluster);
+        // Whoever has gone over to another cluster is not there, however loud.
+        let foreign = theirs.is_some() && self.raft.is_some() && theirs != self.identity.cluster;
+        if accepted && !foreign {
             self.detector.heard(peer, self.now);
         }
         // Log messages of voters change nothing that the coordinator's duties look at, beyond what
@@ -348,6 +351,7 @@ impl Node {
             return;
         }
         self.watch_office();
+        self.notice_return();
         self.coordinate();
         self.drive_requests();
         // What was just proposed may be committed at once by a cluster of one, once durable.

@@ -166,6 +166,33 @@ fn a_graceful_stop_of_a_static_tie_breaker_leaves_the_other_able_to_decide() {
 }
 
 #[test]
+fn two_servers_that_leave_at_once_do_not_hand_the_office_to_and_fro() {
+    let mut world = cluster(3, &Defaults::default());
+    world.kill(2);
+    world.run(SECOND * 7);
+    let term = world.node(0).configuration_log().unwrap().term();
+    world.command(0, Command::Stop);
+    world.command(1, Command::Stop);
+    let log_term =
+        |w: &World, n: usize| w.machines[n].disk.logs[&crate::LogId::CONFIGURATION].hard_state.term;
+    assert!(world.until(SECOND * 12, |w| (0..2).all(|n| w.machines[n].stopped.is_some())));
+    let last = log_term(&world, 0).max(log_term(&world, 1));
+    assert!(last.0 <= term.0 + 2, "from term {term} to {last}");
+    assert!((0..2).any(|n| world.machines[n].stopped == Some(StopReason::Left)));
+}
+
+#[test]
+fn a_server_removed_while_it_was_down_asks_to_be_let_in_when_it_is_started() {
+    let mut world = cluster(3, &Defaults::default());
+    world.kill(2);
+    world.run(SECOND * 7);
+    world.command(1, Command::RemoveServer { server: "n2".to_owned() });
+    assert!(world.until(SECOND * 3, |w| w.agree(&[0, 1])));
+    world.start(2);
+    assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2])), "{:?}", world.machines[2].events);
+}
+
+#[test]
 fn a_full_stop_and_a_start_in_reverse_order_ends_with_one_cluster() {
     let mut world = cluster(3, &Defaults::default());
     let cluster_id = world.node(0).cluster();

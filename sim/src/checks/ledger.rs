@@ -1,0 +1,169 @@
+//! What is known of one cluster: every entry ever written in its log, and what is committed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_core::configuration::{self, Configuration};
+use quorate_core::node::decode_command;
+use quorate_core::raft::{Entry, Membership, Payload};
+use quorate_core::{ClusterId, ConfigVersion, Index, NodeId, Term};
+
+use crate::disk::Stub;
+use crate::outcome::{Verdict, Violation};
+
+/// An entry that was written in some log, and the term of the one before it there.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The term of the entry before.
+    pub previous: Term,
+    /// The entry in short.
+    pub stub: Stub,
+    /// The entry.
+    pub entry: Entry,
+}
+
+/// One cluster from its founding to its end, as an observer who sees every disk knows it.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Who was elected in which term.
+    pub leaders: BTreeMap<Term, NodeId>,
+    /// Every entry ever written, by index and term: with one predecessor for each, any two logs
+    /// that agree in an entry agree in all before it.
+    pub chain: BTreeMap<(Index, Term), Written>,
+    /// The terms of the committed entries, and those of the leaders that committed them; the
+    /// first entry at place 0.
+    committed: Vec<(Term, Term)>,
+    /// The membership that governed the last commit.
+    pub governing: Option<Arc<Membership>>,
+    /// The document after the last committed entry, made by replaying the committed commands.
+    document: Option<Configuration>,
+    /// The document in each version, the first at place 0.
+    history: Vec<Arc<Configuration>>,
+    /// How many servers were removed from the document so far.
+    removals: u64,
+    /// Whether the first announcement was seen.
+    pub announced: bool,
+}
+
+impl Ledger {
+    /// Of a cluster of which nothing is known yet.
+    #[must_use]
+    pub fn new(cluster: ClusterId) -> Self {
+        Self {
+            cluster,
+            leaders: BTreeMap::new(),
+            chain: BTreeMap::new(),
+            committed: Vec::new(),
+            governing: None,
+            document: None,
+            history: Vec::new(),
+            removals: 0,
+            announced: false,
+        }
+    }
+
+    /// The last committed index.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        Index(self.committed.len() as u64)
+    }
+
+    /// The term of a committed entry.
+    #[must_use]
+    pub fn committed_term(&self, index: Index) -> Option<Term> {
+        let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.committed.get(place).map(|(term, _)| *term)
+    }
+
+    /// The last entry that was committed by a leader of a term before `term`, and its own term:
+    /// the leader of `term` must hold it.
+    #[must_use]
+    pub fn committed_before(&self, term: Term) -> Option<(Index, Term)> {
+        let count = self.committed.partition_point(|(_, by)| *by < term);
+        let (last, _) = *self.committed[..count].last()?;
+        Some((Index(count as u64), last))
+    }
+
+    /// How many servers were removed from the document so far.
+    #[must_use]
+    pub fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    /// The document after the last committed entry.
+    #[must_use]
+    pub fn document(&self) -> Option<&Configuration> {
+        self.document.as_ref()
+    }
+
+    /// The document in a version that was committed.
+    #[must_use]
+    pub fn version(&self, version: ConfigVersion) -> Option<&Arc<Configuration>> {
+        let place = usize::try_from(version.0.checked_sub(1)?).ok()?;
+        self.history.get(place)
+    }
+
+    /// Notes an entry that is written somewhere.
+    ///
+    /// # Errors
+    /// `log-matching` if another entry, or one with another past, bears its index and term.
+    pub fn write(&mut self, previous: Term, entry: &Entry) -> Verdict {
+        let stub = Stub::of(entry);
+        if let Some(known) = self.chain.get(&(entry.index, entry.term)) {
+            if known.stub == stub && known.previous == previous {
+                return Ok(());
+            }
+            let detail = format!(
+                "entry {} of term {} is {:?} after term {} in one log, and {:?} after term {} in \
+                 another",
+                entry.index, entry.term, known.entry.payload, known.previous, entry.payload, previous
+            );
+            return Err(Violation::new("log-matching", detail));
+        }
+        let written = Written { previous, stub, entry: entry.clone() };
+        self.chain.insert((entry.index, entry.term), written);
+        Ok(())
+    }
+
+    /// The next entry is committed, by the leader of `by`: `term` is that of the entry behind the
+    /// last committed one.
+    ///
+    /// # Errors
+    /// `commit-of-unknown-entry` if nobody ever wrote it.
+    pub fn extend(&mut self, term: Term, by: Term) -> Verdict {
+        let index = self.commit().next();
+        let Some(written) = self.chain.get(&(index, term)) else {
+            let detail = format!("entry {index} of term {term} is committed, but nobody wrote it");
+            return Err(Violation::new("commit-of-unknown-entry", detail));
+        };
+        self.committed.push((term, by));
+        if let Payload::Data(bytes) = &written.entry.payload {
+            let Some(command) = decode_command(bytes) else {
+                let detail = format!("entry {index} of term {term}");
+                return Err(Violation::new("committed-entry-does-not-decode", detail));
+            };
+            // A command that is refused changes nothing, on every node alike.
+            let before = self.document.as_ref().map_or(0, |held| held.version.0);
+            let _refused = configuration::apply(&mut self.document, &command);
+            if let Some(document) = self.document.as_ref().filter(|held| held.version.0 > before) {
+                return self.new_version(document.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn new_version(&mut self, document: Configuration) -> Verdict {
+        if document.dissolved_into.is_some() && !document.databases.is_empty() {
+            let detail = format!("cluster {:?} has dissolved with databases", self.cluster);
+            return Err(Violation::new("dissolved-with-databases", detail));
+        }
+        if let Some(before) = self.history.last() {
+            let gone = before.servers.keys().filter(|id| !document.servers.contains_key(id));
+            self.removals += gone.count() as u64;
+        }
+        self.history.push(Arc::new(document));
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! The invariants: what must hold whatever the world does to the nodes.
+//!
+//! Every check judges by the disks and by what is sent, never by what a node says of itself, and
+//! what is enough it works out for itself. Incremental checks follow every event; a sweep looks at
+//! everything from time to time. Each check is a function of plain values, so that a test can hand
+//! it a history that is wrong and see it found.
+
+mod decisions;
+mod documents;
+mod ledger;
+mod messages;
+pub mod quorum;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod writes;
+
+use std::collections::BTreeMap;
+
+pub use decisions::Mind;
+pub use documents::{Acknowledged, RunView};
+pub use ledger::{Ledger, Written};
+pub use quorate_core::ClusterId;
+use quorate_core::{NodeId, Term};
+
+use crate::outcome::{Verdict, Violation};
+
+/// Everything the checks remember.
+#[derive(Debug, Default)]
+pub struct Checks {
+    ledgers: Vec<Ledger>,
+    /// Every vote that was ever sent.
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    acknowledged: Vec<Acknowledged>,
+}
+
+/// The most outputs one input may cause.
+pub const OUTPUTS_MAX: usize = 4_096;
+/// The most batches that may be outstanding.
+pub const PENDING_MAX: usize = 512;
+/// The most dials under way at once.
+pub const DIALS_MAX: usize = 256;
+
+impl Checks {
+    /// The ledger of a cluster; a new one if nothing is known of it yet.
+    pub fn ledger(&mut self, cluster: ClusterId) -> &mut Ledger {
+        let known = self.ledgers.iter().position(|ledger| ledger.cluster == cluster);
+        let place = known.unwrap_or_else(|| {
+            self.ledgers.push(Ledger::new(cluster));
+            self.ledgers.len() - 1
+        });
+        &mut self.ledgers[place]
+    }
+
+    /// The ledger of a cluster, if anything is known of it.
+    #[must_use]
+    pub fn known(&self, cluster: ClusterId) -> Option<&Ledger> {
+        self.ledgers.iter().find(|ledger| ledger.cluster == cluster)
+    }
+
+    /// All of them, in the order in which they were founded.
+    #[must_use]
+    pub fn ledgers(&self) -> &[Ledger] {
+        &self.ledgers
+    }
+}
+
+/// Whether a queue is within its bound.
+///
+/// # Errors
+/// `queue-unbounded`.
+pub fn bounded(node: NodeId, what: &str, length: usize, bound: usize) -> Verdict {
+    if length <= bound {
+        return Ok(());
+    }
+    let detail = format!("{node:?} has {length} {what}, allowed are {bound}");
+    Err(Violation::new("queue-unbounded", detail))
+}

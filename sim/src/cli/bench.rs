@@ -1,0 +1,51 @@
+//! `bench`: how fast the simulator is.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::plan::Plan;
+use crate::{Options, run_plan};
+
+/// Measure with a calm world.
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    /// How many nodes.
+    #[arg(long, default_value_t = 5)]
+    nodes: usize,
+    /// How many simulated seconds.
+    #[arg(long, default_value_t = 2_000)]
+    seconds: u64,
+    /// How many runs; the best counts, for the others were disturbed.
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+}
+
+impl Bench {
+    pub(super) fn run(&self) -> ExitCode {
+        let mut best = 0;
+        for seed in 0..u64::from(self.runs.max(1)) {
+            let plan = Plan::calm(seed, self.nodes.clamp(1, 16), self.seconds * 1_000);
+            let started = Instant::now();
+            let (report, _) = run_plan(plan, Options::default());
+            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
+            if let Some(violation) = &report.violation {
+                println!("a calm world failed: {violation}");
+                return ExitCode::FAILURE;
+            }
+            let pace = report.simulated_ms * 1_000 / micros;
+            let events = report.events * 1_000_000 / micros;
+            println!(
+                "{} nodes: {} simulated seconds in {} ms: {pace} simulated seconds and {events} \
+                 events a second",
+                self.nodes,
+                report.simulated_ms / 1_000,
+                micros / 1_000
+            );
+            best = best.max(pace);
+        }
+        println!("best: {best} simulated seconds a second");
+        ExitCode::SUCCESS
+    }
+}

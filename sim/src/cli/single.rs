@@ -1,0 +1,80 @@
+//! `run`: one seed.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::outcome::Report;
+use crate::plan::Plan;
+use crate::trace::Trace;
+use crate::{Options, run, run_twice};
+
+/// How many of the last lines are shown of a run that failed.
+const LINES_SHOWN: usize = 60;
+
+/// Run one seed.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Which seed.
+    #[arg(long)]
+    seed: u64,
+    /// Print what was drawn, and every event.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Run it twice and compare every event.
+    #[arg(long)]
+    twice: bool,
+    /// A deliberate fault of core, by name.
+    #[cfg(quorate_faults)]
+    #[arg(long, value_parser = super::mutants::fault)]
+    fault: Option<quorate_core::Fault>,
+}
+
+impl Run {
+    pub(super) fn run(&self) -> ExitCode {
+        #[cfg(quorate_faults)]
+        quorate_core::set_fault(self.fault);
+        if self.verbose {
+            print!("{}", Plan::of(self.seed));
+        }
+        let report = if self.twice { run_twice(self.seed) } else { self.once() };
+        println!("{}", line(&report));
+        if self.verbose {
+            for (name, count) in report.counts.iter().filter(|(_, count)| **count > 0) {
+                println!("  {name} {count}");
+            }
+        }
+        if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    fn once(&self) -> Report {
+        let trace = if self.verbose { Trace::Print } else { Trace::keep(LINES_SHOWN) };
+        let (report, lines) = run(self.seed, Options { trace });
+        if !report.is_clean() {
+            lines.iter().for_each(|line| println!("{line}"));
+        }
+        report
+    }
+}
+
+/// What became of a run, in a line.
+pub(super) fn line(report: &Report) -> String {
+    let seconds = report.simulated_ms / 1_000;
+    let head = format!(
+        "seed {}: {} events in {seconds} simulated seconds, hash {:016x}",
+        report.seed, report.events, report.hash
+    );
+    match (&report.violation, report.converged_ms) {
+        (Some(violation), _) => format!(
+            "{head}\nFAILED at {} ms: {violation}",
+            report.violated_at / 1_000_000
+        ),
+        (None, Some(ms)) if report.reasons.is_empty() => {
+            format!("{head}, one healthy cluster {ms} ms after the last fault")
+        }
+        (None, Some(ms)) => {
+            format!("{head}, settled {ms} ms after the last fault, held back by {:?}", report.reasons)
+        }
+        (None, None) => head,
+    }
+}

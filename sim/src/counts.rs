@@ -1,0 +1,120 @@
+//! How often things happened in a run.
+
+use std::collections::BTreeMap;
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Something that is counted.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Count {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Count {
+            /// All of them, with their names.
+            pub const ALL: &'static [(Self, &'static str)] = &[$((Self::$variant, $name),)*];
+        }
+    };
+}
+
+counts! {
+    /// A datagram was handed to a host.
+    Datagrams = "datagrams",
+    /// A datagram was lost, cut or changed on its way.
+    DatagramsHurt = "datagrams-hurt",
+    /// A packet was handed to a host.
+    Packets = "packets",
+    /// A link came up.
+    Links = "links",
+    /// A link was reset by a fault.
+    Resets = "resets",
+    /// A handshake was refused.
+    Refusals = "refusals",
+    /// A batch of operations became durable.
+    Syncs = "syncs",
+    /// A process was started.
+    Starts = "starts",
+    /// A process was killed.
+    Crashes = "crashes",
+    /// A process was killed with writes outstanding.
+    CrashesWithWrites = "crashes-with-writes",
+    /// A process was stopped for a while.
+    Pauses = "pauses",
+    /// A partition began.
+    Partitions = "partitions",
+    /// An old copy of a disk was put back.
+    Restores = "restores",
+    /// A copy of a disk was started on a second host.
+    Clones = "clones",
+    /// A disk was wiped.
+    Wipes = "wipes",
+    /// A disk failed for writing.
+    DiskFailures = "disk-failures",
+    /// An operator's command was given.
+    Commands = "commands",
+    /// An operator's command was acknowledged.
+    Acknowledged = "acknowledged",
+    /// A node became a leader.
+    Elections = "elections",
+    /// A node became a leader under a joint membership.
+    ElectionsJoint = "elections-joint",
+    /// A leader was elected, or an entry committed, by exactly half and the tie-breaker.
+    TieBreaks = "tie-breaks",
+    /// A leader advanced its commit index.
+    Commits = "commits",
+    /// A node cut back its log.
+    Truncations = "truncations",
+    /// A membership was reverted by that.
+    MembershipsReverted = "memberships-reverted",
+    /// A snapshot replaced a log.
+    SnapshotsInstalled = "snapshots-installed",
+    /// A log was compacted.
+    Compactions = "compactions",
+    /// A cluster was founded.
+    Foundings = "foundings",
+    /// A server was removed from the configuration.
+    Removals = "removals",
+    /// A cluster dissolved into another.
+    Dissolutions = "dissolutions",
+    /// A node ended as a stale one.
+    StaleDisks = "stale-disks",
+    /// A node stopped in good order.
+    Leaves = "leaves",
+    /// A node noticed that it had been paused.
+    PausesNoticed = "pauses-noticed",
+    /// A node said that there was no quorum.
+    NoQuorums = "no-quorums",
+    /// A node said that another cluster has databases too.
+    Splits = "splits",
+    /// A full sweep of the checks was made.
+    Sweeps = "sweeps",
+}
+
+/// All counts of a run.
+#[derive(Clone, Debug)]
+pub struct Counts([u64; Count::ALL.len()]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; Count::ALL.len()])
+    }
+}
+
+impl Counts {
+    /// It happened once more.
+    pub fn add(&mut self, count: Count) {
+        self.0[count as usize] += 1;
+    }
+
+    /// How often it happened.
+    #[must_use]
+    pub fn of(&self, count: Count) -> u64 {
+        self.0[count as usize]
+    }
+
+    /// By name.
+    #[must_use]
+    pub fn by_name(&self) -> BTreeMap<String, u64> {
+        Count::ALL.iter().map(|(count, name)| ((*name).to_owned(), self.of(*count))).collect()
+    }
+}

@@ -1,0 +1,159 @@
+//! One fault or order, with everything that was drawn for it, so that it can be repeated by itself.
+
+use quorate_core::configuration::{Registration, Role};
+
+/// When a process that is to die does so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// While the next write is outstanding.
+    Write,
+    /// Right after the next packet was sent.
+    Send,
+    /// When the next write has become durable, before the node learns of it.
+    Durable,
+}
+
+/// What an operator wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Take the server of that host out.
+    Remove(usize),
+    /// Make it a master or a replica.
+    SetRole(usize, Role),
+    /// Make it static or dynamic.
+    SetRegistration(usize, Registration),
+    /// Make a database, one of a few names.
+    Create(u8),
+    /// Drop it.
+    Drop(u8),
+    /// Stop the node that is asked.
+    Stop,
+}
+
+/// A fault or an order. Times are in nanoseconds; sets of hosts have a bit for each.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// What goes from some hosts to others is lost.
+    Cut {
+        /// Its number.
+        id: u32,
+        /// From these.
+        from: u32,
+        /// To those.
+        to: u32,
+        /// The other direction too.
+        both: bool,
+        /// Datagrams are.
+        datagrams: bool,
+        /// Streams are.
+        streams: bool,
+        /// For so long.
+        lasts: u64,
+    },
+    /// A process stops for a while and then goes on.
+    Pause {
+        /// Whose.
+        host: usize,
+        /// For so long.
+        lasts: u64,
+    },
+    /// Processes are killed.
+    Crash {
+        /// Of these hosts.
+        hosts: u32,
+        /// The machine loses its power: nobody tells the others.
+        power: bool,
+        /// They are started again after this, each a little later than the one before.
+        down: u64,
+    },
+    /// A process is killed at a bad moment.
+    Arm {
+        /// Whose.
+        host: usize,
+        /// When.
+        moment: Moment,
+        /// How many such moments pass before.
+        skip: u32,
+        /// It is started again after this.
+        down: u64,
+    },
+    /// A disk is lost; a new one comes in its place, under the old name.
+    Wipe {
+        /// Whose.
+        host: usize,
+        /// Started again after this.
+        down: u64,
+        /// Even when the cluster cannot live on without it.
+        ruthless: bool,
+    },
+    /// Somebody copies the disk, for a backup.
+    BackUp {
+        /// Whose.
+        host: usize,
+    },
+    /// An old copy of the disk is put back, if that is fair.
+    Restore {
+        /// Whose.
+        host: usize,
+        /// Which of the copies, the latest being 0.
+        copy: usize,
+    },
+    /// The disk of a host that is down is copied to a spare host and started there.
+    Clone {
+        /// Whose.
+        host: usize,
+    },
+    /// The disk takes no more writes.
+    FailDisk {
+        /// Whose.
+        host: usize,
+        /// Repaired and started again after this.
+        down: u64,
+    },
+    /// The disk is slow.
+    SlowDisk {
+        /// Whose.
+        host: usize,
+        /// Added to each sync.
+        extra: u64,
+        /// For so long.
+        lasts: u64,
+    },
+    /// The clock runs at another pace.
+    Drift {
+        /// Whose.
+        host: usize,
+        /// Millionths gained.
+        ppm: i32,
+    },
+    /// The clock jumps ahead.
+    Jump {
+        /// Whose.
+        host: usize,
+        /// So far.
+        ahead: u64,
+    },
+    /// All links of a host are slow.
+    SlowLinks {
+        /// Which.
+        host: usize,
+        /// Added each way.
+        extra: u64,
+        /// For so long.
+        lasts: u64,
+    },
+    /// Streams of a host break.
+    Reset {
+        /// Which.
+        host: usize,
+        /// Every how manieth of them.
+        one_in: u64,
+    },
+    /// An operator gives an order.
+    Order {
+        /// At which node.
+        host: usize,
+        /// What.
+        order: Order,
+    },
+}

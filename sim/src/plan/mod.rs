@@ -1,0 +1,302 @@
+//! What a seed means: which hosts there are, which faults exist at all, and how often they happen.
+//!
+//! Everything is drawn before the world begins, from the stream of the plan; `--verbose` prints it.
+
+mod action;
+mod hosts;
+mod schedule;
+
+pub use action::{Action, Moment, Order};
+pub use hosts::{Credentials, HostPlan};
+pub use schedule::{Due, schedule};
+
+use std::fmt;
+use std::time::Duration;
+
+use quorate_core::Timings;
+use quorate_core::configuration::Defaults;
+
+use crate::network::MS;
+use crate::random::{Dice, Stream};
+
+/// Rates and delays of the network. Chances in parts per million.
+#[derive(Clone, Debug)]
+pub struct NetworkPlan {
+    /// The shortest usual delay between two hosts, in microseconds.
+    pub delay_min_us: u64,
+    /// The longest.
+    pub delay_max_us: u64,
+    /// How much longer than usual a delay may be.
+    pub jitter_percent: u32,
+    /// A datagram is lost, per receiver.
+    pub loss_ppm: u32,
+    /// It comes twice.
+    pub double_ppm: u32,
+    /// It comes up to 50 ms late.
+    pub reorder_ppm: u32,
+    /// It is changed, cut or replaced by noise.
+    pub mangle_ppm: u32,
+    /// An old one comes once more, up to 10 s later.
+    pub replay_ppm: u32,
+    /// A packet of a stream is sent again after 0.2 to 1 s, and what follows waits for it.
+    pub retransmit_ppm: u32,
+    /// A dial comes to nothing.
+    pub dial_fail_ppm: u32,
+    /// How long a stream that gets nothing through is kept, in milliseconds.
+    pub give_up_ms: u64,
+}
+
+/// Disks.
+#[derive(Clone, Debug)]
+pub struct DiskPlan {
+    /// A sync takes at least so many microseconds.
+    pub sync_min_us: u64,
+    /// And mostly at most so many.
+    pub sync_max_us: u64,
+    /// In a million, a sync takes up to a second.
+    pub hiccup_ppm: u32,
+    /// A process dies while the outputs of one input are carried out, in a million inputs.
+    pub die_ppm: u32,
+}
+
+/// Clocks.
+#[derive(Clone, Debug)]
+pub struct ClockPlan {
+    /// How many millionths clocks may run too fast or too slow.
+    pub drift_ppm: u32,
+    /// How late timers may fire, in microseconds.
+    pub lateness_us: u64,
+}
+
+/// How likely each kind of fault is among all; 0: there is none of it.
+#[derive(Clone, Debug)]
+pub struct FaultPlan {
+    /// Between two faults on average, in milliseconds.
+    pub every_ms: u64,
+    /// By [`FaultPlan::KINDS`].
+    pub weights: [u32; FaultPlan::KINDS.len()],
+}
+
+impl FaultPlan {
+    /// The kinds of faults.
+    pub const KINDS: [&'static str; 18] = [
+        "partition",
+        "one-way",
+        "isolate",
+        "datagrams-only",
+        "streams-only",
+        "pause",
+        "long-pause",
+        "crash",
+        "crash-at-write",
+        "crash-many",
+        "wipe",
+        "restore",
+        "clone",
+        "disk-failure",
+        "slow-disk",
+        "clock",
+        "slow-links",
+        "reset",
+    ];
+}
+
+/// What operators do.
+#[derive(Clone, Debug)]
+pub struct WorkloadPlan {
+    /// Between two orders on average, in milliseconds; 0: nobody does anything.
+    pub every_ms: u64,
+    /// By [`WorkloadPlan::KINDS`].
+    pub weights: [u32; WorkloadPlan::KINDS.len()],
+}
+
+impl WorkloadPlan {
+    /// The kinds of orders.
+    pub const KINDS: [&'static str; 6] =
+        ["remove", "set-role", "set-registration", "create-database", "drop-database", "stop"];
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Of which seed.
+    pub seed: u64,
+    /// The hosts, those that start later or only as clones included.
+    pub hosts: Vec<HostPlan>,
+    /// All durations of the nodes.
+    pub timings: Timings,
+    /// What a founder's file says.
+    pub defaults: Defaults,
+    /// How long faults go on, in nanoseconds.
+    pub safety: u64,
+    /// Two sides that cannot see each other at first, and until when.
+    pub apart: Option<(u32, u64)>,
+    /// The network.
+    pub network: NetworkPlan,
+    /// The disks.
+    pub disks: DiskPlan,
+    /// The clocks.
+    pub clocks: ClockPlan,
+    /// The faults.
+    pub faults: FaultPlan,
+    /// The operators.
+    pub workload: WorkloadPlan,
+}
+
+impl Plan {
+    /// What `seed` means.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, Stream::Plan);
+        let timings = timings(&mut dice);
+        let hosts = hosts::draw(&mut dice);
+        let defaults = hosts::defaults(&mut dice, &hosts);
+        let safety = dice.between(10_000, 60_000) * MS;
+        let all = (1_u32 << hosts.len()) - 1;
+        let apart = dice.one_in(4).then(|| {
+            let side = u32::try_from(dice.bits() & u64::from(all)).unwrap_or(0);
+            (side, dice.between(1_000, 20_000) * MS)
+        });
+        Self {
+            seed,
+            timings,
+            defaults,
+            safety,
+            apart,
+            network: network(&mut dice),
+            disks: disks(&mut dice),
+            clocks: clocks(&mut dice),
+            faults: faults(&mut dice),
+            workload: workload(&mut dice),
+            hosts,
+        }
+    }
+
+    /// Five hosts and no fault at all: for measuring.
+    #[must_use]
+    pub fn calm(seed: u64, hosts: usize, safety_ms: u64) -> Self {
+        let mut plan = Self::of(seed);
+        plan.hosts = (0..hosts).map(HostPlan::plain).collect();
+        plan.timings = Timings::default();
+        plan.defaults = Defaults::default();
+        plan.safety = safety_ms * MS;
+        plan.apart = None;
+        plan.network = NetworkPlan {
+            delay_min_us: 100,
+            delay_max_us: 500,
+            jitter_percent: 50,
+            loss_ppm: 0,
+            double_ppm: 0,
+            reorder_ppm: 0,
+            mangle_ppm: 0,
+            replay_ppm: 0,
+            retransmit_ppm: 0,
+            dial_fail_ppm: 0,
+            give_up_ms: 5_000,
+        };
+        plan.disks = DiskPlan { sync_min_us: 200, sync_max_us: 2_000, hiccup_ppm: 0, die_ppm: 0 };
+        plan.clocks = ClockPlan { drift_ppm: 50, lateness_us: 200 };
+        plan.faults = FaultPlan { every_ms: 0, weights: [0; FaultPlan::KINDS.len()] };
+        plan.workload = WorkloadPlan { every_ms: 0, weights: [0; WorkloadPlan::KINDS.len()] };
+        plan
+    }
+}
+
+/// Each seed has half of the faults, so that they meet in all combinations, and rare ones are not
+/// always drowned by common ones.
+fn maybe(dice: &mut Dice, max: u32) -> u32 {
+    if dice.one_in(2) { 0 } else { u32::try_from(dice.between(1, u64::from(max))).unwrap_or(0) }
+}
+
+fn timings(dice: &mut Dice) -> Timings {
+    let usual = Timings::default();
+    let max_no_heartbeat = Duration::from_millis(dice.pick(&[1_500, 3_000, 5_000, 5_000]));
+    let pause = if dice.one_in(4) { Duration::from_millis(150) } else { usual.pause };
+    let leave = Duration::from_millis(dice.pick(&[2_000, 10_000]));
+    Timings { max_no_heartbeat, pause, leave, ..usual }
+}
+
+fn network(dice: &mut Dice) -> NetworkPlan {
+    // A local network, a slow one, or one between cities.
+    let (delay_min_us, delay_max_us) = dice.pick(&[(50, 500), (50, 500), (500, 5_000), (2_000, 40_000)]);
+    NetworkPlan {
+        delay_min_us,
+        delay_max_us,
+        jitter_percent: dice.pick(&[10, 50, 300]),
+        loss_ppm: maybe(dice, 300_000),
+        double_ppm: maybe(dice, 100_000),
+        reorder_ppm: maybe(dice, 200_000),
+        mangle_ppm: maybe(dice, 50_000),
+        replay_ppm: maybe(dice, 20_000),
+        retransmit_ppm: maybe(dice, 10_000),
+        dial_fail_ppm: maybe(dice, 200_000),
+        give_up_ms: dice.between(1_000, 20_000),
+    }
+}
+
+fn disks(dice: &mut Dice) -> DiskPlan {
+    let (sync_min_us, sync_max_us) = dice.pick(&[(50, 500), (500, 5_000), (2_000, 30_000)]);
+    DiskPlan { sync_min_us, sync_max_us, hiccup_ppm: maybe(dice, 20_000), die_ppm: maybe(dice, 1_000) }
+}
+
+fn clocks(dice: &mut Dice) -> ClockPlan {
+    ClockPlan { drift_ppm: dice.pick(&[0, 100, 500, 20_000]), lateness_us: dice.pick(&[50, 1_000, 15_000]) }
+}
+
+fn faults(dice: &mut Dice) -> FaultPlan {
+    let mut weights = [0; FaultPlan::KINDS.len()];
+    for (kind, weight) in FaultPlan::KINDS.iter().zip(&mut weights) {
+        // What ends a directory for good is kept rare: else every cluster would end with it.
+        let max = match *kind {
+            "wipe" | "clone" => 4,
+            "restore" => 12,
+            "crash-at-write" => 40,
+            "crash" | "partition" => 20,
+            _ => 10,
+        };
+        *weight = maybe(dice, max);
+    }
+    FaultPlan { every_ms: dice.between(200, 4_000), weights }
+}
+
+fn workload(dice: &mut Dice) -> WorkloadPlan {
+    let mut weights = [0; WorkloadPlan::KINDS.len()];
+    for weight in &mut weights {
+        *weight = maybe(dice, 10);
+    }
+    let every_ms = match dice.below(6) {
+        0 | 1 => 0,
+        // So much that logs are compacted and snapshots are needed.
+        2 => dice.between(10, 60),
+        _ => dice.between(200, 5_000),
+    };
+    WorkloadPlan { every_ms, weights }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: faults for {} ms", self.seed, self.safety / MS)?;
+        for host in &self.hosts {
+            writeln!(f, "  {host}")?;
+        }
+        if let Some((side, until)) = self.apart {
+            writeln!(f, "  hosts {side:#b} are apart from the others until {} ms", until / MS)?;
+        }
+        writeln!(f, "  {:?}", self.timings)?;
+        writeln!(f, "  {:?}", self.defaults)?;
+        writeln!(f, "  {:?}", self.network)?;
+        writeln!(f, "  {:?}", self.disks)?;
+        writeln!(f, "  {:?}", self.clocks)?;
+        write!(f, "  a fault every {} ms:", self.faults.every_ms)?;
+        list(f, &FaultPlan::KINDS, &self.faults.weights)?;
+        write!(f, "  an order every {} ms:", self.workload.every_ms)?;
+        list(f, &WorkloadPlan::KINDS, &self.workload.weights)
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, kinds: &[&str], weights: &[u32]) -> fmt::Result {
+    for (kind, weight) in kinds.iter().zip(weights).filter(|(_, weight)| **weight > 0) {
+        write!(f, " {kind} {weight}")?;
+    }
+    writeln!(f)
+}

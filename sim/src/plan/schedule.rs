@@ -1,0 +1,199 @@
+//! The faults and orders of a run, in time: a list, so that it can be kept, edited and shrunk.
+
+use quorate_core::configuration::{Registration, Role};
+
+use super::{Action, FaultPlan, Moment, Order, Plan, WorkloadPlan};
+use crate::network::MS;
+use crate::random::{Dice, Stream};
+
+/// An action and its time in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// When.
+    pub at: u64,
+    /// What.
+    pub action: Action,
+}
+
+/// Draws all faults and orders of a run.
+#[must_use]
+pub fn schedule(plan: &Plan) -> Vec<Due> {
+    let mut due = Vec::new();
+    let starting = plan.hosts.iter().filter(|host| host.start_at.is_some()).count();
+    let mut draw = Draw { hosts: starting, cuts: 1, dice: Dice::new(plan.seed, Stream::Faults) };
+    if let Some((side, until)) = plan.apart {
+        let all = draw.all();
+        let action = draw.cut(side, all & !side, true, (true, true), until);
+        due.push(Due { at: 0, action });
+    }
+    if plan.faults.every_ms > 0 && plan.faults.weights.iter().any(|w| *w > 0) {
+        let mut at = draw.dice.tailed(plan.faults.every_ms * MS);
+        while at < plan.safety {
+            let kind = FaultPlan::KINDS[draw.dice.weighted(&plan.faults.weights)];
+            let action = draw.fault(kind, &plan.timings);
+            due.push(Due { at, action });
+            at += 1 + draw.dice.tailed(plan.faults.every_ms * MS);
+        }
+    }
+    draw.dice = Dice::new(plan.seed, Stream::Workload);
+    if plan.workload.every_ms > 0 && plan.workload.weights.iter().any(|w| *w > 0) {
+        let mut at = draw.dice.tailed(plan.workload.every_ms * MS);
+        while at < plan.safety {
+            let kind = WorkloadPlan::KINDS[draw.dice.weighted(&plan.workload.weights)];
+            let action = draw.order(kind);
+            due.push(Due { at, action });
+            at += 1 + draw.dice.tailed(plan.workload.every_ms * MS);
+        }
+    }
+    due
+}
+
+struct Draw {
+    hosts: usize,
+    cuts: u32,
+    dice: Dice,
+}
+
+impl Draw {
+    fn all(&self) -> u32 {
+        (1 << self.hosts) - 1
+    }
+
+    fn some(&mut self) -> u32 {
+        u32::try_from(self.dice.bits() & u64::from(self.all())).unwrap_or(0)
+    }
+
+    fn host(&mut self) -> usize {
+        self.dice.index(self.hosts)
+    }
+
+    fn cut(&mut self, from: u32, to: u32, both: bool, what: (bool, bool), lasts: u64) -> Action {
+        let id = self.cuts;
+        self.cuts += 1;
+        Action::Cut { id, from, to, both, datagrams: what.0, streams: what.1, lasts }
+    }
+
+    /// Partitions last a moment, or longer than any time-out.
+    fn lasts(&mut self) -> u64 {
+        if self.dice.one_in(2) {
+            self.dice.between(50, 2_000) * MS
+        } else {
+            self.dice.between(2_000, 20_000) * MS
+        }
+    }
+
+    fn down(&mut self) -> u64 {
+        match self.dice.below(4) {
+            0 => self.dice.between(1, 100) * MS,
+            1 | 2 => self.dice.between(100, 5_000) * MS,
+            _ => self.dice.between(5_000, 40_000) * MS,
+        }
+    }
+
+    fn fault(&mut self, kind: &str, timings: &quorate_core::Timings) -> Action {
+        let all = self.all();
+        let host = self.host();
+        match kind {
+            "partition" => {
+                let (side, lasts) = (self.some(), self.lasts());
+                self.cut(side, all & !side, true, (true, true), lasts)
+            }
+            "one-way" => {
+                let (from, to, lasts) = (self.some(), self.some(), self.lasts());
+                self.cut(from, to, false, (true, true), lasts)
+            }
+            "isolate" => {
+                let lasts = self.lasts();
+                self.cut(1 << host, all, true, (true, true), lasts)
+            }
+            "datagrams-only" => {
+                let (from, lasts) = (self.some(), self.lasts());
+                self.cut(from, all, self.hosts % 2 == 0, (true, false), lasts)
+            }
+            "streams-only" => {
+                let (from, to, lasts) = (self.some(), self.some(), self.lasts());
+                let both = self.dice.one_in(2);
+                self.cut(from, to, both, (false, true), lasts)
+            }
+            "pause" => Action::Pause { host, lasts: self.dice.between(5, 600) * MS },
+            "long-pause" => {
+                let longest = timings.max_no_heartbeat.as_millis() as u64 * 3;
+                Action::Pause { host, lasts: self.dice.between(600, longest) * MS }
+            }
+            "crash" => {
+                let (power, down) = (self.dice.one_in(2), self.down());
+                Action::Crash { hosts: 1 << host, power, down }
+            }
+            "crash-at-write" => {
+                let moment = self.dice.pick(&[Moment::Write, Moment::Send, Moment::Durable]);
+                let skip = u32::try_from(self.dice.below(6)).unwrap_or(0);
+                Action::Arm { host, moment, skip, down: self.down() }
+            }
+            "crash-many" => {
+                let hosts = if self.dice.one_in(3) { all } else { self.some() };
+                let (power, down) = (self.dice.one_in(2), self.down());
+                Action::Crash { hosts, power, down }
+            }
+            "wipe" => {
+                let down = self.down();
+                Action::Wipe { host, down, ruthless: self.dice.one_in(10) }
+            }
+            "restore" if self.dice.one_in(2) => Action::BackUp { host },
+            "restore" => Action::Restore { host, copy: self.dice.index(3) },
+            "clone" => Action::Clone { host },
+            "disk-failure" => Action::FailDisk { host, down: self.down() },
+            "slow-disk" => {
+                let extra = self.dice.between(10, 1_500) * MS;
+                Action::SlowDisk { host, extra, lasts: self.lasts() }
+            }
+            "clock" if self.dice.one_in(2) => {
+                Action::Jump { host, ahead: self.dice.between(10, 10_000) * MS }
+            }
+            "clock" => {
+                let ppm = i32::try_from(self.dice.below(400_000)).unwrap_or(0) - 200_000;
+                Action::Drift { host, ppm }
+            }
+            "slow-links" => {
+                let extra = self.dice.between(5, 400) * MS;
+                Action::SlowLinks { host, extra, lasts: self.lasts() }
+            }
+            _ => Action::Reset { host, one_in: self.dice.between(1, 3) },
+        }
+    }
+
+    fn order(&mut self, kind: &str) -> Action {
+        let (host, whom) = (self.host(), self.host());
+        let order = match kind {
+            "remove" => Order::Remove(whom),
+            "set-role" => {
+                Order::SetRole(whom, self.dice.pick(&[Role::Master, Role::Master, Role::Replica]))
+            }
+            "set-registration" => {
+                let registration = self.dice.pick(&[Registration::Static, Registration::Dynamic]);
+                Order::SetRegistration(whom, registration)
+            }
+            "create-database" => Order::Create(u8::try_from(self.dice.below(4)).unwrap_or(0)),
+            "drop-database" => Order::Drop(u8::try_from(self.dice.below(4)).unwrap_or(0)),
+            _ => Order::Stop,
+        };
+        Action::Order { host, order }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_one_schedule_and_every_kind_of_fault_is_drawn_by_some_seed() {
+        let text = |seed| format!("{:?}", schedule(&Plan::of(seed)));
+        assert_eq!(text(5), text(5));
+        let all: String = (0..200).map(text).collect();
+        for kind in [
+            "Cut", "Pause", "Crash", "Arm", "Wipe", "BackUp", "Restore", "Clone", "FailDisk",
+            "SlowDisk", "Drift", "Jump", "SlowLinks", "Reset", "Order",
+        ] {
+            assert!(all.contains(kind), "{kind} is never drawn");
+        }
+    }
+}

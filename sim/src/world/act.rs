@@ -1,0 +1,176 @@
+//! Faults, carried out.
+
+use quorate_core::Node;
+
+use super::process::COPIES_MAX;
+use super::{Armed, What, World};
+use crate::checks::quorum::is_enough;
+use crate::counts::Count;
+use crate::disk::Directory;
+use crate::network::{Cut, MS};
+use crate::outcome::Verdict;
+use crate::plan::Action;
+use crate::trace::tell;
+
+impl World {
+    pub(super) fn act(&mut self, place: usize) -> Verdict {
+        let action = self.schedule[place].action.clone();
+        if !matches!(action, Action::Order { .. }) {
+            tell!(self, "FAULT {action:?}");
+        }
+        match action {
+            Action::Cut { id, from, to, both, datagrams, streams, lasts } => {
+                let cut = Cut::one_way(id, from, to, datagrams, streams);
+                self.network.cuts.begin(if both { cut.both_ways() } else { cut });
+                self.counts.add(Count::Partitions);
+                self.queue.push(self.now + lasts, What::Heal(id));
+                Ok(())
+            }
+            Action::Pause { host, lasts } => {
+                self.pause(host, lasts);
+                Ok(())
+            }
+            Action::Crash { hosts, power, down } => self.crash_many(hosts, power, down),
+            Action::Arm { host, moment, skip, down } => {
+                self.hosts[host].armed = Some(Armed { moment, skip, down });
+                Ok(())
+            }
+            Action::Wipe { host, down, ruthless } => self.wipe(host, down, ruthless),
+            Action::BackUp { host } => {
+                if let Some(dir) = self.hosts[host].dir {
+                    let now = self.now;
+                    self.disks.get_mut(dir).back_up(now, COPIES_MAX);
+                }
+                Ok(())
+            }
+            Action::Restore { host, copy } => self.restore(host, copy),
+            Action::Clone { host } => self.clone_disk(host),
+            Action::FailDisk { host, down } => self.fail_disk(host, down),
+            Action::SlowDisk { host, extra, lasts } => {
+                self.hosts[host].disk_slow = extra;
+                self.queue.push(self.now + lasts, What::HastenDisk(host));
+                Ok(())
+            }
+            Action::Drift { host, ppm } => {
+                self.hosts[host].clock.set_rate(self.now, ppm);
+                self.reset_timer(host);
+                Ok(())
+            }
+            Action::Jump { host, ahead } => {
+                self.hosts[host].clock.jump(self.now, ahead);
+                self.reset_timer(host);
+                Ok(())
+            }
+            Action::SlowLinks { host, extra, lasts } => {
+                self.network.slow[host] = extra;
+                self.queue.push(self.now + lasts, What::Hasten(host));
+                Ok(())
+            }
+            Action::Reset { host, one_in } => {
+                let by = self.run_of(host);
+                for (link, _) in self.network.links.of_run(by) {
+                    if self.network.dice.one_in(one_in) {
+                        self.counts.add(Count::Resets);
+                        self.network.reset(&mut self.queue, self.now, link);
+                    }
+                }
+                Ok(())
+            }
+            Action::Order { host, order } => self.order(host, order),
+        }
+    }
+
+    fn crash_many(&mut self, hosts: u32, power: bool, down: u64) -> Verdict {
+        let mut later = 0;
+        for host in 0..self.hosts.len() {
+            if hosts & (1 << host) != 0 {
+                self.kill(host, power, Some(down + later))?;
+                later += self.fault_dice.between(0, 1_000) * MS;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether those who are left when the disk of `host` is lost can still decide.
+    fn is_spared_by(&self, host: usize) -> bool {
+        let Some(dir) = self.hosts[host].dir else { return true };
+        let directory = self.disks.get(dir);
+        let Some(ledger) = directory.written_log.cluster.and_then(|c| self.checks.known(c)) else {
+            return true;
+        };
+        let lost = directory.node;
+        let stays = |id| {
+            let holder = |h: &&super::Host| h.dir.is_some_and(|d| self.disks.get(d).node == id);
+            let ended = self.hosts.iter().find(holder).is_none_or(|h| h.ended.is_some());
+            id != lost && !ended && self.disks.of(id).is_some()
+        };
+        let mut memberships = ledger.governing.iter().chain(directory.written_log.membership());
+        memberships.all(|membership| is_enough(membership, &stays))
+    }
+
+    fn wipe(&mut self, host: usize, down: u64, ruthless: bool) -> Verdict {
+        let Some(dir) = self.hosts[host].dir else { return Ok(()) };
+        if self.hosts[host].ended.is_some() || !(ruthless || self.is_spared_by(host)) {
+            return Ok(());
+        }
+        self.kill(host, true, None)?;
+        self.counts.add(Count::Wipes);
+        self.disks.get_mut(dir).retire();
+        self.new_directory(host);
+        let run = self.hosts[host].run;
+        self.queue.push(self.now + down, What::Start { host, run });
+        Ok(())
+    }
+
+    /// An operator puts an old copy back and starts the node on it; only where that is fair.
+    fn restore(&mut self, host: usize, copy: usize) -> Verdict {
+        let Some(dir) = self.hosts[host].dir else { return Ok(()) };
+        let directory = self.disks.get(dir);
+        let spared = self.is_spared_by(host) && self.hosts[host].ended.is_none();
+        if !spared || directory.gone.is_some() {
+            return Ok(());
+        }
+        let older = directory.copies.iter().rev().skip(copy);
+        let fair = older.map(|copy| &copy.held).find(|old| self.is_fair_to_restore(dir, old));
+        let Some(old) = fair.cloned() else { return Ok(()) };
+        self.kill(host, true, None)?;
+        self.counts.add(Count::Restores);
+        tell!(self, "host {host} gets an old copy of its disk");
+        self.disks.get_mut(dir).restore(old);
+        let run = self.hosts[host].run;
+        self.queue.push(self.now + MS, What::Start { host, run });
+        Ok(())
+    }
+
+    /// The disk of a host that is down is copied to a spare one and started there; the first one
+    /// is started again too, once all others know of its successor.
+    fn clone_disk(&mut self, host: usize) -> Verdict {
+        let spare = self.hosts.iter().position(|h| h.plan.start_at.is_none() && h.dir.is_none());
+        let (Some(spare), Some(dir)) = (spare, self.hosts[host].dir) else { return Ok(()) };
+        let directory = self.disks.get(dir);
+        let member = directory.durable.identity.cluster.is_some();
+        if self.hosts[host].ended.is_some() || directory.gone.is_some() || !member {
+            return Ok(());
+        }
+        self.kill(host, false, None)?;
+        self.counts.add(Count::Clones);
+        let held = self.disks.get(dir).durable.clone();
+        self.disks.get_mut(dir).retire();
+        let copy = self.disks.add(Directory::new(held));
+        self.hosts[spare].dir = Some(copy);
+        self.hosts[spare].plan.name = self.hosts[host].plan.name.clone();
+        self.hosts[spare].plan.credentials = self.hosts[host].plan.credentials;
+        tell!(self, "the disk of host {host} is copied to host {spare}");
+        let run = self.hosts[spare].run;
+        self.queue.push(self.now + MS, What::Start { host: spare, run });
+        let again = self.now + self.fault_dice.between(500, 20_000) * MS;
+        let run = self.hosts[host].run;
+        self.queue.push(again, What::Start { host, run });
+        Ok(())
+    }
+
+    /// The nodes that run, by host.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (usize, &Node)> {
+        self.hosts.iter().enumerate().filter_map(|(host, h)| h.node.as_ref().map(|n| (host, n)))
+    }
+}

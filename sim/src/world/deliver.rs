@@ -1,0 +1,191 @@
+//! One input to one node, and everything it causes.
+
+use quorate_core::{Index, Input};
+
+use super::{NEVER, World};
+use crate::checks::{Mind, OUTPUTS_MAX, bounded};
+use crate::checks::quorum::Sway;
+use crate::counts::{Count, Counts};
+use crate::outcome::{Verdict, Violation};
+use crate::trace::tell;
+
+/// How many inputs may come without time passing before a node counts as one that never rests.
+const SPINS_MAX: u32 = 100_000;
+/// A socket's buffer holds so many datagrams while nobody reads them.
+const DATAGRAMS_WAITING_MAX: usize = 256;
+
+impl World {
+    /// Hands an input to a host's process, or keeps it while that is stopped.
+    pub(super) fn deliver(&mut self, host: usize, input: Input, pre_vote: bool) -> Verdict {
+        let held = &mut self.hosts[host];
+        if held.node.is_none() {
+            return Ok(());
+        }
+        if held.paused {
+            let full = held.inbox.len() >= DATAGRAMS_WAITING_MAX;
+            if !(full && matches!(input, Input::Datagram { .. })) {
+                held.inbox.push_back(input);
+            }
+            return Ok(());
+        }
+        self.handle(host, input, pre_vote)
+    }
+
+    fn handle(&mut self, host: usize, input: Input, pre_vote: bool) -> Verdict {
+        let held = &mut self.hosts[host];
+        let local = held.clock.local(self.now);
+        let (Some(node), Some(dir)) = (held.node.as_mut(), held.dir) else { return Ok(()) };
+        self.disks.get_mut(dir).written_log.forget_previous();
+        match &input {
+            Input::LinkUp { link, .. } => held.links.push(*link),
+            Input::LinkDown { link } => held.links.retain(|open| open != link),
+            _ => {}
+        }
+        node.handle(local, input);
+        self.settle(host, pre_vote)
+    }
+
+    /// Carries out all that a node wants done, and looks at what it has become.
+    pub(super) fn settle(&mut self, host: usize, pre_vote: bool) -> Verdict {
+        let dies_after = self.draw_death();
+        let mut outputs = 0;
+        while let Some(output) = self.hosts[host].node.as_mut().and_then(|n| n.poll_output()) {
+            if dies_after == Some(outputs) {
+                tell!(self, "host {host} dies after {outputs} outputs of one input");
+                self.observe(host, false)?;
+                self.check_late(host)?;
+                let down = self.fault_dice.between(1, 3_000) * 1_000_000;
+                return self.kill(host, false, Some(down));
+            }
+            outputs += 1;
+            self.carry_out(host, output, pre_vote)?;
+            if self.hosts[host].node.is_none() {
+                break;
+            }
+        }
+        if let Some(node) = self.hosts[host].node.as_ref() {
+            bounded(node.id(), "outputs of one input", outputs, OUTPUTS_MAX)?;
+        }
+        // One that has stopped writes no more: what it would have written is not there to compare.
+        self.observe(host, self.stopped[host].is_none())?;
+        self.check_late(host)?;
+        self.finish_if_stopped(host)?;
+        self.die_if_armed(host)?;
+        self.reset_timer(host);
+        Ok(())
+    }
+
+    fn draw_death(&mut self) -> Option<usize> {
+        let dies = self.peace.is_none() && self.fault_dice.chance(self.plan.disks.die_ppm);
+        dies.then(|| self.fault_dice.index(6))
+    }
+
+    /// The timer of a host is due.
+    pub(super) fn timer(&mut self, host: usize) -> Verdict {
+        self.due[host] = NEVER;
+        let held = &mut self.hosts[host];
+        held.spins += 1;
+        if held.spins > SPINS_MAX {
+            let detail = format!("host {host} wakes again and again at {} ns", self.now);
+            return Err(Violation::new("node-does-not-rest", detail));
+        }
+        self.deliver(host, Input::Timer, false)
+    }
+
+    /// Asks the node when it wants to be woken; timers are a little late.
+    pub(super) fn reset_timer(&mut self, host: usize) {
+        let held = &mut self.hosts[host];
+        let due = match (&held.node, held.paused) {
+            (Some(node), false) => node.next_timeout(),
+            _ => None,
+        };
+        let due = due.map_or(NEVER, |local| held.clock.world(local));
+        if due == NEVER {
+            self.due[host] = NEVER;
+            return;
+        }
+        if due > self.now {
+            held.spins = 0;
+        }
+        // The lateness follows from the time, so that asking again draws nothing.
+        let late = due.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let late = late * self.plan.clocks.lateness_us * 1_000 >> 24;
+        self.due[host] = due.max(self.now).saturating_add(late);
+    }
+
+    /// Looks at what the log of a node has become. `whole`: all its outputs were carried out.
+    fn observe(&mut self, host: usize, whole: bool) -> Verdict {
+        let held = &self.hosts[host];
+        let (Some(node), Some(dir)) = (held.node.as_ref(), held.dir) else { return Ok(()) };
+        let Some(raft) = node.configuration_log() else { return Ok(()) };
+        let seen = held.seen;
+        let (term, leads, commit) = (raft.term(), raft.is_leader(), raft.commit());
+        if (term, leads, commit) == (seen.term, seen.leads, seen.commit) {
+            return Ok(());
+        }
+        let id = node.id();
+        if term < seen.term || commit < seen.commit {
+            let detail = format!(
+                "{id:?} goes back from term {} commit {} to term {term} commit {commit}",
+                seen.term, seen.commit
+            );
+            return Err(Violation::new("node-went-back", detail));
+        }
+        let directory = self.disks.get(dir);
+        if leads && (!seen.leads || term > seen.term) {
+            let mind = Mind {
+                log: &directory.written_log,
+                term_at: &|index| raft.entry(index).map(|entry| entry.term),
+                membership: Some(raft.membership()),
+            };
+            let sway = self.checks.leads(&self.disks, directory, mind, term)?;
+            self.counts.add(Count::Elections);
+            count_sway(&mut self.counts, sway);
+            let joint = directory.written_log.membership().is_some_and(|m| m.is_joint());
+            if joint {
+                self.counts.add(Count::ElectionsJoint);
+            }
+            tell!(self, "host {host} {id:?} LEADS in term {term}, joint {joint}, by {sway:?}");
+        }
+        let led = if leads { Some(term) } else { seen.leads.then_some(seen.term) };
+        let mut known = seen.commit;
+        if commit > seen.commit && (whole || led.is_some()) {
+            self.advance(host, commit, led)?;
+            known = commit;
+        }
+        self.hosts[host].seen = super::Seen { term, leads, commit: known };
+        Ok(())
+    }
+
+    fn advance(&mut self, host: usize, commit: Index, led: Option<quorate_core::Term>) -> Verdict {
+        let held = &self.hosts[host];
+        let (Some(dir), Some(node)) = (held.dir, &held.node) else { return Ok(()) };
+        let Some(raft) = node.configuration_log() else { return Ok(()) };
+        let directory = self.disks.get(dir);
+        let mind = Mind {
+            log: &directory.written_log,
+            term_at: &|index| raft.entry(index).map(|entry| entry.term),
+            membership: Some(raft.membership()),
+        };
+        let before = directory.written_log.cluster.and_then(|c| self.checks.known(c));
+        let removed_before = before.map_or(0, |l| l.removals());
+        let decided = self.checks.commits(&self.disks, directory, mind, commit, led)?;
+        if let Some(sway) = decided {
+            self.counts.add(Count::Commits);
+            count_sway(&mut self.counts, sway);
+            let after = directory.written_log.cluster.and_then(|c| self.checks.known(c));
+            for _ in removed_before..after.map_or(0, |l| l.removals()) {
+                self.counts.add(Count::Removals);
+            }
+            tell!(self, "host {host} commits {commit} by {sway:?}");
+        }
+        Ok(())
+    }
+
+}
+
+fn count_sway(counts: &mut Counts, sway: Sway) {
+    if sway == Sway::TieBreak {
+        counts.add(Count::TieBreaks);
+    }
+}

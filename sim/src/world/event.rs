@@ -1,0 +1,115 @@
+//! What can happen next.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use quorate_core::DialError;
+
+use crate::disk::DirId;
+use crate::network::{LinkRef, Side};
+
+/// One run of a host's process: what was meant for an earlier one is void.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RunRef {
+    /// Which host.
+    pub host: usize,
+    /// Which of its runs.
+    pub run: u32,
+}
+
+/// An event of the world.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A datagram arrives.
+    Datagram {
+        /// Where.
+        to: usize,
+        /// From where.
+        from: SocketAddr,
+        /// What it holds.
+        bytes: Bytes,
+    },
+    /// A packet arrives.
+    Packet {
+        /// On which link.
+        link: LinkRef,
+        /// At which end.
+        side: Side,
+        /// Whether it asks for a pre-vote, which must change nobody's vote.
+        pre_vote: bool,
+        /// What it holds.
+        bytes: Bytes,
+    },
+    /// Somebody who dials arrives at the host that he dialled.
+    Knock {
+        /// Who dials.
+        by: RunRef,
+        /// What he dialled.
+        addr: SocketAddr,
+    },
+    /// The handshake is done at one end.
+    LinkUp {
+        /// Of which link.
+        link: LinkRef,
+        /// Which end.
+        side: Side,
+    },
+    /// One end finds that its link is gone.
+    LinkDown {
+        /// Which link.
+        link: LinkRef,
+        /// Which end.
+        side: Side,
+    },
+    /// What could not be sent towards one end is tried again.
+    Retransmit {
+        /// On which link.
+        link: LinkRef,
+        /// Towards which end.
+        side: Side,
+    },
+    /// A dial has come to nothing.
+    DialFailed {
+        /// Whose.
+        by: RunRef,
+        /// What was dialled.
+        addr: SocketAddr,
+        /// Why.
+        error: DialError,
+    },
+    /// A host learns that it was dialled by somebody who could not authenticate.
+    Refused {
+        /// Who learns it.
+        by: RunRef,
+        /// Who it was.
+        from: SocketAddr,
+    },
+    /// The oldest outstanding batch of a directory is durable.
+    Synced {
+        /// Which directory.
+        dir: DirId,
+        /// As it was opened by that run.
+        by: RunRef,
+    },
+    /// A fault or an operator's order, by its place in the schedule.
+    Act(usize),
+    /// A partition ends.
+    Heal(u32),
+    /// Links of a host are as fast as before.
+    Hasten(usize),
+    /// A disk is as fast as before.
+    HastenDisk(usize),
+    /// A host starts (again).
+    Start {
+        /// Which.
+        host: usize,
+        /// Only if it has not been started since.
+        run: u32,
+    },
+    /// A process that was stopped goes on.
+    Resume(RunRef),
+    /// Every fault ends.
+    Peace,
+    /// Has the world converged?
+    Watch,
+}

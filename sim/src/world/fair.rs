@@ -1,0 +1,81 @@
+//! Which old disks may come back.
+//!
+//! A restored or copied directory lacks what its node promised since, and only its peers can know:
+//! they remember the last start that they acknowledged. No protocol can find out a directory whose
+//! later promises nobody alive knows of, as when the only other node that saw them is lost too, or
+//! when the old copy could decide by itself. So an old copy `r` of node `a` is started only if
+//!
+//! 0. `r` belongs to a cluster: else it would found or join one under an id that is in use;
+//! 1. `a` alone is not a quorum of the membership in force in `r`;
+//! 2. every other directory that may still take part in `a`'s cluster, and is not wiped, durably
+//!    remembers a start of `a` that `r` does not know; those of servers that were away all the time
+//!    included, for they could make a quorum of an old membership with it;
+//! 3. the same still holds for every old copy that is at large already, so that two old copies
+//!    cannot vouch for each other.
+//!
+//! Then every peer that it meets sends it away as `StaleDisk`, and the world behaves as if `a` were
+//! lost for good, which is always safe.
+
+use quorate_core::{NodeId, Recovered};
+
+use super::World;
+use crate::checks::quorum::is_enough;
+use crate::disk::{DirId, Directory, Shadow};
+
+impl World {
+    /// Whether the directory `dir`, itself an old copy, may be started.
+    pub(super) fn is_fair_to_start(&self, dir: DirId) -> bool {
+        let directory = self.disks.get(dir);
+        self.is_known_stale(dir, &directory.durable, None)
+    }
+
+    /// Whether `old` may be put back into `dir`.
+    pub(super) fn is_fair_to_restore(&self, dir: DirId, old: &Recovered) -> bool {
+        if !self.is_known_stale(dir, old, None) {
+            return false;
+        }
+        let at_large = self.disks.iter().filter(|(other, d)| *other != dir && self.is_at_large(*other, d));
+        at_large
+            .filter(|(_, d)| d.durable.identity.cluster == old.identity.cluster)
+            .all(|(other, d)| self.is_known_stale(other, &d.durable, Some((dir, old))))
+    }
+
+    /// An old copy that a host may still start.
+    fn is_at_large(&self, dir: DirId, directory: &Directory) -> bool {
+        directory.gone.is_some()
+            && self.hosts.iter().any(|h| h.dir == Some(dir) && h.ended.is_none())
+    }
+
+    /// Whether all others know a start that `old` does not. `instead`: one of them is about to
+    /// hold that.
+    fn is_known_stale(
+        &self,
+        dir: DirId,
+        old: &Recovered,
+        instead: Option<(DirId, &Recovered)>,
+    ) -> bool {
+        let node = old.identity.node;
+        // Without a cluster it would found or join one under an id that is in use.
+        let Some(cluster) = old.identity.cluster else { return false };
+        let log = Shadow::of(old);
+        if log.membership().is_none_or(|m| is_enough(m, &|id| id == node)) {
+            return false;
+        }
+        self.disks.iter().all(|(other, directory)| {
+            let takes_part = directory.gone.is_none() || self.is_at_large(other, directory);
+            let held = match instead {
+                Some((replaced, with)) if replaced == other => with,
+                _ => &directory.durable,
+            };
+            let concerned = takes_part
+                && other != dir
+                && held.identity.cluster == Some(cluster)
+                && held.identity.node != node;
+            !concerned || remembers_newer(held, node, old)
+        })
+    }
+}
+
+fn remembers_newer(held: &Recovered, node: NodeId, old: &Recovered) -> bool {
+    held.peer_starts.get(&node).is_some_and(|start| !old.identity.knows_start(*start))
+}

@@ -1,0 +1,107 @@
+//! One host: a machine with a clock, a directory, and a process that may run on it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use quorate_core::{Index, Input, LinkId, Node, Term};
+
+use crate::checks::RunView;
+use crate::clock::Clock;
+use crate::disk::DirId;
+use crate::plan::{HostPlan, Moment};
+
+/// A process that is to die at a bad moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Armed {
+    /// When.
+    pub moment: Moment,
+    /// How many such moments pass before.
+    pub skip: u32,
+    /// It is started again after this.
+    pub down: u64,
+}
+
+/// What was last seen of a node's configuration log.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Seen {
+    /// Its term.
+    pub term: Term,
+    /// Whether it led.
+    pub leads: bool,
+    /// Its commit index.
+    pub commit: Index,
+}
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    /// What was planned for it.
+    pub plan: HostPlan,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its directory, once it has one.
+    pub dir: Option<DirId>,
+    /// Its process.
+    pub node: Option<Node>,
+    /// Counts its processes.
+    pub run: u32,
+    /// The process is stopped and does not know it.
+    pub paused: bool,
+    /// What came meanwhile.
+    pub inbox: VecDeque<Input>,
+    /// What was last seen of the log.
+    pub seen: Seen,
+    /// What this process has shown.
+    pub view: RunView,
+    /// It is to die soon.
+    pub armed: Option<Armed>,
+    /// It will not be started again, because.
+    pub ended: Option<&'static str>,
+    /// Where the cluster that its own has dissolved into was.
+    pub leads_to: Vec<SocketAddr>,
+    /// Nothing that is written becomes durable.
+    pub disk_failed: bool,
+    /// Added to each sync, in nanoseconds.
+    pub disk_slow: u64,
+    /// Syncs end in order: the last one ends then.
+    pub disk_busy: u64,
+    /// The links that the node takes for open.
+    pub links: Vec<LinkId>,
+    /// Dials that are not answered yet.
+    pub dials: usize,
+    /// Inputs in a row without time passing: a node that never rests.
+    pub spins: u32,
+}
+
+impl Host {
+    /// A host that has not been started.
+    #[must_use]
+    pub fn new(plan: HostPlan, clock: Clock) -> Self {
+        Self {
+            plan,
+            clock,
+            dir: None,
+            node: None,
+            run: 0,
+            paused: false,
+            inbox: VecDeque::new(),
+            seen: Seen::default(),
+            view: RunView::default(),
+            armed: None,
+            ended: None,
+            leads_to: Vec::new(),
+            disk_failed: false,
+            disk_slow: 0,
+            disk_busy: 0,
+            links: Vec::new(),
+            dials: 0,
+            spins: 0,
+        }
+    }
+
+    /// Whether its process runs, paused or not.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.node.is_some()
+    }
+}

@@ -1,0 +1,275 @@
+//! The world: hosts, disks, network and time, and one queue of what happens next.
+//!
+//! `mod` the loop · `event` what can happen · `host` a machine · `process` starts and ends ·
+//! `deliver` one input and all it causes · `outputs` what a node wants done · `streams` dialling ·
+//! `act` faults · `orders` operators · `fair` which old disks may come back · `peace` the end.
+
+mod act;
+mod deliver;
+mod event;
+mod fair;
+mod host;
+mod orders;
+mod outputs;
+mod peace;
+mod process;
+mod streams;
+
+pub use event::{RunRef, What};
+pub use host::{Armed, Host, Seen};
+pub use orders::Issued;
+pub use peace::Peace;
+
+use quorate_core::StopReason;
+
+use crate::checks::Checks;
+use crate::clock::Clock;
+use crate::counts::{Count, Counts};
+use crate::disk::Disks;
+use crate::hash::Fingerprint;
+use crate::network::{HOSTS_MAX, Network};
+use crate::outcome::{Report, Verdict, Violation};
+use crate::plan::{Due, Plan, schedule};
+use crate::queue::Queue;
+use crate::random::{Dice, Stream};
+use crate::trace::{Trace, tell};
+
+/// Never.
+const NEVER: u64 = u64::MAX;
+/// A full sweep of the checks follows every so many events.
+const SWEEP_EVERY: u64 = 1_000;
+/// More events than any run needs: a run that gets there does not rest.
+const EVENTS_MAX: u64 = 20_000_000;
+
+/// A world of one seed.
+#[derive(Debug)]
+pub struct World {
+    /// What was drawn for it.
+    pub plan: Plan,
+    /// What will happen to it.
+    pub schedule: Vec<Due>,
+    /// The time in nanoseconds.
+    pub now: u64,
+    /// The hosts.
+    pub hosts: Vec<Host>,
+    /// When the timer of each host is due.
+    due: [u64; HOSTS_MAX],
+    /// All directories.
+    pub disks: Disks,
+    /// The network.
+    pub network: Network,
+    /// The invariants.
+    pub checks: Checks,
+    /// How often things happened.
+    pub counts: Counts,
+    /// What is told of it.
+    pub trace: Trace,
+    /// What operators asked for.
+    pub issued: Vec<Issued>,
+    /// Set once every fault has ended.
+    pub peace: Option<Peace>,
+    queue: Queue<What>,
+    print: Fingerprint,
+    disk_dice: Dice,
+    clock_dice: Dice,
+    node_dice: Dice,
+    fault_dice: Dice,
+    late: Vec<outputs::Late>,
+    /// A process whose last moment has come.
+    dying: Option<usize>,
+    /// What a node said when it ended.
+    stopped: [Option<StopReason>; HOSTS_MAX],
+}
+
+impl World {
+    /// The world of a plan, before its first event.
+    #[must_use]
+    pub fn new(plan: Plan, print: Fingerprint, trace: Trace) -> Self {
+        let seed = plan.seed;
+        let mut clock_dice = Dice::new(seed, Stream::Clocks);
+        let mut queue = Queue::default();
+        let mut hosts = Vec::new();
+        for (place, host) in plan.hosts.iter().enumerate() {
+            let drift = u64::from(plan.clocks.drift_ppm);
+            let ppm = i32::try_from(clock_dice.below(2 * drift + 1)).unwrap_or(0);
+            let ppm = ppm - i32::try_from(drift).unwrap_or(0);
+            let clock = Clock::new(clock_dice.below(1 << 50), ppm);
+            hosts.push(Host::new(host.clone(), clock));
+            if let Some(at) = host.start_at {
+                queue.push(at, What::Start { host: place, run: 0 });
+            }
+        }
+        let schedule = schedule(&plan);
+        for (place, due) in schedule.iter().enumerate() {
+            queue.push(due.at, What::Act(place));
+        }
+        queue.push(plan.safety, What::Peace);
+        Self {
+            schedule,
+            now: 0,
+            hosts,
+            due: [NEVER; HOSTS_MAX],
+            disks: Disks::default(),
+            network: Network::new(seed, plan.network.clone()),
+            checks: Checks::default(),
+            counts: Counts::default(),
+            trace,
+            issued: Vec::new(),
+            peace: None,
+            queue,
+            print,
+            disk_dice: Dice::new(seed, Stream::Disks),
+            clock_dice,
+            node_dice: Dice::new(seed, Stream::Nodes),
+            // The schedule has drawn from the stream of faults; what is drawn when a fault
+            // happens (which operations survive, whether restoring is fair) comes from here.
+            fault_dice: Dice::new(seed ^ 0x5eed, Stream::Faults),
+            late: Vec::new(),
+            dying: None,
+            stopped: [const { None }; HOSTS_MAX],
+            plan,
+        }
+    }
+
+    /// Lets everything happen, to the end or to the first violation.
+    pub fn run(&mut self) -> Report {
+        let violation = loop {
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => break self.end().err(),
+                Err(violation) => break Some(violation),
+            }
+        };
+        if let Some(violation) = &violation {
+            tell!(self, "VIOLATION {violation}");
+        }
+        let peace = self.peace.take();
+        Report {
+            seed: self.plan.seed,
+            events: self.print.events(),
+            simulated_ms: self.now / 1_000_000,
+            hash: self.hash(),
+            violated_at: violation.as_ref().map_or(0, |_| self.now),
+            violation,
+            converged_ms: peace.as_ref().and_then(|p| p.converged_ms),
+            reasons: peace.map(|p| p.tally).unwrap_or_default().into_reasons(),
+            counts: self.counts.by_name(),
+        }
+    }
+
+    /// One event; false once there is nothing more to wait for.
+    fn step(&mut self) -> Result<bool, Violation> {
+        let (host, timer) = self.next_timer();
+        let event = self.queue.next_at().unwrap_or(NEVER);
+        let at = timer.min(event);
+        if at == NEVER || self.peace.as_ref().is_some_and(|p| p.over || at > p.deadline) {
+            return Ok(false);
+        }
+        if self.print.events() >= EVENTS_MAX {
+            let detail = format!("{EVENTS_MAX} events by {} ms", self.now / 1_000_000);
+            return Err(Violation::new("world-does-not-rest", detail));
+        }
+        self.now = self.now.max(at);
+        self.print.word(at);
+        if timer < event {
+            self.print.word(host as u64);
+            self.timer(host)?;
+        } else if let Some((_, what)) = self.queue.pop() {
+            self.happens(what)?;
+        }
+        self.print.word(self.draws());
+        self.print.end_event();
+        if self.print.events().is_multiple_of(SWEEP_EVERY) {
+            self.sweep()?;
+        }
+        Ok(true)
+    }
+
+    fn next_timer(&self) -> (usize, u64) {
+        let mut first = (0, NEVER);
+        for (host, due) in self.due[..self.hosts.len()].iter().enumerate() {
+            if *due < first.1 {
+                first = (host, *due);
+            }
+        }
+        first
+    }
+
+    fn happens(&mut self, what: What) -> Verdict {
+        match what {
+            What::Datagram { to, from, bytes } => self.datagram(to, from, bytes),
+            What::Packet { link, side, pre_vote, bytes } => {
+                self.packet(link, side, pre_vote, bytes)
+            }
+            What::Knock { by, addr } => self.knock(by, addr),
+            What::LinkUp { link, side } => self.link_up(link, side),
+            What::LinkDown { link, side } => self.link_down(link, side),
+            What::Retransmit { link, side } => {
+                self.network.retransmit(&mut self.queue, self.now, link, side);
+                Ok(())
+            }
+            What::DialFailed { by, addr, error } => self.dial_failed(by, addr, error),
+            What::Refused { by, from } => self.refused(by, from),
+            What::Synced { dir, by } => self.synced(dir, by),
+            What::Act(place) => self.act(place),
+            What::Heal(id) => {
+                self.network.cuts.heal(id);
+                tell!(self, "cut {id} is healed");
+                Ok(())
+            }
+            What::Hasten(host) => {
+                self.network.slow[host] = 0;
+                Ok(())
+            }
+            What::HastenDisk(host) => {
+                self.hosts[host].disk_slow = 0;
+                Ok(())
+            }
+            What::Start { host, run } => self.start_if(host, run),
+            What::Resume(by) => self.resume(by),
+            What::Peace => self.make_peace(),
+            What::Watch => self.watch(),
+        }
+    }
+
+    fn sweep(&mut self) -> Verdict {
+        self.counts.add(Count::Sweeps);
+        self.checks.sweep(&self.disks)
+    }
+
+    fn end(&mut self) -> Verdict {
+        self.sweep()?;
+        self.judge()
+    }
+
+    /// A number that stands for everything drawn so far, in all streams.
+    fn draws(&self) -> u64 {
+        self.network
+            .dice
+            .hash()
+            .wrapping_add(self.disk_dice.hash())
+            .wrapping_add(self.clock_dice.hash())
+            .wrapping_add(self.node_dice.hash())
+            .wrapping_add(self.fault_dice.hash())
+    }
+
+    /// The hash of every event and every random draw so far.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.print.hash()
+    }
+
+    /// What was recorded of the run, and where it differed from another.
+    #[must_use]
+    pub fn into_parts(self) -> (Fingerprint, Trace) {
+        (self.print, self.trace)
+    }
+
+    fn is_now(&self, by: RunRef) -> bool {
+        self.hosts[by.host].run == by.run && self.hosts[by.host].is_up()
+    }
+
+    fn run_of(&self, host: usize) -> RunRef {
+        RunRef { host, run: self.hosts[host].run }
+    }
+}

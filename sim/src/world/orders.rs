@@ -1,0 +1,94 @@
+//! Operators: what they ask for, at which node, and what they are told.
+
+use quorate_core::configuration::ConfigCommand;
+use quorate_core::{Command, CommandId, Input, Reply};
+
+use super::{RunRef, World};
+use crate::counts::Count;
+use crate::outcome::{Verdict, Violation};
+use crate::plan::Order;
+use crate::trace::tell;
+
+/// A command that was given.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// To whom.
+    pub by: RunRef,
+    /// When.
+    pub at: u64,
+    /// What.
+    pub command: Command,
+    /// The answer, once there is one.
+    pub reply: Option<Reply>,
+}
+
+impl World {
+    pub(super) fn order(&mut self, host: usize, order: Order) -> Verdict {
+        if !self.hosts[host].is_up() || self.hosts[host].paused {
+            return Ok(());
+        }
+        let Some(command) = self.command(order) else { return Ok(()) };
+        let id = CommandId(self.issued.len() as u64);
+        tell!(self, "host {host} is asked {}: {command:?}", id.0);
+        self.counts.add(Count::Commands);
+        let by = self.run_of(host);
+        self.issued.push(Issued { by, at: self.now, command: command.clone(), reply: None });
+        self.deliver(host, Input::Command { id, command }, false)
+    }
+
+    fn command(&self, order: Order) -> Option<Command> {
+        let server = |host: usize| {
+            let node = self.disks.get(self.hosts[host].dir?).node;
+            // An operator names a server as it is named, or by its id.
+            let by_id = self.issued.len().is_multiple_of(2);
+            let name = self.hosts[host].plan.name.clone().filter(|_| !by_id);
+            Some(name.unwrap_or_else(|| node.to_string()))
+        };
+        let database = |number| format!("db{number}");
+        Some(match order {
+            Order::Remove(host) => Command::RemoveServer { server: server(host)? },
+            Order::SetRole(host, role) => Command::SetRole { server: server(host)?, role },
+            Order::SetRegistration(host, registration) => {
+                Command::SetRegistration { server: server(host)?, registration }
+            }
+            Order::Create(n) => Command::Change(ConfigCommand::CreateDatabase { name: database(n) }),
+            Order::Drop(n) => Command::Change(ConfigCommand::DropDatabase { name: database(n) }),
+            Order::Stop => Command::Stop,
+        })
+    }
+
+    pub(super) fn replied(&mut self, host: usize, id: CommandId, reply: &Reply) -> Verdict {
+        tell!(self, "host {host} answers {}: {reply:?}", id.0);
+        let by = self.run_of(host);
+        let place = usize::try_from(id.0).unwrap_or(usize::MAX);
+        let wrong = |what: &str| {
+            let detail = format!("host {host} answers {id:?} with {reply:?}: {what}");
+            Err(Violation::new("answered-wrongly", detail))
+        };
+        match self.issued.get_mut(place) {
+            None => return wrong("nobody asked"),
+            Some(issued) if issued.by != by => return wrong("it was asked of another"),
+            Some(Issued { reply: Some(_), .. }) => return wrong("it was answered before"),
+            Some(issued) => issued.reply = Some(reply.clone()),
+        }
+        let command = self.issued[place].command.clone();
+        self.acknowledge(command, reply);
+        Ok(())
+    }
+
+    /// Every command given to a process that still runs was answered.
+    pub(super) fn all_answered(&self) -> Verdict {
+        for (id, issued) in self.issued.iter().enumerate() {
+            if issued.reply.is_none() && self.is_now(issued.by) {
+                let detail = format!(
+                    "host {} was asked {id} at {} ms, {:?}, and has not answered",
+                    issued.by.host,
+                    issued.at / 1_000_000,
+                    issued.command
+                );
+                return Err(Violation::new("command-unanswered", detail));
+            }
+        }
+        Ok(())
+    }
+}

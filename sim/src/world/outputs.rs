@@ -1,0 +1,352 @@
+//! What a node wants done, carried out in order and checked on its way out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_core::configuration::Configuration;
+use quorate_core::raft::{Body, Message};
+use quorate_core::wire::{self, Packet, Response};
+use quorate_core::{
+    ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, Output, PersistId,
+    Reply, State, StorageOp, Term,
+};
+
+use super::{What, World};
+use crate::checks::{DIALS_MAX, PENDING_MAX, bounded};
+use crate::counts::Count;
+use crate::disk::{Batch, DirId};
+use crate::network::{LinkRef, MS};
+use crate::outcome::{Verdict, Violation};
+use crate::plan::Moment;
+use crate::trace::tell;
+
+/// A check that can be made only once all outputs of an input are there.
+#[derive(Clone, Debug)]
+pub(super) enum Late {
+    Shows(Arc<Configuration>),
+    Answers(ClusterId, ConfigVersion),
+    Acknowledges(Command, ConfigVersion),
+    Snapshots(Index, Term),
+}
+
+/// The first byte of the encoded packets that are looked at: hello, welcome, info, a log's, answer.
+const LOOKED_AT: [u8; 5] = [0, 1, 3, 4, 7];
+
+impl World {
+    pub(super) fn carry_out(&mut self, host: usize, output: Output, pre_vote: bool) -> Verdict {
+        match output {
+            Output::Persist { id, ops } => self.persist(host, id, ops, pre_vote),
+            Output::Datagram { bytes } => self.multicast(host, &bytes),
+            Output::Dial { addr } => {
+                tell!(self, "host {host} dials {addr}");
+                self.hosts[host].dials += 1;
+                let dials = self.hosts[host].dials;
+                if let Some(node) = &self.hosts[host].node {
+                    bounded(node.id(), "dials under way", dials, DIALS_MAX)?;
+                }
+                let by = self.run_of(host);
+                self.network.dial(&mut self.queue, self.now, by, addr);
+                Ok(())
+            }
+            Output::Close { link } => {
+                self.hosts[host].links.retain(|open| *open != link);
+                tell!(self, "host {host} closes {link:?}");
+                let (link, side) = LinkRef::of(link);
+                self.network.close(&mut self.queue, self.now, link, side, false);
+                Ok(())
+            }
+            Output::Packet { link, bytes } => self.send(host, link, bytes),
+            Output::Reply { id, reply } => self.replied(host, id, &reply),
+            Output::Event(event) => {
+                self.event(host, event);
+                Ok(())
+            }
+            Output::Stop(reason) => {
+                tell!(self, "host {host} ends: {reason}");
+                self.stopped[host] = Some(reason);
+                Ok(())
+            }
+        }
+    }
+
+    fn persist(
+        &mut self,
+        host: usize,
+        id: PersistId,
+        ops: Vec<StorageOp>,
+        pre_vote: bool,
+    ) -> Verdict {
+        let Some(dir) = self.hosts[host].dir else { return Ok(()) };
+        let commit = self.hosts[host].seen.commit;
+        tell!(self, "host {host} writes {} {}", id.0, brief(&ops));
+        let named = ops.iter().rev().find_map(|op| match op {
+            StorageOp::Identity(identity) => Some(identity.cluster),
+            _ => None,
+        });
+        let cluster = named.unwrap_or(self.disks.get(dir).written_log.cluster);
+        for op in &ops {
+            let directory = self.disks.get(dir);
+            if pre_vote {
+                pre_vote_changes_nothing(directory, op)?;
+            }
+            self.checks.writes(directory, commit, cluster, op)?;
+            if let StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } = op {
+                self.late.push(Late::Snapshots(snapshot.index, snapshot.term));
+            }
+            let change = self.disks.get_mut(dir).write(op);
+            self.count_op(op, change);
+        }
+        self.print.word(ops.len() as u64);
+        let directory = self.disks.get_mut(dir);
+        directory.enqueue(Batch { id, ops });
+        bounded(directory.node, "outstanding writes", directory.pending.len(), PENDING_MAX)?;
+        self.arm(host, Moment::Write);
+        if !self.hosts[host].disk_failed {
+            self.schedule_sync(host, dir);
+        }
+        Ok(())
+    }
+
+    fn count_op(&mut self, op: &StorageOp, change: crate::disk::Change) {
+        if change.truncated.is_some() {
+            self.counts.add(Count::Truncations);
+        }
+        if change.reverted && !matches!(op, StorageOp::Snapshot { .. }) {
+            self.counts.add(Count::MembershipsReverted);
+        }
+        match op {
+            StorageOp::Snapshot { reset: true, .. } => self.counts.add(Count::SnapshotsInstalled),
+            StorageOp::Snapshot { reset: false, .. } => self.counts.add(Count::Compactions),
+            _ => {}
+        }
+    }
+
+    fn schedule_sync(&mut self, host: usize, dir: DirId) {
+        let disks = &self.plan.disks;
+        let (low, high, hiccup) = (disks.sync_min_us, disks.sync_max_us, disks.hiccup_ppm);
+        let mut wait = self.disk_dice.between(low, high) * 1_000 + self.hosts[host].disk_slow;
+        if self.peace.is_none() && self.disk_dice.chance(hiccup) {
+            wait += self.disk_dice.below(1_000 * MS);
+        }
+        let at = (self.now + wait).max(self.hosts[host].disk_busy);
+        self.hosts[host].disk_busy = at;
+        let by = self.run_of(host);
+        self.queue.push(at, What::Synced { dir, by });
+    }
+
+    /// The oldest outstanding batch of a directory is durable.
+    pub(super) fn synced(&mut self, dir: DirId, by: super::RunRef) -> Verdict {
+        if !self.is_now(by) || self.hosts[by.host].disk_failed {
+            return Ok(());
+        }
+        let Some(id) = self.disks.get_mut(dir).sync() else { return Ok(()) };
+        self.counts.add(Count::Syncs);
+        self.print.word(id.0);
+        self.arm(by.host, Moment::Durable);
+        if self.dying == Some(by.host) {
+            return self.die_if_armed(by.host);
+        }
+        tell!(self, "host {} has {} durable", by.host, id.0);
+        self.deliver(by.host, Input::Persisted { id }, false)
+    }
+
+    fn multicast(&mut self, host: usize, bytes: &Bytes) -> Verdict {
+        let Some(dir) = self.hosts[host].dir else { return Ok(()) };
+        if !self.hosts[host].plan.multicast {
+            let detail = format!("host {host} multicasts, though it was told not to");
+            return Err(Violation::new("multicast-unwanted", detail));
+        }
+        match wire::decode_announce(bytes) {
+            Ok(announce) => self.checks.announces(self.disks.get(dir), &announce)?,
+            Err(error) => {
+                let detail = format!("host {host} multicasts what does not decode: {error}");
+                return Err(Violation::new("sent-undecodable", detail));
+            }
+        }
+        self.print.bytes(bytes);
+        let hosts = self.hosts.len();
+        let hurt = self.network.multicast(&mut self.queue, self.now, host, hosts, bytes);
+        for _ in 0..hurt {
+            self.counts.add(Count::DatagramsHurt);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, host: usize, id: LinkId, bytes: Bytes) -> Verdict {
+        self.print.bytes(&bytes);
+        let (link, side) = LinkRef::of(id);
+        let mut pre_vote = false;
+        let looked_at = bytes.first().is_some_and(|first| LOOKED_AT.contains(first));
+        if looked_at || self.trace.is_on() {
+            pre_vote = self.look_at(host, link, side, &bytes)?;
+        }
+        self.arm(host, Moment::Send);
+        if !self.hosts[host].links.contains(&id) {
+            let detail = format!("host {host} sends on {id:?}, which is closed or never was open");
+            return Err(Violation::new("sent-on-closed-link", detail));
+        }
+        self.network.send(&mut self.queue, self.now, id, pre_vote, bytes);
+        Ok(())
+    }
+
+    /// Checks a packet that leaves; says whether it asks for a pre-vote.
+    fn look_at(
+        &mut self,
+        host: usize,
+        link: LinkRef,
+        side: crate::network::Side,
+        bytes: &Bytes,
+    ) -> Result<bool, Violation> {
+        let packet = match wire::decode_packet(bytes) {
+            Ok(packet) => packet,
+            Err(error) => {
+                let detail = format!("host {host} sends what does not decode: {error}");
+                return Err(Violation::new("sent-undecodable", detail));
+            }
+        };
+        let Some(held) = self.network.links.get(link) else { return Ok(false) };
+        let to = held.nodes[1 - side];
+        let heartbeat = matches!(
+            &packet,
+            Packet::Alive { .. }
+                | Packet::Raft {
+                    message: Message { body: Body::Heartbeat { .. } | Body::HeartbeatReply { .. }, .. },
+                    ..
+                }
+        );
+        if !heartbeat {
+            tell!(self, "host {host} -> {} {packet:?}", held.ends[1 - side].host);
+        }
+        let Some(dir) = self.hosts[host].dir else { return Ok(false) };
+        if let Packet::Response { response: Response::Done { cluster, version }, .. } = &packet {
+            self.late.push(Late::Answers(*cluster, *version));
+        } else {
+            self.checks.sends(self.disks.get(dir), to, &packet)?;
+        }
+        Ok(matches!(
+            packet,
+            Packet::Raft { message: Message { body: Body::PreVote { .. }, .. }, .. }
+        ))
+    }
+
+    fn event(&mut self, host: usize, event: Event) {
+        match event {
+            Event::Configuration(document) => {
+                tell!(
+                    self,
+                    "host {host} shows version {} of {:?}: {}",
+                    document.version,
+                    document.cluster,
+                    servers(&document)
+                );
+                self.late.push(Late::Shows(document));
+            }
+            other => {
+                tell!(self, "host {host} says {other:?}");
+                match other {
+                    Event::State(State::Founding) => self.counts.add(Count::Foundings),
+                    Event::Paused { .. } => self.counts.add(Count::PausesNoticed),
+                    Event::NoQuorum(_) => self.counts.add(Count::NoQuorums),
+                    Event::Split { .. } => self.counts.add(Count::Splits),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Remembers that a command was acknowledged, to be checked with the outputs complete.
+    pub(super) fn acknowledge(&mut self, command: Command, reply: &Reply) {
+        if let Reply::Done { version } = reply {
+            self.counts.add(Count::Acknowledged);
+            // Whoever stops without having been a member names no version.
+            if command != Command::Stop {
+                self.late.push(Late::Acknowledges(command, *version));
+            }
+        }
+    }
+
+    /// What could be checked only once all outputs of an input were there.
+    pub(super) fn check_late(&mut self, host: usize) -> Verdict {
+        let Some(dir) = self.hosts[host].dir else { return Ok(()) };
+        let node = self.disks.get(dir).node;
+        let mut late = std::mem::take(&mut self.late);
+        for check in late.drain(..) {
+            match check {
+                Late::Shows(document) => {
+                    self.checks.shows(node, &mut self.hosts[host].view, &document)?;
+                }
+                Late::Snapshots(index, term) => {
+                    self.checks.snapshots(self.disks.get(dir), index, term)?;
+                }
+                Late::Answers(cluster, version) => self.checks.answers(node, cluster, version)?,
+                Late::Acknowledges(command, version) => {
+                    let Some(cluster) = self.disks.get(dir).written_log.cluster else { continue };
+                    self.checks.acknowledges(node, cluster, version, &command)?;
+                }
+            }
+        }
+        self.late = late;
+        Ok(())
+    }
+}
+
+fn pre_vote_changes_nothing(directory: &crate::disk::Directory, op: &StorageOp) -> Verdict {
+    let StorageOp::HardState { log: LogId::CONFIGURATION, state } = op else { return Ok(()) };
+    let before = directory.written_log.hard;
+    // Its own time-out may be due at the same moment: then it votes for itself.
+    let campaigns = state.term > before.term && state.vote == Some(directory.node);
+    if (before.term, before.vote) == (state.term, state.vote) || campaigns {
+        return Ok(());
+    }
+    let detail = format!(
+        "{:?} writes {state:?} over {before:?} because it was asked for a pre-vote",
+        directory.node
+    );
+    Err(Violation::new("pre-vote-changed-vote", detail))
+}
+
+fn servers(document: &Configuration) -> String {
+    let line = |(id, s): (&quorate_core::NodeId, &quorate_core::configuration::Server)| {
+        format!("{id:?} '{}' {:?} {:?} {:?}", s.name, s.role, s.registration, s.status)
+    };
+    let servers: Vec<String> = document.servers.iter().map(line).collect();
+    format!("{} databases {}", servers.join(", "), document.databases.len())
+}
+
+fn brief(ops: &[StorageOp]) -> String {
+    let words: Vec<String> = ops.iter().map(brief_op).collect();
+    words.join("; ")
+}
+
+fn brief_op(op: &StorageOp) -> String {
+    match op {
+        StorageOp::Identity(identity) => format!(
+            "identity cluster {:?} name {:?} start {:?}",
+            identity.cluster,
+            identity.name,
+            identity.starts.last()
+        ),
+        StorageOp::Append { entries, .. } => {
+            let entry = |e: &quorate_core::raft::Entry| {
+                let what = match &e.payload {
+                    quorate_core::raft::Payload::Empty => "empty".to_owned(),
+                    quorate_core::raft::Payload::Membership(m) => format!("{m:?}"),
+                    quorate_core::raft::Payload::Data(bytes) => command(bytes),
+                };
+                format!("{}/{} {what}", e.index, e.term)
+            };
+            format!("append {}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+        StorageOp::Snapshot { snapshot, reset, .. } => {
+            format!("snapshot {}/{} reset {reset}", snapshot.index, snapshot.term)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn command(bytes: &Bytes) -> String {
+    match quorate_core::node::decode_command(bytes) {
+        Some(command) => format!("{command:?}"),
+        None => format!("{} bytes", bytes.len()),
+    }
+}

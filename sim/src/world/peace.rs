@@ -1,0 +1,125 @@
+//! The end of all faults, and what must have become of the world by then.
+
+use super::{What, World};
+use crate::liveness::{Assessment, Tally, assess};
+use crate::network::MS;
+use crate::outcome::{Verdict, Violation};
+use crate::trace::tell;
+
+/// How often the world is looked at.
+const WATCH_EVERY: u64 = 250 * MS;
+/// For so long it must stay as it is to count as settled.
+const SETTLED: u64 = 3_000 * MS;
+
+/// Since the last fault.
+#[derive(Debug)]
+pub struct Peace {
+    /// When it began.
+    pub since: u64,
+    /// By when the world must have settled.
+    pub deadline: u64,
+    /// Nothing more is waited for.
+    pub over: bool,
+    /// When it had settled.
+    pub converged_ms: Option<u64>,
+    /// Since when nothing has been wrong, and what that looked like.
+    settled: Option<(u64, u64)>,
+    /// Named reasons.
+    pub tally: Tally,
+}
+
+impl World {
+    /// Every fault ends: partitions heal, who was stopped goes on, who is down starts.
+    pub(super) fn make_peace(&mut self) -> Verdict {
+        tell!(self, "PEACE: every fault ends");
+        self.network.peace = true;
+        self.network.cuts.heal_all();
+        self.network.slow = Default::default();
+        let deadline = self.now + self.patience();
+        self.peace = Some(Peace {
+            since: self.now,
+            deadline,
+            over: false,
+            converged_ms: None,
+            settled: None,
+            tally: Tally::default(),
+        });
+        for host in 0..self.hosts.len() {
+            self.hosts[host].armed = None;
+            self.hosts[host].disk_slow = 0;
+            let now = self.now;
+            self.hosts[host].clock.set_rate(now, 0);
+            if self.hosts[host].is_up() {
+                let by = self.run_of(host);
+                self.resume(by)?;
+                self.reset_timer(host);
+                continue;
+            }
+            let starts = self.hosts[host].plan.start_at.is_some() || self.hosts[host].dir.is_some();
+            if starts {
+                let at = self.now + self.fault_dice.below(500) * MS;
+                let run = self.hosts[host].run;
+                self.queue.push(at, What::Start { host, run });
+            }
+        }
+        self.queue.push(self.now + WATCH_EVERY, What::Watch);
+        Ok(())
+    }
+
+    /// How long the nodes are given: every time-out of theirs several times over, one after the
+    /// other, for each thing that may still have to be done (streams that have not noticed, stale
+    /// starts, an election, removals one at a time, joins, a merger).
+    fn patience(&self) -> u64 {
+        let timings = &self.plan.timings;
+        let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let after = match self.plan.defaults.auto_remove {
+            quorate_core::configuration::AutoRemove::AfterMs(ms) => ms,
+            _ => 0,
+        };
+        let all = self.network.plan.give_up_ms
+            + 3 * ms(timings.max_no_heartbeat)
+            + 2 * after
+            + ms(timings.leave)
+            + 20 * ms(timings.election_max)
+            + 10 * ms(timings.retry)
+            + 40_000;
+        all * MS
+    }
+
+    /// Has the world settled?
+    pub(super) fn watch(&mut self) -> Verdict {
+        let assessment = assess(self);
+        let (hash, now) = (assessment.hash, self.now);
+        let answered = self.all_answered().is_ok();
+        let Some(peace) = self.peace.as_mut() else { return Ok(()) };
+        if assessment.unnamed.is_empty() {
+            let (since, _) = *peace.settled.get_or_insert((now, hash));
+            if peace.settled.is_some_and(|(_, before)| before != hash) {
+                peace.settled = Some((now, hash));
+            } else if now - since >= SETTLED && answered {
+                peace.over = true;
+                peace.converged_ms = Some((since - peace.since) / MS);
+                peace.tally = assessment.tally;
+            }
+        } else {
+            peace.settled = None;
+        }
+        self.queue.push(self.now + WATCH_EVERY, What::Watch);
+        Ok(())
+    }
+
+    /// The run has ended: it has settled, or there is a fault.
+    pub(super) fn judge(&mut self) -> Verdict {
+        let over = self.peace.as_ref().is_some_and(|peace| peace.over);
+        if over {
+            return Ok(());
+        }
+        self.all_answered()?;
+        let Assessment { unnamed, .. } = assess(self);
+        let detail = match unnamed.as_slice() {
+            [] => "the world keeps changing".to_owned(),
+            problems => problems.join("; "),
+        };
+        Err(Violation::new("does-not-converge", detail))
+    }
+}
