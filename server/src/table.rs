@@ -8,6 +8,9 @@ use quorate_core::configuration::{Registration, Role, ServerStatus};
 
 use crate::view::{ServerView, StatusView};
 
+/// How many addresses of refused peers are shown.
+const REFUSED_SHOWN: usize = 8;
+
 /// The whole screen; `colors` only where a terminal shows them.
 pub(crate) fn render(view: &StatusView, colors: bool) -> String {
     let mut text = String::new();
@@ -178,7 +181,11 @@ fn reasons(view: &StatusView) -> Vec<String> {
         reasons.push(format!("JOIN REFUSED: {refused}. The node goes on asking."));
     }
     if !view.refused.is_empty() {
-        let peers: Vec<String> = view.refused.iter().map(ToString::to_string).collect();
+        let mut peers: Vec<String> =
+            view.refused.iter().take(REFUSED_SHOWN).map(ToString::to_string).collect();
+        if view.refused.len() > REFUSED_SHOWN {
+            peers.push(format!("and {} more", view.refused.len() - REFUSED_SHOWN));
+        }
         reasons.push(format!(
             "REFUSED: the group, the password or the encryption settings of this node differ from \
              those of {}. The node goes on trying.",

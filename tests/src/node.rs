@@ -1,6 +1,8 @@
 //! One real node: a process that can be started, killed, frozen and asked.
 
 use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -183,6 +185,30 @@ impl Node {
         self.space.inside(|| listen(&url, count)).map_err(|e| self.failed(&e))
     }
 
+    /// Sends bytes to the HTTP port and reads what comes back, to its end or for `limit`.
+    ///
+    /// # Errors
+    /// Why nothing can be sent.
+    pub fn exchange(&self, request: &[u8], limit: Duration) -> Result<String, String> {
+        let address = self.http()?;
+        self.space.inside(|| converse(&address, request, limit)).map_err(|e| self.failed(&e))
+    }
+
+    /// Opens connections to the HTTP port, sends `request` on each, and keeps them.
+    ///
+    /// # Errors
+    /// Why one cannot be opened.
+    pub fn connections(&self, count: usize, request: &[u8]) -> Result<Vec<TcpStream>, String> {
+        let address = self.http()?;
+        let open = || {
+            let mut stream = TcpStream::connect(&address)?;
+            stream.write_all(request)?;
+            Ok::<_, std::io::Error>(stream)
+        };
+        let open = || (0..count).map(|_| open()).collect::<Result<_, _>>();
+        self.space.inside(open).map_err(|e| self.failed(&e.to_string()))
+    }
+
     fn http(&self) -> Result<String, String> {
         let file = self.data.join("node.json");
         let text = fs::read_to_string(file).map_err(|e| self.failed(&e.to_string()))?;
@@ -225,6 +251,19 @@ fn fetch(url: &str) -> Result<(u16, String), String> {
         agent(Duration::from_secs(2)).get(url).call().map_err(|e| format!("{url}: {e}"))?;
     let body = response.body_mut().read_to_string().map_err(|e| format!("{url}: {e}"))?;
     Ok((response.status().as_u16(), body))
+}
+
+fn converse(address: &str, request: &[u8], limit: Duration) -> Result<String, String> {
+    let mut stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
+    stream.set_read_timeout(Some(limit)).map_err(|e| e.to_string())?;
+    // The other end may refuse before all is sent.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut part) {
+        answer.extend_from_slice(&part[..read]);
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn listen(url: &str, count: usize) -> Result<Vec<(String, Value)>, String> {

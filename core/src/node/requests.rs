@@ -404,11 +404,8 @@ impl Node {
         if !settled {
             return;
         }
-        for (_, waiters) in std::mem::take(&mut self.requests.leaving) {
-            for waiter in waiters {
-                self.answer_done(waiter);
-            }
-        }
+        let leaving = std::mem::take(&mut self.requests.leaving);
+        leaving.into_values().flatten().for_each(|waiter| self.answer_done(waiter));
     }
 
     /// This node no longer coordinates: what is undecided may or may not come to be.

@@ -102,6 +102,12 @@ impl Raft {
         if self.abstains || !self.log.may_be_voter(self.settings.node, self.commit) {
             return;
         }
+        let me = self.settings.node;
+        if matches!(&self.office, Office::Candidate { granted, .. } if !granted.contains(&me)) {
+            // Its own vote is still being written. In a new term it would have to be written again,
+            // and a disk slower than an election would never see one through.
+            return;
+        }
         self.pre_campaign(now);
     }
 

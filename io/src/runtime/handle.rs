@@ -114,7 +114,8 @@ impl Inbox {
         self.asks.recv().await
     }
 
-    pub(super) fn publish(&self, change: impl FnOnce(&mut Layout)) {
+    /// Changes what clients are told, and tells those who listen.
+    pub fn publish(&self, change: impl FnOnce(&mut Layout)) {
         self.layout.send_modify(change);
         // Nobody listening is no error.
         let _ = self.changes.send(self.layout.borrow().clone());

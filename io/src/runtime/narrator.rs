@@ -1,9 +1,13 @@
 //! Turns what core reports into log lines that a person can act on.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_core::configuration::{Absorption, Configuration, Server, ServerStatus};
 use quorate_core::{ConfigVersion, Event, NoQuorum, NodeId, State};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 /// Remembers the last configuration, so that it can say what changed, and names for ids.
@@ -12,11 +16,18 @@ pub(super) struct Narrator {
     me: NodeId,
     held: Option<Arc<Configuration>>,
     state: Option<State>,
+    /// Hosts that were refused: when that was last said, and how often it happened since.
+    refused: BTreeMap<IpAddr, (Instant, u32)>,
 }
+
+/// How often the refusal of one host is said. A stranger knocks every second, from ever new ports.
+const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+/// How many hosts are remembered for that.
+const REFUSED_HOSTS_MAX: usize = 64;
 
 impl Narrator {
     pub(super) fn new(me: NodeId) -> Self {
-        Self { me, held: None, state: None }
+        Self { me, held: None, state: None, refused: BTreeMap::new() }
     }
 
     /// Writes the line, or the lines, for one event.
@@ -25,11 +36,7 @@ impl Narrator {
             Event::Configuration(configuration) => self.configuration(configuration),
             Event::State(state) => self.life(*state),
             Event::Coordinator { node, term } => self.coordinator(*node, term.0),
-            Event::Refused { peer } => warn!(
-                %peer,
-                "group, password or encryption settings differ from this peer's: neither lets the \
-                 other in; make them equal on both. This node goes on trying"
-            ),
+            Event::Refused { peer } => self.refused(*peer),
             Event::JoinRefused(rejection) => {
                 warn!(reason = %rejection, "the cluster does not let this node in; it goes on asking");
             }
@@ -59,13 +66,38 @@ impl Narrator {
         }
     }
 
+    fn refused(&mut self, peer: SocketAddr) {
+        let now = Instant::now();
+        if self.refused.len() >= REFUSED_HOSTS_MAX {
+            self.refused.retain(|_, (said, _)| now.duration_since(*said) < REFUSED_AGAIN);
+        }
+        if self.refused.len() >= REFUSED_HOSTS_MAX && !self.refused.contains_key(&peer.ip()) {
+            return;
+        }
+        let mut before = 0;
+        if let Some((said, times)) = self.refused.get_mut(&peer.ip()) {
+            if now.duration_since(*said) < REFUSED_AGAIN {
+                *times = times.saturating_add(1);
+                return;
+            }
+            before = *times;
+        }
+        self.refused.insert(peer.ip(), (now, 0));
+        warn!(
+            %peer,
+            not_logged = before,
+            "group, password or encryption settings differ from this peer's: neither lets the \
+             other in; make them equal on both. This node goes on trying"
+        );
+    }
+
     fn life(&mut self, state: State) {
         if self.state.replace(state) == Some(state) {
             return;
         }
         match state {
             State::Discovering => info!("looking for others"),
-            State::Founding => info!("nobody answers: founding a cluster"),
+            State::Founding => info!("there is no cluster to join: founding one"),
             State::Joining => info!("found a cluster: asking to be let in"),
             State::Returning => info!("was a member before: returning to its cluster"),
             State::Member => info!("is a member of its cluster"),
@@ -100,7 +132,9 @@ impl Narrator {
         }
         for (id, server) in old.servers.iter().filter(|(id, _)| !new.servers.contains_key(*id)) {
             let renewed = new.servers.values().any(|s| s.replaces == Some(*id));
-            if *id == self.me {
+            if *id == self.me && self.state == Some(State::Leaving) {
+                info!(version = version.0, "the others have taken leave of this node");
+            } else if *id == self.me {
                 warn!(version = version.0, "this node is no longer a server of the cluster");
             } else if !renewed {
                 warn!(version = version.0, server = server.name, %id, "server removed");
@@ -122,7 +156,7 @@ fn no_quorum_lost(no_quorum: &NoQuorum) {
     error!(
         missing = no_quorum.missing.join(", "),
         voters = no_quorum.voters,
-        tie_breaker = no_quorum.tie_breaker.as_deref().unwrap_or("-"),
+        enough = no_quorum.tie_breaker,
         "NoQuorum: nothing can be changed until enough of the missing servers are back"
     );
 }

@@ -34,10 +34,7 @@ pub(super) async fn serve(State(app): State<App>) -> Response {
         let message = format!("{EVENTS_MAX} listeners are connected already; ask another server");
         return refuse(StatusCode::SERVICE_UNAVAILABLE, &message);
     };
-    // First the subscription, then the present state: nothing falls between the two.
-    let changes = app.handle.changes();
-    let next = Some(app.handle.layout()).filter(|l| l.configuration.is_some());
-    let listener = Listener { handle: app.handle.clone(), changes, next, _place: place };
+    let listener = Listener::new(app.handle.clone(), place);
     let events = stream::unfold(listener, |mut listener| async move {
         let layout = listener.next().await?;
         Some((Ok::<_, Infallible>(event(&layout)), listener))
@@ -47,6 +44,13 @@ pub(super) async fn serve(State(app): State<App>) -> Response {
 }
 
 impl Listener {
+    fn new(handle: Handle, place: OwnedSemaphorePermit) -> Self {
+        // First the subscription, then the present state: nothing falls between the two.
+        let changes = handle.changes();
+        let next = Some(handle.layout()).filter(|l| l.configuration.is_some());
+        Self { handle, changes, next, _place: place }
+    }
+
     async fn next(&mut self) -> Option<Layout> {
         loop {
             if let Some(layout) = self.next.take() {
@@ -76,4 +80,59 @@ fn event(layout: &Layout) -> Event {
     // A view is plain data: it always becomes JSON.
     let data = serde_json::to_string(&view).unwrap_or_default();
     Event::default().event("layout").id(view.version.to_string()).data(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use quorate_core::configuration::{Configuration, Defaults};
+    use quorate_core::{ClusterId, ConfigVersion};
+    use quorate_io::runtime::channel;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn version(version: u64) -> impl FnOnce(&mut Layout) {
+        let configuration = Configuration {
+            cluster: ClusterId(1),
+            group: "demo".to_owned(),
+            version: ConfigVersion(version),
+            servers: Default::default(),
+            defaults: Defaults::default(),
+            expect_met: true,
+            databases: Default::default(),
+            absorbed: Default::default(),
+            expelled: Default::default(),
+            dissolved_into: None,
+        };
+        |layout| layout.configuration = Some(Arc::new(configuration))
+    }
+
+    async fn next(listener: &mut Listener) -> u64 {
+        let layout = listener.next().await.unwrap();
+        layout.configuration.unwrap().version.0
+    }
+
+    #[tokio::test]
+    async fn a_listener_gets_every_version_and_a_slow_one_is_skipped_to_the_newest() {
+        let (handle, inbox) = channel();
+        let places = Arc::new(Semaphore::new(2));
+        let place = || places.clone().try_acquire_owned().unwrap();
+        let mut early = Listener::new(handle.clone(), place());
+        inbox.publish(version(1));
+        let mut quick = Listener::new(handle.clone(), place());
+        assert_eq!((next(&mut early).await, next(&mut quick).await), (1, 1));
+        for n in 2..=200 {
+            inbox.publish(version(n));
+            assert_eq!(next(&mut quick).await, n, "whoever reads misses none");
+        }
+        assert_eq!(next(&mut early).await, 200, "whoever did not read goes on with the newest");
+        inbox.publish(version(201));
+        assert_eq!(next(&mut early).await, 201);
+        inbox.close(quorate_core::StopReason::Left);
+        assert!(early.next().await.is_none(), "the stream ends with the node");
+        drop((early, quick));
+        assert_eq!(places.available_permits(), 2, "and gives its place back");
+    }
 }

@@ -74,3 +74,69 @@ fn ready_is_said_by_members_with_a_quorum_only() {
     });
     assert_eq!(nodes[0].get("/healthz").expect("healthz").0, 200, "but it is alive");
 }
+
+const QUICKLY: Duration = Duration::from_secs(2);
+
+#[test]
+fn nothing_is_changed_without_the_token() {
+    let lab = Lab::loopback();
+    let mut node = lab.node(1);
+    node.start();
+    lab.one_cluster([&node]);
+    let wrong = "a".repeat(64);
+    for authorization in
+        ["", "authorization: Bearer\r\n", &format!("authorization: Bearer {wrong}\r\n")]
+    {
+        for path in ["/admin/stop", "/admin/server"] {
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nhost: n1\r\n{authorization}content-type: application/json\r\n\
+                 content-length: 2\r\nconnection: close\r\n\r\n{{}}"
+            );
+            let answer = node.exchange(request.as_bytes(), QUICKLY).expect("an answer");
+            assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+            assert!(answer.contains("admin.token"), "it says what is needed: {answer}");
+        }
+    }
+    let view = lab.one_cluster([&node]);
+    assert_eq!(view.servers.len(), 1);
+}
+
+#[test]
+fn requests_beyond_their_bounds_are_refused() {
+    let lab = Lab::loopback();
+    let mut node = lab.node(1);
+    node.start();
+    lab.one_cluster([&node]);
+    let token = std::fs::read_to_string(node.data.join("admin.token")).expect("a token");
+    let long = format!(
+        "POST /admin/server HTTP/1.1\r\nhost: n1\r\nauthorization: Bearer {}\r\ncontent-type: \
+         application/json\r\ncontent-length: 100000\r\nconnection: close\r\n\r\n{}",
+        token.trim(),
+        " ".repeat(100_000)
+    );
+    let answer = node.exchange(long.as_bytes(), QUICKLY).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let head = format!("GET /status HTTP/1.1\r\nhost: n1\r\nx: {}\r\n\r\n", "x".repeat(100_000));
+    let answer = node.exchange(head.as_bytes(), QUICKLY).expect("an answer");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let listening = b"GET /events HTTP/1.1\r\nhost: n1\r\n\r\n";
+    let listeners = node.connections(64, listening).expect("64 listeners");
+    let one_more = b"GET /events HTTP/1.1\r\nhost: n1\r\nconnection: close\r\n\r\n";
+    eventually("the 65th listener is sent away", Duration::from_secs(10), || {
+        let answer = node.exchange(one_more, QUICKLY)?;
+        if answer.starts_with("HTTP/1.1 503") { Ok(()) } else { Err(answer) }
+    });
+    drop(listeners);
+    eventually("places are given back", Duration::from_secs(10), || node.events(1));
+}
+
+#[test]
+fn clients_that_say_nothing_keep_others_out_for_seconds_only() {
+    let lab = Lab::loopback();
+    let mut node = lab.node(1);
+    node.start();
+    lab.one_cluster([&node]);
+    let silent = node.connections(300, b"GET /st").expect("300 connections");
+    eventually("the node answers all the same", Duration::from_secs(40), || node.view());
+    drop(silent);
+}

@@ -1,4 +1,8 @@
 //! The lifecycle, one property a test, in a kind world.
 
+mod leaving;
 mod lifecycle;
+mod merging;
+mod prefixes;
+mod returning;
 mod world;

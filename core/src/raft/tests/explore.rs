@@ -96,12 +96,13 @@ impl Explorer {
             return;
         }
         let at = self.below(self.net.wires[&(from, to)].len());
+        let twice = self.chance(4);
         let wire = self.net.wires.get_mut(&(from, to)).unwrap();
         let message = wire[at].clone();
-        if !self.rng.next_u64().is_multiple_of(4) {
+        if !twice {
             wire.remove(at);
         }
-        if !self.rng.next_u64().is_multiple_of(8) {
+        if !self.chance(8) {
             self.net.inject(from, to, message);
         }
     }
@@ -164,7 +165,7 @@ impl Explorer {
         }
         let out: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
         let learners = out.into_iter().filter(|id| !half.voters.contains(id));
-        let learners = learners.filter(|_| !self.rng.next_u64().is_multiple_of(4)).collect();
+        let learners = learners.filter(|_| !self.chance(4)).collect();
         self.version += 1;
         let version = ConfigVersion(self.version);
         let joint = half != present.incoming;

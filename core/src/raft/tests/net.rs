@@ -53,13 +53,13 @@ impl Host {
     }
 
     /// What the disk holds of the log.
-    pub(super) fn disk(&self) -> RecoveredLog {
-        self.disk.logs.get(&LOG).cloned().unwrap_or_default()
+    pub(super) fn disk(&self) -> &RecoveredLog {
+        &self.disk.logs[&LOG]
     }
 
     /// The term of the entry at `index` on the disk; the snapshot's, if it is below that.
     pub(super) fn durable_term(&self, index: Index) -> Option<Term> {
-        let log = self.disk.logs.get(&LOG)?;
+        let log = self.disk();
         if index <= log.snapshot.index {
             return (index == log.snapshot.index).then_some(log.snapshot.term);
         }
@@ -147,7 +147,8 @@ impl Net {
         self.place(node, Recovered::fresh(node));
     }
 
-    fn place(&mut self, node: NodeId, disk: Recovered) {
+    fn place(&mut self, node: NodeId, mut disk: Recovered) {
+        disk.logs.entry(LOG).or_default();
         let host = Host {
             raft: None,
             disk,
@@ -175,7 +176,7 @@ impl Net {
     }
 
     pub(super) fn is_up(&self, node: NodeId) -> bool {
-        self.host(node).raft.is_some()
+        self.hosts.get(&node).is_some_and(|host| host.raft.is_some())
     }
 
     /// Something happens to a replica; then all that it wants done is taken from it.
@@ -467,7 +468,7 @@ impl Net {
         host.state = 0;
         let seed = self.seed.wrapping_mul(1009) + host.starts * 31;
         let rng = ChaCha8Rng::seed_from_u64(seed ^ u64::try_from(node.0 << 32).unwrap_or(0));
-        host.raft = Some(Raft::new(settings, host.disk(), rng, self.now));
+        host.raft = Some(Raft::new(settings, host.disk().clone(), rng, self.now));
         self.with(node, |_, _| ());
     }
 

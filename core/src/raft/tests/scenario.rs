@@ -105,7 +105,7 @@ impl Player {
     }
 
     fn disk(&mut self, id: NodeId) {
-        let disk = self.net.host(id).disk();
+        let disk = self.net.host(id).disk().clone();
         let HardState { term, vote, commit } = disk.hard_state;
         let vote = vote.map_or("nobody".to_owned(), |v| show::name(v).to_string());
         self.say(format!("  term {term} vote {vote} commit {commit}"));
