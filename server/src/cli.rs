@@ -94,7 +94,8 @@ pub(crate) struct Start {
     /// A file that holds the group's password in its first line
     #[arg(long, env = "QUORATE_PASSWORD_FILE", value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
-    /// Refuse the first database until so many servers were members at once [default: 0]
+    /// Refuse the first database until so many servers were members at once; the node that founds
+    /// the cluster decides, so give it to all of the first ones [default: 0]
     #[arg(long, env = "QUORATE_EXPECT", value_name = "N")]
     pub(crate) expect: Option<u32>,
     /// Move what the data directory holds aside, delete nothing, and start as a new node: the way

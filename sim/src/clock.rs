@@ -60,8 +60,8 @@ impl Clock {
         self.base_world = now;
         let parts = u64::try_from(1_000_000 + i64::from(ppm.max(-900_000))).unwrap_or(1_000_000);
         self.rate = u64::try_from(u128::from(parts) * u128::from(ONE) / 1_000_000).unwrap_or(ONE);
-        self.inverse = u64::try_from(u128::from(ONE) * u128::from(ONE) / u128::from(self.rate))
-            .unwrap_or(ONE);
+        self.inverse =
+            u64::try_from(u128::from(ONE) * u128::from(ONE) / u128::from(self.rate)).unwrap_or(ONE);
     }
 
     /// The clock jumps ahead by so many nanoseconds, as after a suspension.

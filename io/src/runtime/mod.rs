@@ -18,3 +18,6 @@ mod seeds;
 
 pub use driver::{Ended, Runtime, RuntimeError, Setup};
 pub use handle::{Handle, Inbox, Layout, Stopped, channel};
+
+#[cfg(test)]
+mod tests;

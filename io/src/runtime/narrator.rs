@@ -132,7 +132,9 @@ impl Narrator {
         }
         for (id, server) in old.servers.iter().filter(|(id, _)| !new.servers.contains_key(*id)) {
             let renewed = new.servers.values().any(|s| s.replaces == Some(*id));
-            if *id == self.me {
+            if *id == self.me && self.state == Some(State::Leaving) {
+                info!(version = version.0, "the others have taken leave of this node");
+            } else if *id == self.me {
                 warn!(version = version.0, "this node is no longer a server of the cluster");
             } else if !renewed {
                 warn!(version = version.0, server = server.name, %id, "server removed");

@@ -2,8 +2,8 @@
 //!
 //! | path | method | answer |
 //! |---|---|---|
-//! | `/status` | GET | [`StatusView`](crate::view::StatusView) |
-//! | `/layout` | GET | [`LayoutView`](crate::view::LayoutView), or 503 before there is one |
+//! | `/status` | GET | [`StatusView`] |
+//! | `/layout` | GET | [`LayoutView`], or 503 before there is one |
 //! | `/events` | GET | server-sent events, each a layout; the present one first |
 //! | `/healthz` | GET | 200 while the node runs |
 //! | `/readyz` | GET | 200, or 503 and the reason |

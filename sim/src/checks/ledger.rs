@@ -118,7 +118,12 @@ impl Ledger {
             let detail = format!(
                 "entry {} of term {} is {:?} after term {} in one log, and {:?} after term {} in \
                  another",
-                entry.index, entry.term, known.entry.payload, known.previous, entry.payload, previous
+                entry.index,
+                entry.term,
+                known.entry.payload,
+                known.previous,
+                entry.payload,
+                previous
             );
             return Err(Violation::new("log-matching", detail));
         }

@@ -76,7 +76,8 @@ impl Checks {
                 if before == to {
                     return Ok(());
                 }
-                let detail = format!("{node:?} gives {before:?} and {to:?} its vote in term {term}");
+                let detail =
+                    format!("{node:?} gives {before:?} and {to:?} its vote in term {term}");
                 Err(Violation::new("vote-given-twice", detail))
             }
             Body::Appended { matched } => appended(directory, term, *matched),

@@ -32,8 +32,7 @@ fn sway(half: &Half, agrees: &dyn Fn(NodeId) -> bool) -> Sway {
 #[must_use]
 pub fn decides(membership: &Membership, agrees: &dyn Fn(NodeId) -> bool) -> Sway {
     let incoming = sway(&membership.incoming, agrees);
-    let outgoing =
-        membership.outgoing.as_ref().map_or(Sway::Majority, |half| sway(half, agrees));
+    let outgoing = membership.outgoing.as_ref().map_or(Sway::Majority, |half| sway(half, agrees));
     match (incoming, outgoing) {
         (Sway::No, _) | (_, Sway::No) => Sway::No,
         (Sway::Majority, Sway::Majority) => Sway::Majority,
@@ -129,7 +128,11 @@ mod tests {
                 for set in 0..1_u32 << size {
                     let agrees = |id: NodeId| set & (1 << (id.0 - 1)) != 0;
                     let ours = is_enough(&membership, &agrees);
-                    assert_eq!(ours, Quorum::of(&membership).is_met(agrees), "{membership:?} {set}");
+                    assert_eq!(
+                        ours,
+                        Quorum::of(&membership).is_met(agrees),
+                        "{membership:?} {set}"
+                    );
                 }
             }
         }

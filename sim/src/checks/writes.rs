@@ -3,8 +3,8 @@
 use quorate_core::raft::{Entry, Payload};
 use quorate_core::{ClusterId, HardState, Index, LogId, StorageOp, Term};
 
-use super::quorum::are_disjoint;
 use super::Checks;
+use super::quorum::are_disjoint;
 use crate::disk::{Directory, Shadow};
 use crate::outcome::{Verdict, Violation};
 
@@ -28,7 +28,8 @@ impl Checks {
         match op {
             StorageOp::Identity(identity) => {
                 if identity.node != directory.node {
-                    let detail = format!("{:?} writes that it is {:?}", directory.node, identity.node);
+                    let detail =
+                        format!("{:?} writes that it is {:?}", directory.node, identity.node);
                     return Err(Violation::new("identity-changed", detail));
                 }
                 if log.cluster.is_some() && identity.cluster != log.cluster {
@@ -141,8 +142,7 @@ fn snapshot_goes_on(directory: &Directory, index: Index) -> Verdict {
     if index >= base {
         return Ok(());
     }
-    let detail =
-        format!("{:?} goes back from its snapshot at {base} to {index}", directory.node);
+    let detail = format!("{:?} goes back from its snapshot at {base} to {index}", directory.node);
     Err(Violation::new("snapshot-regressed", detail))
 }
 
@@ -177,7 +177,12 @@ fn not_cut(directory: &Directory, from: Index, commit: Index) -> Verdict {
 }
 
 /// The entries are consecutive, their terms do not fall, and what is committed stays.
-fn entries_follow(directory: &Directory, log: &Shadow, commit: Index, entries: &[Entry]) -> Verdict {
+fn entries_follow(
+    directory: &Directory,
+    log: &Shadow,
+    commit: Index,
+    entries: &[Entry],
+) -> Verdict {
     let mut expected = entries.first().map_or(Index::ZERO, |e| e.index);
     let mut term = Term::ZERO;
     for entry in entries {

@@ -79,7 +79,9 @@ impl Campaign {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.unwrap_or(cores).max(1);
         let bar = ProgressBar::new(self.chunks().end * CHUNK);
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds {per_sec} {msg} {eta}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:40} {pos}/{len} seeds {per_sec} {msg} {eta}")
+        {
             bar.set_style(style);
         }
         let work = Work {

@@ -64,7 +64,11 @@ impl Mutants {
                 None => {
                     missed += 1;
                     let tried = self.seeds.end - self.seeds.start;
-                    println!("{name:<28} {:>8} {tried:>8} {:>8.1}  NOT FOUND", "-", seconds(started));
+                    println!(
+                        "{name:<28} {:>8} {tried:>8} {:>8.1}  NOT FOUND",
+                        "-",
+                        seconds(started)
+                    );
                 }
             }
             set_fault(None);

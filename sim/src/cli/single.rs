@@ -65,15 +65,17 @@ pub(super) fn line(report: &Report) -> String {
         report.seed, report.events, report.hash
     );
     match (&report.violation, report.converged_ms) {
-        (Some(violation), _) => format!(
-            "{head}\nFAILED at {} ms: {violation}",
-            report.violated_at / 1_000_000
-        ),
+        (Some(violation), _) => {
+            format!("{head}\nFAILED at {} ms: {violation}", report.violated_at / 1_000_000)
+        }
         (None, Some(ms)) if report.reasons.is_empty() => {
             format!("{head}, one healthy cluster {ms} ms after the last fault")
         }
         (None, Some(ms)) => {
-            format!("{head}, settled {ms} ms after the last fault, held back by {:?}", report.reasons)
+            format!(
+                "{head}, settled {ms} ms after the last fault, held back by {:?}",
+                report.reasons
+            )
         }
         (None, None) => head,
     }

@@ -141,7 +141,8 @@ impl Summary {
         }
         for (invariant, seeds) in &kinds {
             let first: Vec<u64> = seeds.iter().copied().take(12).collect();
-            let _infallible = writeln!(text, "FAILED {invariant}: {} seeds, {first:?}", seeds.len());
+            let _infallible =
+                writeln!(text, "FAILED {invariant}: {} seeds, {first:?}", seeds.len());
         }
         text
     }

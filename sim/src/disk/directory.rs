@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_core::{
-    LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term,
-};
+use quorate_core::{LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term};
 
 use super::shadow::{Change, Shadow};
 

@@ -83,11 +83,8 @@ impl Shadow {
     /// Of what a restart finds.
     #[must_use]
     pub fn of(recovered: &Recovered) -> Self {
-        let mut shadow = Self {
-            cluster: recovered.identity.cluster,
-            first: Index(1),
-            ..Self::default()
-        };
+        let mut shadow =
+            Self { cluster: recovered.identity.cluster, first: Index(1), ..Self::default() };
         if let Some(log) = recovered.logs.get(&LogId::CONFIGURATION) {
             shadow.hard = log.hard_state;
             if log.snapshot.index > Index::ZERO {
@@ -204,7 +201,8 @@ impl Shadow {
             }
             StorageOp::Truncate { log: LogId::CONFIGURATION, from } => return self.truncate(*from),
             StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, reset } => {
-                let change = if *reset { self.truncate(snapshot.index.next()) } else { Change::default() };
+                let change =
+                    if *reset { self.truncate(snapshot.index.next()) } else { Change::default() };
                 self.install(snapshot.index, snapshot.term, &snapshot.membership);
                 return change;
             }

@@ -76,7 +76,8 @@ fn agrees(member: &Living<'_>, leader: NodeId, document: &Configuration, all: &m
     let host = member.host;
     if member.status.coordinator != Some(leader) {
         let other = member.status.coordinator;
-        all.unnamed.push(format!("host {host} takes {other:?} for the coordinator, not {leader:?}"));
+        all.unnamed
+            .push(format!("host {host} takes {other:?} for the coordinator, not {leader:?}"));
     }
     let version = member.status.configuration.as_ref().map(|held| held.version);
     if version != Some(document.version) {

@@ -151,12 +151,7 @@ fn class(world: &World, living: &[Living<'_>], strangers: bool, all: &mut Assess
 }
 
 /// A node without a cluster: there must be a reason.
-fn homeless(
-    seeker: &Living<'_>,
-    living: &[Living<'_>],
-    all_lost: bool,
-    all: &mut Assessment,
-) {
+fn homeless(seeker: &Living<'_>, living: &[Living<'_>], all_lost: bool, all: &mut Assessment) {
     if is_namesake(seeker, living) {
         all.tally.add("duplicate-name");
     } else if all_lost {

@@ -163,7 +163,8 @@ impl Network {
     ) {
         let link = self.links.add(ends, nodes, addr);
         for side in 0..2 {
-            let at = now + self.delay(ends[side].host, ends[1 - side].host) + self.dice.below(2 * MS);
+            let at =
+                now + self.delay(ends[side].host, ends[1 - side].host) + self.dice.below(2 * MS);
             if let Some(held) = self.links.get_mut(link) {
                 held.horizon[side] = at + 1;
             }

@@ -78,7 +78,16 @@ impl Network {
         }
         let slow = [0; HOSTS_MAX];
         let cuts = Cuts::default();
-        Self { plan, cuts, links: Links::default(), dice, base, slow, heard: Vec::new(), peace: false }
+        Self {
+            plan,
+            cuts,
+            links: Links::default(),
+            dice,
+            base,
+            slow,
+            heard: Vec::new(),
+            peace: false,
+        }
     }
 
     /// How long the next thing sent takes.
@@ -95,8 +104,15 @@ impl Network {
     }
 
     /// A host dials.
-    pub fn dial(&mut self, queue: &mut Queue<What>, now: u64, by: crate::world::RunRef, addr: SocketAddr) {
-        let delay = host_at(addr).filter(|to| *to < HOSTS_MAX).map_or(MS, |to| self.delay(by.host, to));
+    pub fn dial(
+        &mut self,
+        queue: &mut Queue<What>,
+        now: u64,
+        by: crate::world::RunRef,
+        addr: SocketAddr,
+    ) {
+        let delay =
+            host_at(addr).filter(|to| *to < HOSTS_MAX).map_or(MS, |to| self.delay(by.host, to));
         queue.push(now + delay, What::Knock { by, addr });
     }
 }

@@ -157,7 +157,8 @@ fn spares(dice: &mut Dice, hosts: &mut Vec<HostPlan>) {
 }
 
 pub(super) fn defaults(dice: &mut Dice, hosts: &[HostPlan]) -> Defaults {
-    let new_node_strategy = dice.pick(&[Registration::Static, Registration::Dynamic, Registration::Dynamic]);
+    let new_node_strategy =
+        dice.pick(&[Registration::Static, Registration::Dynamic, Registration::Dynamic]);
     let mut roles = BTreeMap::from([("*".to_owned(), Role::Master)]);
     if dice.one_in(3) {
         for name in hosts.iter().filter_map(|host| host.name.clone()) {
@@ -170,7 +171,8 @@ pub(super) fn defaults(dice: &mut Dice, hosts: &[HostPlan]) -> Defaults {
         roles.insert("*".to_owned(), Role::Replica);
     }
     let after = AutoRemove::AfterMs(dice.between(500, 10_000));
-    let auto_remove = dice.pick(&[AutoRemove::AtOnce, AutoRemove::AtOnce, after, AutoRemove::Never]);
+    let auto_remove =
+        dice.pick(&[AutoRemove::AtOnce, AutoRemove::AtOnce, after, AutoRemove::Never]);
     let expect = if dice.one_in(4) { u32::try_from(dice.between(2, 4)).unwrap_or(2) } else { 0 };
     Defaults { new_node_strategy, roles, auto_remove, expect }
 }

@@ -218,7 +218,8 @@ fn timings(dice: &mut Dice) -> Timings {
 
 fn network(dice: &mut Dice) -> NetworkPlan {
     // A local network, a slow one, or one between cities.
-    let (delay_min_us, delay_max_us) = dice.pick(&[(50, 500), (50, 500), (500, 5_000), (2_000, 40_000)]);
+    let (delay_min_us, delay_max_us) =
+        dice.pick(&[(50, 500), (50, 500), (500, 5_000), (2_000, 40_000)]);
     NetworkPlan {
         delay_min_us,
         delay_max_us,
@@ -236,11 +237,19 @@ fn network(dice: &mut Dice) -> NetworkPlan {
 
 fn disks(dice: &mut Dice) -> DiskPlan {
     let (sync_min_us, sync_max_us) = dice.pick(&[(50, 500), (500, 5_000), (2_000, 30_000)]);
-    DiskPlan { sync_min_us, sync_max_us, hiccup_ppm: maybe(dice, 20_000), die_ppm: maybe(dice, 1_000) }
+    DiskPlan {
+        sync_min_us,
+        sync_max_us,
+        hiccup_ppm: maybe(dice, 20_000),
+        die_ppm: maybe(dice, 1_000),
+    }
 }
 
 fn clocks(dice: &mut Dice) -> ClockPlan {
-    ClockPlan { drift_ppm: dice.pick(&[0, 100, 500, 20_000]), lateness_us: dice.pick(&[50, 1_000, 15_000]) }
+    ClockPlan {
+        drift_ppm: dice.pick(&[0, 100, 500, 20_000]),
+        lateness_us: dice.pick(&[50, 1_000, 15_000]),
+    }
 }
 
 fn faults(dice: &mut Dice) -> FaultPlan {

@@ -190,8 +190,21 @@ mod tests {
         assert_eq!(text(5), text(5));
         let all: String = (0..200).map(text).collect();
         for kind in [
-            "Cut", "Pause", "Crash", "Arm", "Wipe", "BackUp", "Restore", "Clone", "FailDisk",
-            "SlowDisk", "Drift", "Jump", "SlowLinks", "Reset", "Order",
+            "Cut",
+            "Pause",
+            "Crash",
+            "Arm",
+            "Wipe",
+            "BackUp",
+            "Restore",
+            "Clone",
+            "FailDisk",
+            "SlowDisk",
+            "Drift",
+            "Jump",
+            "SlowLinks",
+            "Reset",
+            "Order",
         ] {
             assert!(all.contains(kind), "{kind} is never drawn");
         }

@@ -3,8 +3,8 @@
 use quorate_core::{Index, Input};
 
 use super::{NEVER, World};
-use crate::checks::{Mind, OUTPUTS_MAX, bounded};
 use crate::checks::quorum::Sway;
+use crate::checks::{Mind, OUTPUTS_MAX, bounded};
 use crate::counts::{Count, Counts};
 use crate::outcome::{Verdict, Violation};
 use crate::trace::tell;
@@ -181,7 +181,6 @@ impl World {
         }
         Ok(())
     }
-
 }
 
 fn count_sway(counts: &mut Counts, sway: Sway) {

@@ -34,7 +34,8 @@ impl World {
         if !self.is_known_stale(dir, old, None) {
             return false;
         }
-        let at_large = self.disks.iter().filter(|(other, d)| *other != dir && self.is_at_large(*other, d));
+        let at_large =
+            self.disks.iter().filter(|(other, d)| *other != dir && self.is_at_large(*other, d));
         at_large
             .filter(|(_, d)| d.durable.identity.cluster == old.identity.cluster)
             .all(|(other, d)| self.is_known_stale(other, &d.durable, Some((dir, old))))

@@ -51,7 +51,9 @@ impl World {
             Order::SetRegistration(host, registration) => {
                 Command::SetRegistration { server: server(host)?, registration }
             }
-            Order::Create(n) => Command::Change(ConfigCommand::CreateDatabase { name: database(n) }),
+            Order::Create(n) => {
+                Command::Change(ConfigCommand::CreateDatabase { name: database(n) })
+            }
             Order::Drop(n) => Command::Change(ConfigCommand::DropDatabase { name: database(n) }),
             Order::Stop => Command::Stop,
         })

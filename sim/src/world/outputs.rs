@@ -210,7 +210,10 @@ impl World {
             &packet,
             Packet::Alive { .. }
                 | Packet::Raft {
-                    message: Message { body: Body::Heartbeat { .. } | Body::HeartbeatReply { .. }, .. },
+                    message: Message {
+                        body: Body::Heartbeat { .. } | Body::HeartbeatReply { .. },
+                        ..
+                    },
                     ..
                 }
         );

@@ -1,7 +1,7 @@
 //! How processes start, stop, die and come back.
 
-use quorate_core::{Input, Node, NodeConfig, NodeId, Recovered, StopReason};
 use quorate_core::configuration::Addresses;
+use quorate_core::{Input, Node, NodeConfig, NodeId, Recovered, StopReason};
 
 use super::{Armed, Host, NEVER, RunRef, Seen, What, World};
 use crate::checks::RunView;
@@ -79,6 +79,7 @@ impl World {
         let mut seeds = held.plan.seeds.clone();
         seeds.extend(held.leads_to.iter().copied());
         NodeConfig {
+            limits: quorate_core::Limits::default(),
             name: held.plan.name.clone(),
             group: held.plan.credentials.group_name(),
             addresses: Addresses { node: address(host), client: None, http: None },
@@ -262,7 +263,11 @@ impl World {
         self.counts.add(Count::DiskFailures);
         self.hosts[host].disk_failed = true;
         tell!(self, "host {host} can write no more");
-        self.deliver(host, Input::StorageFailed { reason: "no space left on device".into() }, false)?;
+        self.deliver(
+            host,
+            Input::StorageFailed { reason: "no space left on device".into() },
+            false,
+        )?;
         // Whoever goes on without a disk is put out of its misery.
         let run = self.hosts[host].run;
         if self.hosts[host].is_up() && !self.hosts[host].paused {

@@ -68,7 +68,10 @@ impl World {
         }
         if dialler.plan.credentials != dialled.plan.credentials {
             self.counts.add(Count::Refusals);
-            let from = SocketAddr::new(address(by.host).ip(), 40_000 + self.network.dice.below(20_000) as u16);
+            let from = SocketAddr::new(
+                address(by.host).ip(),
+                40_000 + self.network.dice.below(20_000) as u16,
+            );
             let there = self.run_of(target);
             self.queue.push(self.now + soon, What::Refused { by: there, from });
             return self.dial_fails(by, addr, DialError::Refused, soon);
