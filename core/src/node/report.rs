@@ -112,7 +112,9 @@ impl Node {
         }
         let me = self.id();
         let here = |node: NodeId| {
-            node == me || self.detector.last(node).is_some_and(|at| self.now.since(at) < limit)
+            let heard = self.detector.last(node).is_some_and(|at| self.now.since(at) < limit);
+            // One whose log is damaged is there and cannot vote.
+            node == me || heard && !self.links.info(node).is_some_and(|info| info.damaged)
         };
         let name =
             |node: NodeId| self.document.as_ref().map_or_else(|| node.short(), |d| d.name_of(node));

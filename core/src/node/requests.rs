@@ -84,7 +84,9 @@ impl Node {
             self.leave(Some(id));
             return;
         } else if self.document.is_none() || self.state != State::Member {
-            Some(CommandError::NotMember { state: self.state })
+            let lost = self.no_quorum().filter(|_| self.state == State::Returning);
+            let other = CommandError::NotMember { state: self.state };
+            Some(lost.map_or(other, CommandError::NoQuorum))
         } else if self.requests.pending.len() >= PENDING_MAX {
             Some(CommandError::Busy)
         } else {
