@@ -438,6 +438,7 @@ impl Node {
             heartbeat: timings.heartbeat,
             election_min: timings.election_min,
             election_max: timings.election_max,
+            limits: self.config.limits,
         };
         if recovered.damaged {
             self.out.push_back(Output::Event(Event::Damaged));

@@ -354,3 +354,16 @@ fn a_paused_node_removes_nobody() {
     assert!(status_of(&world, 0, 1).is_some());
     assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1])));
 }
+
+#[test]
+fn either_of_two_can_be_removed_and_stops_only_when_its_vote_is_not_needed_any_more() {
+    for gone in 0..2 {
+        let mut world = cluster(2, &Defaults::default());
+        let stays = 1 - gone;
+        world.command(stays, Command::RemoveServer { server: format!("n{gone}") });
+        let ended = world.until(SECOND * 5, |w| w.machines[gone].stopped.is_some());
+        assert!(ended && world.machines[gone].stopped == Some(StopReason::Removed), "{world:?}");
+        assert!(world.until(SECOND * 3, |w| w.agree(&[stays])), "{world:?}");
+        assert_eq!(world.node(stays).configuration_log().unwrap().leader(), Some(world.id(stays)));
+    }
+}

@@ -2,8 +2,8 @@
 
 use super::lifecycle::{SECOND, cluster};
 use super::world::World;
-use crate::configuration::{ConfigCommand, Defaults};
-use crate::{ClusterId, Command, Event, NodeId, Recovered, StopReason};
+use crate::configuration::{ConfigCommand, Defaults, Rejection};
+use crate::{ClusterId, Command, CommandError, Event, NodeId, Recovered, Reply, StopReason};
 
 fn create(name: &str) -> Command {
     Command::Change(ConfigCommand::CreateDatabase { name: name.to_owned() })
@@ -280,4 +280,42 @@ fn a_recovery_cut_short_decides_nothing_and_can_be_done_again() {
         world.start(2);
         assert!(world.until(SECOND * 3, |w| w.agree(&[2])), "{kept}: {world:?}");
     }
+}
+
+#[test]
+fn a_server_that_never_learnt_of_its_admission_does_not_count_for_expect() {
+    let mut world = World::new();
+    for number in 0..5 {
+        world.add(&format!("n{number}"), Defaults { expect: 3, ..Defaults::default() });
+    }
+    let (one, two) = ([0, 1], [2, 3]);
+    for a in one {
+        for b in two {
+            world.cut(a, b);
+        }
+    }
+    (0..4).for_each(|n| world.start(n));
+    assert!(world.until(SECOND * 5, |w| w.agree(&one) && w.agree(&two)));
+    // The fifth asks to be let in here, and loses the connection before it hears that it is.
+    two.iter().for_each(|n| world.cut(*n, 4));
+    world.start(4);
+    let there = |w: &World, at: usize| {
+        let id = w.id(4);
+        w.node(at).configuration().is_some_and(|d| d.servers.contains_key(&id))
+    };
+    assert!(world.until(SECOND * 5, |w| there(w, 0)));
+    world.cut.clear();
+    for a in one {
+        for b in [2, 3, 4] {
+            world.cut(a, b);
+        }
+    }
+    assert_eq!(world.node(4).cluster(), None);
+    assert!(world.until(SECOND * 10, |w| w.agree(&[2, 3, 4])), "it joins the other cluster");
+    let ids = [world.command(0, create("demo")), world.command(2, create("demo"))];
+    world.run(SECOND);
+    let refused = &world.machines[0].replies[&ids[0]];
+    let not_met = Rejection::ExpectNotMet { expected: 3, present: 2 };
+    assert_eq!(*refused, Reply::Failed(CommandError::Refused(not_met)));
+    assert!(matches!(world.machines[2].replies[&ids[1]], Reply::Done { .. }));
 }
