@@ -141,3 +141,16 @@ fn an_idle_cluster_writes_nothing_and_a_dead_server_is_written_of_once() {
     world.run(SECOND * 60);
     assert_eq!(last(&world), before + 1, "that it is away");
 }
+
+#[test]
+fn a_link_whose_other_end_alone_is_gone_is_replaced_without_a_storm_of_dials() {
+    for (at, other) in [(0, 1), (1, 0)] {
+        let mut world = cluster(2, &Defaults::default());
+        world.run(SECOND);
+        let before = world.dials;
+        world.forget_link(at, other);
+        world.run(SECOND * 5);
+        assert!(world.agree(&[0, 1]));
+        assert!(world.dials - before < 12, "{} dials", world.dials - before);
+    }
+}
