@@ -68,6 +68,7 @@ pub use node::{
     Command, CommandError, Counters, DialError, Event, Input, NoQuorum, Node, NodeConfig, Output,
     Reply, State, Status, StopReason, Timings,
 };
+pub use raft::Limits;
 pub use recover::{RecoverError, Recovery, recover_unsafe};
 pub use storage::{HardState, Identity, Recovered, RecoveredLog, StorageOp};
 pub use time::Time;

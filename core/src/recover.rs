@@ -92,14 +92,16 @@ pub fn recover_unsafe(recovered: &Recovered, into: ClusterId) -> Result<Recovery
     let mut identity = recovered.identity.clone();
     identity.cluster = Some(into);
     let id = LogId::CONFIGURATION;
+    // The identity first: should only part of this survive, then a node that speaks for the new
+    // cluster cannot decide yet. The other way round it would decide alone in the old one.
     let ops = vec![
+        StorageOp::Identity(identity),
         StorageOp::Snapshot {
             log: id,
             snapshot: Snapshot { index, term, membership, data },
             reset: true,
         },
         StorageOp::HardState { log: id, state: HardState { term, vote: None, commit: index } },
-        StorageOp::Identity(identity),
     ];
     let last = recovered.logs.iter().map(|(id, log)| (*id, end(log).0, end(log).1)).collect();
     let commit = log.hard_state.commit;

@@ -147,6 +147,8 @@ pub struct Info {
     pub you_are_member: bool,
     /// Whether an operator took the receiver out of it.
     pub you_were_removed: bool,
+    /// The sender coordinates, and the committed membership of its log does without the receiver.
+    pub released: bool,
     /// The sender is stopping in good order: it is not to be brought back.
     pub leaving: bool,
     /// Set when the receiver's cluster is known to have dissolved into the sender's.

@@ -30,7 +30,7 @@ impl Clock {
     /// What the clock shows at world time `now`.
     #[must_use]
     pub fn local(&self, now: u64) -> Time {
-        let passed = u128::from(now - self.base_world) * u128::from(self.rate) >> 32;
+        let passed = (u128::from(now - self.base_world) * u128::from(self.rate)) >> 32;
         Time(self.base_local + u64::try_from(passed).unwrap_or(u64::MAX / 2))
     }
 
@@ -38,7 +38,7 @@ impl Clock {
     #[must_use]
     pub fn world(&self, local: Time) -> u64 {
         let ahead = local.0.saturating_sub(self.base_local);
-        let guess = u128::from(ahead) * u128::from(self.inverse) >> 32;
+        let guess = (u128::from(ahead) * u128::from(self.inverse)) >> 32;
         let mut world =
             self.base_world.saturating_add(u64::try_from(guess).unwrap_or(u64::MAX / 2));
         if ahead > u64::MAX / 4 {

@@ -19,8 +19,8 @@ pub struct Reach<'a> {
 ///
 /// Voters are the masters, once caught up; learners are all other servers. The tie-breaker stays
 /// where it is while its holder is a reachable voter, and else goes to the reachable voter that
-/// has been a member longest. No change is planned whose new voters could not decide with those
-/// that are reachable: it would stop the log half-way.
+/// has been a member longest. No change of voters is planned that could not decide with those
+/// that are reachable, for it would stop the log half-way; learners are added all the same.
 #[must_use]
 pub fn plan(
     configuration: &Configuration,
@@ -32,17 +32,15 @@ pub fn plan(
         return None;
     }
     let voters = target_voters(configuration, membership, reach);
-    if voters.is_empty() {
-        return None;
-    }
-    let learners: BTreeSet<NodeId> =
-        configuration.servers.keys().filter(|id| !voters.contains(id)).copied().collect();
     let tie_breaker = tie_breaker(configuration, membership, &voters, reach);
-    let half = Half { voters, tie_breaker };
-    if half == membership.incoming && learners == membership.learners {
-        return None;
-    }
+    let mut half = Half { voters, tie_breaker };
     if half != membership.incoming && !Quorum::of_half(&half).is_met(|id| (reach.reachable)(id)) {
+        // The voters cannot change yet. Whoever is to vote some day must be able to catch up.
+        half = membership.incoming.clone();
+    }
+    let others = configuration.servers.keys().filter(|id| !half.voters.contains(id));
+    let learners: BTreeSet<NodeId> = others.copied().collect();
+    if half == membership.incoming && learners == membership.learners {
         return None;
     }
     Some(Change { half, learners, version: configuration.version })

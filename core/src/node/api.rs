@@ -13,6 +13,7 @@ use crate::configuration::{
     Addresses, ConfigCommand, Configuration, Defaults, Registration, Rejection, Role,
 };
 use crate::ids::{ClusterId, CommandId, ConfigVersion, LinkId, NodeId, PersistId, Start, Term};
+use crate::raft::Limits;
 use crate::storage::StorageOp;
 use crate::wire::StaleReason;
 
@@ -81,6 +82,8 @@ pub struct NodeConfig {
     pub defaults: Defaults,
     /// All durations.
     pub timings: Timings,
+    /// How much of a log is sent and kept at a time.
+    pub limits: Limits,
 }
 
 /// One thing that happened.
@@ -494,6 +497,7 @@ impl NodeConfig {
             multicast: true,
             defaults: Defaults::default(),
             timings: Timings::default(),
+            limits: Limits::default(),
         }
     }
 }

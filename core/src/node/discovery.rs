@@ -163,7 +163,10 @@ impl Node {
                 && now.since(s.first) <= patience
                 && !self.dialer.has_failed(s.address)
         });
-        if unmet && waited < patience * 2 {
+        // A link that is up and silent: the disk at one of its ends is slow.
+        let mut links = self.links.all.values();
+        let silent = links.any(|l| !peers.contains_key(&l.peer) && now.since(l.up) <= patience);
+        if (unmet || silent) && waited < patience * 2 {
             return;
         }
         // All of them are without a cluster, or about to have one: see above.

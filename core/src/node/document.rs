@@ -8,9 +8,6 @@ use super::{Event, Node, Output, State, StopReason};
 use crate::configuration::{self, Applied, ConfigCommand, Configuration, Rejection};
 use crate::raft::{Entry, Payload};
 
-/// Entries behind the snapshot before a new one is made.
-const ENTRIES_BEFORE_SNAPSHOT: u64 = 256;
-
 pub(super) fn encode_command(command: &ConfigCommand) -> Bytes {
     let bytes = postcard::to_allocvec(command);
     bytes.unwrap_or_else(|e| unreachable!("a command always encodes: {e}")).into()
@@ -44,7 +41,8 @@ impl Node {
             }
         }
         let Some(raft) = &mut self.raft else { return };
-        if raft.applied().0 >= raft.snapshot().index.0 + ENTRIES_BEFORE_SNAPSHOT {
+        if raft.applied().0 >= raft.snapshot().index.0 + self.config.limits.entries_before_snapshot
+        {
             let data = postcard::to_allocvec(&self.document);
             raft.compact(data.unwrap_or_else(|e| unreachable!("a document encodes: {e}")).into());
         }
@@ -128,7 +126,12 @@ impl Node {
             return;
         }
         if self.state == State::Member && document.expelled.contains_key(&me) {
-            self.stop(StopReason::Removed);
+            // Its vote is needed until the membership has followed; the coordinator says when.
+            let peers = self.links.peers();
+            let own = self.identity.cluster;
+            if peers.values().any(|(_, info)| info.released && info.cluster == own) {
+                self.stop(StopReason::Removed);
+            }
         } else {
             let version = document.version;
             self.knock_again(version);

@@ -61,8 +61,12 @@ impl Node {
         }
         // Of two that know the same version, both know who is in it.
         let out = !info.you_are_member && info.version >= held;
-        if out && info.you_were_removed && self.state == State::Member {
-            self.stop(super::StopReason::Removed);
+        let by_operator = info.you_were_removed && self.state == State::Member;
+        if out && by_operator {
+            // Its vote may be needed until the membership has followed.
+            if info.released {
+                self.stop(super::StopReason::Removed);
+            }
         } else if out {
             self.knock_again(info.version);
         }

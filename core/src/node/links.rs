@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub welcomed: bool,
     pub info: Option<Info>,
     pub info_sent: Option<Info>,
+    /// Since when it is open.
+    pub up: Time,
     pub heard: Time,
 }
 
@@ -108,6 +110,7 @@ impl Node {
             welcomed: false,
             info: None,
             info_sent: None,
+            up: self.now,
             heard: self.now,
         };
         self.links.all.insert(link, state);

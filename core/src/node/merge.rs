@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::document::decode_command;
 use super::{Event, Node, Output, State, StopReason};
 use crate::configuration::{Absorption, ConfigCommand, Rejection};
-use crate::ids::{ClusterId, LinkId, NodeId};
+use crate::ids::{ClusterId, Index, LinkId, NodeId};
+use crate::raft::Payload;
 use crate::time::Time;
 use crate::wire::{Packet, Request, Response};
 
@@ -88,13 +90,7 @@ impl Node {
         for other in others.values() {
             match self.survives(other) {
                 Some(true) => self.offer(other, &others),
-                Some(false) => {}
-                None => {
-                    if self.merge.split_with.insert(other.cluster) {
-                        let event = Event::Split { other: other.cluster };
-                        self.out.push_back(Output::Event(event));
-                    }
-                }
+                Some(false) | None => {}
             }
         }
         self.withdraw_stale_offers(now, &others);
@@ -225,7 +221,20 @@ impl Node {
         let absorbed = |cluster: &ClusterId| document.absorbed.contains_key(cluster);
         // An offer whose entry was refused or lost is made again.
         self.merge.offers.retain(|c, offer| absorbed(c) || now.since(offer.seen) < limit);
-        self.merge.split_with.retain(|cluster| others.contains_key(cluster));
+    }
+
+    /// Every member reports a split that it sees, whoever coordinates.
+    pub(super) fn watch_split(&mut self) {
+        let others = self.others();
+        let split = others.values().filter(|other| self.survives(other).is_none());
+        let split: BTreeSet<ClusterId> = match self.document {
+            Some(_) => split.map(|other| other.cluster).collect(),
+            None => BTreeSet::new(),
+        };
+        let before = std::mem::replace(&mut self.merge.split_with, split);
+        for other in self.merge.split_with.difference(&before) {
+            self.out.push_back(Output::Event(Event::Split { other: *other }));
+        }
     }
 
     /// The document says that this cluster has ended.
@@ -254,10 +263,28 @@ impl Node {
         self.stop(StopReason::Dissolved { from, into, addresses });
     }
 
+    /// Whether this cluster holds a database, or may: an entry that makes one may be committed
+    /// without this node's knowing.
+    fn may_hold_databases(&self) -> bool {
+        let applied = self.document.as_ref().is_some_and(|d| !d.databases.is_empty());
+        applied
+            || self.raft.as_ref().is_some_and(|raft| {
+                let open = raft.applied().0 + 1..=raft.last_index().0;
+                let mut entries = open.filter_map(|index| raft.entry(Index(index)));
+                entries.any(|entry| match &entry.payload {
+                    Payload::Data(data) => matches!(
+                        decode_command(data),
+                        None | Some(ConfigCommand::CreateDatabase { .. })
+                    ),
+                    Payload::Empty | Payload::Membership(_) => false,
+                })
+            })
+    }
+
     /// A peer of another cluster says that this one has dissolved into it: a straggler follows.
     pub(super) fn follow_dissolution(&mut self, peer: NodeId) {
         let Some(info) = self.links.info(peer) else { return };
-        let empty = self.document.as_ref().is_none_or(|d| d.databases.is_empty());
+        let empty = !self.may_hold_databases();
         let (Some(from), Some(into)) = (self.identity.cluster, info.cluster) else { return };
         let still = !matches!(self.state, State::Leaving | State::Left | State::Founding);
         if info.your_cluster_dissolved && from != into && empty && still {

@@ -51,6 +51,8 @@ pub struct Node {
     now: Time,
     out: VecDeque<Output>,
     stopped: bool,
+    /// Why it stops, until all that this input caused has gone out before it.
+    stopping: Option<StopReason>,
 
     identity: Identity,
     start: Start,
@@ -99,12 +101,17 @@ impl Node {
             identity.starts.remove(0);
         }
         let member = identity.cluster.is_some();
+        if member && config.name.is_some() {
+            // Started without a name some day, it goes by the last one that it was given.
+            identity.name.clone_from(&config.name);
+        }
         let mut node = Self {
             config,
             rng,
             now,
             out: VecDeque::new(),
             stopped: false,
+            stopping: None,
             identity,
             start,
             started: false,
@@ -324,6 +331,9 @@ impl Node {
         }
         self.drain_log();
         self.due = (!self.stopped).then(|| self.earliest());
+        if let Some(reason) = self.stopping.take() {
+            self.out.push_back(Output::Stop(reason));
+        }
     }
 
     fn run_timers(&mut self) {
@@ -332,6 +342,7 @@ impl Node {
             self.next_alive = now + self.alive_interval();
             self.send_alive();
             self.close_silent();
+            self.watch_split();
         }
         if now >= self.discovery.next() {
             self.announce();
@@ -427,6 +438,7 @@ impl Node {
             heartbeat: timings.heartbeat,
             election_min: timings.election_min,
             election_max: timings.election_max,
+            limits: self.config.limits,
         };
         if recovered.damaged {
             self.out.push_back(Output::Event(Event::Damaged));
@@ -448,8 +460,7 @@ impl Node {
         }
         self.set_state(State::Left);
         self.stopped = true;
-        self.due = None;
-        self.out.push_back(Output::Stop(reason));
+        self.stopping = Some(reason);
     }
 
     fn is_seeking(&self) -> bool {

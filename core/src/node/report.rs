@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Event, NoQuorum, Node, Output, State, Status};
 use crate::configuration::Absorption;
-use crate::ids::{ClusterId, ConfigVersion, LinkId, NodeId};
+use crate::ids::{ClusterId, ConfigVersion, Index, LinkId, NodeId};
 use crate::wire::{Info, Packet};
 
 /// What every [`Info`] of a node is made of; while it is the same, there is nothing to tell.
@@ -16,6 +16,7 @@ pub(super) struct Basis {
     version: ConfigVersion,
     coordinator: Option<(NodeId, SocketAddr)>,
     damaged: bool,
+    membership: Option<Index>,
 }
 
 impl Node {
@@ -27,6 +28,7 @@ impl Node {
             version: self.document.as_ref().map(|d| d.version).unwrap_or_default(),
             coordinator: self.known_coordinator(),
             damaged: self.raft.as_ref().is_some_and(|raft| raft.abstains()),
+            membership: self.settled_membership(),
         };
         if self.told_infos.as_ref() == Some(&basis) {
             return false;
@@ -38,6 +40,19 @@ impl Node {
     /// The cluster this node may speak of: only once that is durable.
     pub(super) fn known_cluster(&self) -> Option<ClusterId> {
         self.identity.cluster.filter(|_| self.cluster_durable)
+    }
+
+    /// As coordinator: the entry of the membership in force, once that is committed and not joint.
+    fn settled_membership(&self) -> Option<Index> {
+        let raft = self.raft.as_ref().filter(|raft| raft.is_settled_leader())?;
+        let settled = !raft.membership().is_joint() && raft.membership_index() <= raft.commit();
+        settled.then(|| raft.membership_index())
+    }
+
+    fn releases(&self, peer: NodeId) -> bool {
+        let without = self.raft.as_ref().is_some_and(|raft| !raft.membership().contains(peer));
+        let unlisted = self.document.as_ref().is_some_and(|d| !d.servers.contains_key(&peer));
+        without && unlisted && self.settled_membership().is_some()
     }
 
     fn info_for(&self, peer: NodeId, theirs: Option<&Info>) -> Info {
@@ -54,6 +69,7 @@ impl Node {
             coordinator: self.known_coordinator(),
             you_are_member: document.is_some_and(|d| d.servers.contains_key(&peer)),
             you_were_removed: document.is_some_and(|d| d.expelled.contains_key(&peer)),
+            released: self.releases(peer),
             leaving: self.state == State::Leaving,
             your_cluster_dissolved: absorption == Some(&Absorption::Done),
             damaged: self.raft.as_ref().is_some_and(|raft| raft.abstains()),
@@ -96,7 +112,9 @@ impl Node {
         }
         let me = self.id();
         let here = |node: NodeId| {
-            node == me || self.detector.last(node).is_some_and(|at| self.now.since(at) < limit)
+            let heard = self.detector.last(node).is_some_and(|at| self.now.since(at) < limit);
+            // One whose log is damaged is there and cannot vote.
+            node == me || heard && !self.links.info(node).is_some_and(|info| info.damaged)
         };
         let name =
             |node: NodeId| self.document.as_ref().map_or_else(|| node.short(), |d| d.name_of(node));

@@ -84,7 +84,9 @@ impl Node {
             self.leave(Some(id));
             return;
         } else if self.document.is_none() || self.state != State::Member {
-            Some(CommandError::NotMember { state: self.state })
+            let lost = self.no_quorum().filter(|_| self.state == State::Returning);
+            let other = CommandError::NotMember { state: self.state };
+            Some(lost.map_or(other, CommandError::NoQuorum))
         } else if self.requests.pending.len() >= PENDING_MAX {
             Some(CommandError::Busy)
         } else {
@@ -304,7 +306,10 @@ impl Node {
             self.answer(waiter, Response::Refused(rejection));
             return;
         }
-        if let Some(rejection) = trial.as_ref().and_then(|t| self.masters_away(command, t)) {
+        let refused = self
+            .expect_not_met(command)
+            .or_else(|| trial.as_ref().and_then(|t| self.masters_away(command, t)));
+        if let Some(rejection) = refused {
             self.answer(waiter, Response::Refused(rejection));
             return;
         }
@@ -319,6 +324,25 @@ impl Node {
             }
             None => self.answer(waiter, Response::NotCoordinator { coordinator: None }),
         }
+    }
+
+    /// Of those that `--expect` counts each must have written down that it belongs to this cluster.
+    /// One that was let in and never heard of it may join another cluster and be counted there too.
+    fn expect_not_met(&self, command: &ConfigCommand) -> Option<Rejection> {
+        let (raft, document) = (self.raft.as_ref()?, self.document.as_ref()?);
+        if !matches!(command, ConfigCommand::CreateDatabase { .. })
+            || !document.databases.is_empty()
+        {
+            return None;
+        }
+        // A voter has once acknowledged the log, and that it does only as a member for good.
+        let bound = |id: &NodeId| {
+            raft.membership().is_voter(*id) || raft.matched(*id).is_some_and(|m| m > Index::ZERO)
+        };
+        let present = document.servers.keys().filter(|id| bound(id)).count();
+        let (expected, present) =
+            (document.defaults.expect, u32::try_from(present).unwrap_or(u32::MAX));
+        (present < expected).then_some(Rejection::ExpectNotMet { expected, present })
     }
 
     /// Taking out a master that is there must leave masters that can decide: with the tie-breaker
@@ -404,11 +428,8 @@ impl Node {
         if !settled {
             return;
         }
-        for (_, waiters) in std::mem::take(&mut self.requests.leaving) {
-            for waiter in waiters {
-                self.answer_done(waiter);
-            }
-        }
+        let leaving = std::mem::take(&mut self.requests.leaving);
+        leaving.into_values().flatten().for_each(|waiter| self.answer_done(waiter));
     }
 
     /// This node no longer coordinates: what is undecided may or may not come to be.

@@ -100,6 +100,18 @@ impl Raft {
         // A voter that is none by an uncommitted entry does: the others may lack that entry, need
         // its vote, and never get it, for its log is longer (Ongaro's thesis, section 4.2.2).
         if self.abstains || !self.log.may_be_voter(self.settings.node, self.commit) {
+            // Nor does it take for its leader one that has long been silent, and may be none.
+            let silent = |heard| now.since(heard) >= self.settings.election_min;
+            if self.leader_heard.is_none_or(silent) {
+                self.leader = None;
+                self.leader_heard = None;
+            }
+            return;
+        }
+        let me = self.settings.node;
+        if matches!(&self.office, Office::Candidate { granted, .. } if !granted.contains(&me)) {
+            // Its own vote is still being written. In a new term it would have to be written again,
+            // and a disk slower than an election would never see one through.
             return;
         }
         self.pre_campaign(now);

@@ -67,6 +67,30 @@ const APPEND_COUNT_MAX: usize = 1024;
 /// Append messages to one member that may be unanswered.
 const IN_FLIGHT_MAX: usize = 64;
 
+/// How much a replica sends and keeps at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Entries of one append message; at least 1.
+    pub append_count_max: usize,
+    /// Bytes of the entries of one append message; a single longer entry goes alone.
+    pub append_bytes_max: usize,
+    /// Append messages to one member that may be unanswered; at least 1.
+    pub in_flight_max: usize,
+    /// Applied entries behind the last snapshot before the owner makes a new one.
+    pub entries_before_snapshot: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            append_count_max: APPEND_COUNT_MAX,
+            append_bytes_max: APPEND_BYTES_MAX,
+            in_flight_max: IN_FLIGHT_MAX,
+            entries_before_snapshot: 256,
+        }
+    }
+}
+
 /// What a replica is told once.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -80,6 +104,8 @@ pub struct Settings {
     pub election_min: Duration,
     /// The longest.
     pub election_max: Duration,
+    /// How much at a time.
+    pub limits: Limits,
 }
 
 /// What a replica does at the moment.

@@ -1,10 +1,7 @@
 //! Entries, heartbeats, commit.
 
 use super::progress::Flow;
-use super::{
-    APPEND_BYTES_MAX, APPEND_COUNT_MAX, Body, Entry, IN_FLIGHT_MAX, Index, NodeId, Office, Payload,
-    Quorum, Raft, Rests, Snapshot, Term,
-};
+use super::{Body, Entry, Index, NodeId, Office, Payload, Quorum, Raft, Rests, Snapshot, Term};
 use crate::faults::{self, Fault};
 use crate::storage::StorageOp;
 use crate::time::Time;
@@ -154,12 +151,13 @@ impl Raft {
         let mut even_empty = even_empty;
         loop {
             let (commit, last) = (self.commit, self.log.last_index());
+            let limits = self.settings.limits;
             let Office::Leader(leading) = &mut self.office else { return };
             let Some(progress) = leading.progress.get_mut(&to) else { return };
             let prev_index = progress.next.previous();
             let open = match progress.flow {
                 Flow::Probe { sent } => sent.is_none(),
-                Flow::Replicate => progress.in_flight < IN_FLIGHT_MAX,
+                Flow::Replicate => progress.in_flight < limits.in_flight_max,
                 Flow::Install { .. } => false,
             };
             if !open || (progress.next > last && !even_empty) {
@@ -169,7 +167,8 @@ impl Raft {
                 self.send_snapshot(now, to);
                 return;
             };
-            let entries = self.log.slice(progress.next, APPEND_COUNT_MAX, APPEND_BYTES_MAX);
+            let entries =
+                self.log.slice(progress.next, limits.append_count_max, limits.append_bytes_max);
             let more = match &mut progress.flow {
                 Flow::Probe { sent } => {
                     *sent = Some(now);

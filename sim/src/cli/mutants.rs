@@ -50,10 +50,9 @@ impl Mutants {
             if self.fault.is_some_and(|only| only != fault) {
                 continue;
             }
-            set_fault(Some(fault));
             let started = Instant::now();
             let seconds = |started: Instant| started.elapsed().as_millis() as f64 / 1_000.0;
-            match self.find() {
+            match self.find(fault) {
                 Some(found) => println!(
                     "{name:<28} {:>8} {:>8} {:>8.1}  {}",
                     found.seed,
@@ -76,11 +75,29 @@ impl Mutants {
         if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    /// The first seed that fails.
-    fn find(&self) -> Option<Found> {
+    /// The first seed that fails with the fault and does not fail without it.
+    fn find(&self, fault: Fault) -> Option<Found> {
+        let mut from = self.seeds.start;
+        loop {
+            set_fault(Some(fault));
+            let seed = self.first(from)?;
+            let violation = run(seed, Options::default()).0.violation;
+            set_fault(None);
+            if run(seed, Options::default()).0.is_clean() {
+                let tried = seed - self.seeds.start + 1;
+                let again = "a failure that does not repeat".to_owned();
+                let invariant = violation.map_or(again, |violation| violation.invariant);
+                return Some(Found { seed, tried, invariant });
+            }
+            from = seed + 1;
+        }
+    }
+
+    /// The first seed from `from` on that fails.
+    fn first(&self, from: u64) -> Option<u64> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.unwrap_or(cores).max(1);
-        let next = AtomicU64::new(self.seeds.start);
+        let next = AtomicU64::new(from);
         let first = AtomicU64::new(u64::MAX);
         std::thread::scope(|scope| {
             for _ in 0..jobs {
@@ -98,13 +115,6 @@ impl Mutants {
             }
         });
         let seed = first.into_inner();
-        (seed < u64::MAX).then(|| Found {
-            seed,
-            tried: seed - self.seeds.start + 1,
-            invariant: run(seed, Options::default())
-                .0
-                .violation
-                .map_or_else(|| "a run that repeats".to_owned(), |violation| violation.invariant),
-        })
+        (seed < u64::MAX).then_some(seed)
     }
 }

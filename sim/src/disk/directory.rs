@@ -192,7 +192,9 @@ mod tests {
     fn directory() -> Directory {
         let mut directory = Directory::new(Recovered::fresh(NodeId(1)));
         for (id, ops) in [(1, vec![hard(1), hard(2)]), (2, vec![hard(3)])] {
-            ops.iter().for_each(|op| drop(directory.write(op)));
+            for op in &ops {
+                directory.write(op);
+            }
             directory.enqueue(Batch { id: PersistId(id), ops });
         }
         directory

@@ -103,8 +103,11 @@ fn listed(
     lives: bool,
     all: &mut Assessment,
 ) {
+    // The last master is never removed: nobody would be left to decide.
+    let last = server.role == Role::Master && document.masters().count() == 1;
     let awaited = server.registration == Registration::Static
-        || document.defaults.auto_remove == AutoRemove::Never;
+        || document.defaults.auto_remove == AutoRemove::Never
+        || last;
     let problem = match (lives, server.status) {
         (true, ServerStatus::Away) => "is there, but AWAY",
         (false, ServerStatus::Online) => "is not there, but ONLINE",

@@ -287,10 +287,10 @@ impl Network {
         let soon = [self.dice.below(5 * MS), self.dice.below(5 * MS)];
         let Some(held) = self.links.get_mut(link) else { return };
         held.dead = true;
-        for side in 0..2 {
+        for (side, soon) in soon.into_iter().enumerate() {
             held.stalled[side].clear();
             if held.state[side] != End::Closed {
-                let wait = if half_open == Some(side) { late } else { soon[side] };
+                let wait = if half_open == Some(side) { late } else { soon };
                 queue.push(now + wait, What::LinkDown { link, side });
             }
         }

@@ -108,7 +108,7 @@ impl Draw {
             }
             "datagrams-only" => {
                 let (from, lasts) = (self.some(), self.lasts());
-                self.cut(from, all, self.hosts % 2 == 0, (true, false), lasts)
+                self.cut(from, all, self.hosts.is_multiple_of(2), (true, false), lasts)
             }
             "streams-only" => {
                 let (from, to, lasts) = (self.some(), self.some(), self.lasts());
@@ -117,7 +117,8 @@ impl Draw {
             }
             "pause" => Action::Pause { host, lasts: self.dice.between(5, 600) * MS },
             "long-pause" => {
-                let longest = timings.max_no_heartbeat.as_millis() as u64 * 3;
+                let longest =
+                    u64::try_from(timings.max_no_heartbeat.as_millis()).unwrap_or(5_000) * 3;
                 Action::Pause { host, lasts: self.dice.between(600, longest) * MS }
             }
             "crash" => {

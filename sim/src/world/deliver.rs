@@ -109,7 +109,7 @@ impl World {
         }
         // The lateness follows from the time, so that asking again draws nothing.
         let late = due.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let late = late * self.plan.clocks.lateness_us * 1_000 >> 24;
+        let late = (late * self.plan.clocks.lateness_us * 1_000) >> 24;
         self.due[host] = due.max(self.now).saturating_add(late);
     }
 

@@ -25,8 +25,9 @@ use crate::trace::tell;
 pub(super) enum Late {
     Shows(Arc<Configuration>),
     Answers(ClusterId, ConfigVersion),
-    Acknowledges(Command, ConfigVersion),
+    Acknowledges(Box<Command>, ConfigVersion),
     Snapshots(Index, Term),
+    Reverted,
 }
 
 /// The first byte of the encoded packets that are looked at: hello, welcome, info, a log's, answer.
@@ -94,6 +95,9 @@ impl World {
                 self.late.push(Late::Snapshots(snapshot.index, snapshot.term));
             }
             let change = self.disks.get_mut(dir).write(op);
+            if change.reverted {
+                self.late.push(Late::Reverted);
+            }
             self.count_op(op, change);
         }
         self.print.word(ops.len() as u64);
@@ -263,7 +267,7 @@ impl World {
             self.counts.add(Count::Acknowledged);
             // Whoever stops without having been a member names no version.
             if command != Command::Stop {
-                self.late.push(Late::Acknowledges(command, *version));
+                self.late.push(Late::Acknowledges(Box::new(command), *version));
             }
         }
     }
@@ -278,6 +282,7 @@ impl World {
                 Late::Shows(document) => {
                     self.checks.shows(node, &mut self.hosts[host].view, &document)?;
                 }
+                Late::Reverted => self.follows_its_log(host, dir)?,
                 Late::Snapshots(index, term) => {
                     self.checks.snapshots(self.disks.get(dir), index, term)?;
                 }
@@ -290,6 +295,27 @@ impl World {
         }
         self.late = late;
         Ok(())
+    }
+}
+
+impl World {
+    /// The membership that a node goes by is the last one in its log, as far as all of that log
+    /// has been handed out.
+    fn follows_its_log(&self, host: usize, dir: DirId) -> Verdict {
+        let Some(node) = &self.hosts[host].node else { return Ok(()) };
+        let Some(raft) = node.configuration_log() else { return Ok(()) };
+        let log = &self.disks.get(dir).written_log;
+        let whole = raft.last_index() == log.last_index();
+        let (Some(held), true) = (log.membership(), whole) else { return Ok(()) };
+        if **held == *raft.membership() {
+            return Ok(());
+        }
+        let detail = format!(
+            "{:?} goes by {:?}; the last membership in its log is {held:?}",
+            node.id(),
+            raft.membership()
+        );
+        Err(Violation::new("membership-not-in-log", detail))
     }
 }
 

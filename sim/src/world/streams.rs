@@ -70,7 +70,7 @@ impl World {
             self.counts.add(Count::Refusals);
             let from = SocketAddr::new(
                 address(by.host).ip(),
-                40_000 + self.network.dice.below(20_000) as u16,
+                40_000 + u16::try_from(self.network.dice.below(20_000)).unwrap_or(0),
             );
             let there = self.run_of(target);
             self.queue.push(self.now + soon, What::Refused { by: there, from });

@@ -94,6 +94,19 @@ fn no_change_is_planned_whose_voters_could_not_decide_with_those_in_reach() {
 }
 
 #[test]
+fn learners_are_added_while_the_voters_cannot_change() {
+    // Of the voters, 1 was removed and leads, 2 is away; 3 and 4 are to decide once caught up.
+    let document = founded(4, Defaults::default());
+    let remove = ConfigCommand::Remove { node: node(1), reason: RemoveReason::Operator };
+    let document = after(&document, &remove);
+    let change = planned(&document, &membership(&[1, 2], 1, &[]), &[2], &[3, 4]).unwrap();
+    assert_eq!(change.half, membership(&[1, 2], 1, &[]).incoming);
+    assert_eq!(change.learners, nodes(&[3, 4]));
+    let change = planned(&document, &membership(&[1, 2], 1, &[3, 4]), &[2], &[]).unwrap();
+    assert_eq!(change.half.voters, nodes(&[2, 3, 4]));
+}
+
+#[test]
 fn nothing_is_planned_while_a_joint_membership_is_in_force() {
     let document = founded(3, Defaults::default());
     let mut present = membership(&[1, 2], 1, &[]);

@@ -4,14 +4,14 @@ use super::world::World;
 use crate::configuration::{Defaults, Registration, Rejection, Role, ServerStatus};
 use crate::{Command, CommandError, Event, Reply, State, StopReason};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn dynamic() -> Defaults {
+pub(super) fn dynamic() -> Defaults {
     Defaults { new_node_strategy: Registration::Dynamic, ..Defaults::default() }
 }
 
 /// `count` machines started at once and joined.
-fn cluster(count: usize, defaults: &Defaults) -> World {
+pub(super) fn cluster(count: usize, defaults: &Defaults) -> World {
     let mut world = World::new();
     for number in 0..count {
         world.add(&format!("n{number}"), defaults.clone());
@@ -25,12 +25,12 @@ fn cluster(count: usize, defaults: &Defaults) -> World {
     world
 }
 
-fn coordinator(world: &World, of: usize) -> usize {
+pub(super) fn coordinator(world: &World, of: usize) -> usize {
     let leader = world.node(of).configuration_log().unwrap().leader().unwrap();
     (0..world.machines.len()).find(|n| world.id(*n) == leader).unwrap()
 }
 
-fn status_of(world: &World, at: usize, of: usize) -> Option<ServerStatus> {
+pub(super) fn status_of(world: &World, at: usize, of: usize) -> Option<ServerStatus> {
     let id = world.id(of);
     world.node(at).configuration().unwrap().servers.get(&id).map(|s| s.status)
 }
@@ -353,4 +353,17 @@ fn a_paused_node_removes_nobody() {
     world.run(SECOND * 2);
     assert!(status_of(&world, 0, 1).is_some());
     assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1])));
+}
+
+#[test]
+fn either_of_two_can_be_removed_and_stops_only_when_its_vote_is_not_needed_any_more() {
+    for gone in 0..2 {
+        let mut world = cluster(2, &Defaults::default());
+        let stays = 1 - gone;
+        world.command(stays, Command::RemoveServer { server: format!("n{gone}") });
+        let ended = world.until(SECOND * 5, |w| w.machines[gone].stopped.is_some());
+        assert!(ended && world.machines[gone].stopped == Some(StopReason::Removed), "{world:?}");
+        assert!(world.until(SECOND * 3, |w| w.agree(&[stays])), "{world:?}");
+        assert_eq!(world.node(stays).configuration_log().unwrap().leader(), Some(world.id(stays)));
+    }
 }

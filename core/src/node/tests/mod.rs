@@ -1,4 +1,9 @@
 //! The lifecycle, one property a test, in a kind world.
 
+mod doubtful;
+mod leaving;
 mod lifecycle;
+mod merging;
+mod prefixes;
+mod returning;
 mod world;

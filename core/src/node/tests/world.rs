@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::configuration::Defaults;
 use crate::{
     Command, CommandId, DialError, Event, Input, LinkId, Node, NodeConfig, NodeId, Output,
-    Recovered, Reply, State, StopReason, Time,
+    Recovered, Reply, State, StopReason, StorageOp, Time,
 };
 
 /// One machine: its disk outlives its process.
@@ -20,6 +20,16 @@ pub(crate) struct Machine {
     pub stopped: Option<StopReason>,
     pub replies: BTreeMap<CommandId, Reply>,
     pub password: &'static str,
+    /// How long a write takes to become durable.
+    pub sync: Duration,
+    /// The process dies as soon as it has handed out so many operations, and just these survive.
+    pub crash_after: Option<usize>,
+    /// Operations handed out over all starts.
+    pub written: usize,
+    /// When the last batch handed out is durable.
+    durable_at: Time,
+    /// Batches that are not durable yet.
+    unsynced: VecDeque<(crate::PersistId, Vec<StorageOp>)>,
     starts: u8,
 }
 
@@ -67,6 +77,10 @@ pub(crate) struct World {
     next_command: u64,
     /// Pairs that cannot reach each other.
     pub cut: BTreeSet<(usize, usize)>,
+    /// From the first to the second nothing comes through, the other way it does.
+    pub deaf: BTreeSet<(usize, usize)>,
+    /// How often anybody has dialled.
+    pub dials: usize,
 }
 
 pub(crate) const STEP: Duration = Duration::from_millis(1);
@@ -82,6 +96,8 @@ impl World {
             next_link: 1,
             next_command: 1,
             cut: BTreeSet::new(),
+            deaf: BTreeSet::new(),
+            dials: 0,
         }
     }
 
@@ -101,6 +117,11 @@ impl World {
             stopped: None,
             replies: BTreeMap::new(),
             password: "secret",
+            sync: STEP,
+            crash_after: None,
+            written: 0,
+            durable_at: Time::ZERO,
+            unsynced: VecDeque::new(),
             starts: 0,
         });
         number
@@ -117,9 +138,20 @@ impl World {
         self.drain(number);
     }
 
-    /// The process ends at once; the peers' systems say so.
+    /// The process ends at once; the peers' systems say so. What it had written survives.
     pub(crate) fn kill(&mut self, number: usize) {
-        self.machines[number].node = None;
+        self.crash(number, usize::MAX);
+    }
+
+    /// The process ends at once; of its operations that were not durable the first `keep` survive.
+    pub(crate) fn crash(&mut self, number: usize, keep: usize) {
+        let machine = &mut self.machines[number];
+        let unsynced = std::mem::take(&mut machine.unsynced);
+        for op in unsynced.into_iter().flat_map(|(_, ops)| ops).take(keep) {
+            machine.disk.apply(&op);
+        }
+        machine.durable_at = Time::ZERO;
+        machine.node = None;
         let gone: Vec<(LinkId, usize)> = self
             .links
             .iter()
@@ -138,8 +170,14 @@ impl World {
         self.cut.insert((a.min(b), a.max(b)));
     }
 
+    /// Nothing that `from` sends reaches `to` any more.
+    pub(crate) fn deafen(&mut self, from: usize, to: usize) {
+        self.deaf.insert((from, to));
+    }
+
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
+        self.deaf.clear();
     }
 
     pub(crate) fn command(&mut self, number: usize, command: Command) -> CommandId {
@@ -190,11 +228,21 @@ impl World {
         }
         let reachable = |link: &LinkId| {
             let pair = self.links.get(link);
-            pair.is_some_and(|(a, b)| !self.cut.contains(&((*a).min(*b), (*a).max(*b))))
+            pair.is_some_and(|(a, b)| {
+                let from = if *a == due.to { *b } else { *a };
+                self.passes(from, due.to)
+            })
         };
         let input = match due.what {
             What::Wake => Input::Timer,
-            What::Durable(id) => Input::Persisted { id },
+            What::Durable(id) => {
+                let machine = &mut self.machines[due.to];
+                if let Some((first, ops)) = machine.unsynced.pop_front() {
+                    assert_eq!(first, id, "batches become durable in order");
+                    ops.iter().for_each(|op| machine.disk.apply(op));
+                }
+                Input::Persisted { id }
+            }
             What::Packet(link, _) if !reachable(&link) => return,
             What::Packet(link, bytes) => Input::Packet { link, bytes },
             What::Datagram(from, bytes) => Input::Datagram { from, bytes },
@@ -204,6 +252,10 @@ impl World {
             What::Refused(from) => Input::PeerRefused { from },
         };
         self.input(due.to, input);
+    }
+
+    fn passes(&self, from: usize, to: usize) -> bool {
+        !self.cut.contains(&(from.min(to), from.max(to))) && !self.deaf.contains(&(from, to))
     }
 
     fn later(&mut self, to: usize, what: What) {
@@ -232,6 +284,10 @@ impl World {
             }
         }
         for output in outputs {
+            assert!(self.machines[number].stopped.is_none(), "a stop is the last output");
+            if self.machines[number].node.is_none() {
+                return;
+            }
             self.carry_out(number, output);
         }
         if let Some(due) = self.machines[number].node.as_ref().and_then(|n| n.next_timeout()) {
@@ -242,17 +298,26 @@ impl World {
     fn carry_out(&mut self, number: usize, output: Output) {
         match output {
             Output::Persist { id, ops } => {
-                for op in &ops {
-                    self.machines[number].disk.apply(op);
+                let machine = &mut self.machines[number];
+                machine.written += ops.len();
+                machine.unsynced.push_back((id, ops));
+                let at = machine.durable_at.max(self.now + machine.sync);
+                let beyond = machine.crash_after;
+                machine.durable_at = at;
+                match beyond.and_then(|limit| machine.written.checked_sub(limit)) {
+                    Some(lost) => {
+                        let open: usize = machine.unsynced.iter().map(|(_, ops)| ops.len()).sum();
+                        machine.crash_after = None;
+                        machine.written -= lost;
+                        self.crash(number, open - lost);
+                    }
+                    None => self.at(at, number, What::Durable(id)),
                 }
-                self.later(number, What::Durable(id));
             }
             Output::Datagram { bytes } => {
                 let from = self.machines[number].config.addresses.node;
                 for other in 0..self.machines.len() {
-                    if other != number
-                        && !self.cut.contains(&(number.min(other), number.max(other)))
-                    {
+                    if other != number && self.passes(number, other) {
                         self.later(other, What::Datagram(from, bytes.clone()));
                     }
                 }
@@ -280,10 +345,11 @@ impl World {
     }
 
     fn dial(&mut self, number: usize, addr: SocketAddr) {
+        self.dials += 1;
         let there = self.machines.iter().position(|m| m.config.addresses.node == addr);
         let running = there.filter(|other| self.machines[*other].node.is_some());
         let reached =
-            running.filter(|other| !self.cut.contains(&(number.min(*other), number.max(*other))));
+            running.filter(|other| self.passes(number, *other) && self.passes(*other, number));
         let Some(other) = reached else {
             self.later(number, What::Failed(addr, DialError::Unreachable));
             return;

@@ -455,6 +455,7 @@ impl Net {
     /// The process starts on what its disk holds.
     pub(super) fn restart(&mut self, node: NodeId) {
         let settings = Settings {
+            limits: crate::raft::Limits::default(),
             node,
             log: LOG,
             heartbeat: Duration::from_millis(HEARTBEAT_MS),

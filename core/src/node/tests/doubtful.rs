@@ -1,0 +1,143 @@
+//! Clones, restored directories, paths that work one way only, and what is said meanwhile.
+
+use super::lifecycle::{SECOND, cluster, dynamic, status_of};
+use super::world::World;
+use crate::configuration::{Defaults, Role};
+use crate::{Command, CommandError, Reply, State, StopReason};
+
+#[test]
+fn of_a_directory_and_its_clone_at_most_one_goes_on() {
+    for cut_from in [None, Some(0), Some(1)] {
+        let mut world = cluster(3, &Defaults::default());
+        let clone = world.add("n2", Defaults::default());
+        world.machines[clone].disk = world.machines[2].disk.clone();
+        world.cut(2, clone);
+        if let Some(at) = cut_from {
+            world.cut(at, clone);
+        }
+        world.start(clone);
+        world.run(SECOND * 5);
+        world.heal();
+        world.run(SECOND * 5);
+        let stopped: Vec<_> = [2, clone]
+            .into_iter()
+            .filter(|n| matches!(world.machines[*n].stopped, Some(StopReason::StaleDisk(_))))
+            .collect();
+        assert!(!stopped.is_empty(), "{cut_from:?}: {world:?}");
+        assert!(world.node(0).configuration_log().unwrap().leader().is_some());
+    }
+}
+
+#[test]
+fn a_server_that_nobody_hears_is_removed_and_returns() {
+    let mut world = cluster(3, &dynamic());
+    world.deafen(2, 0);
+    world.deafen(2, 1);
+    assert!(world.until(SECOND * 12, |w| status_of(w, 0, 2).is_none()));
+    let campaigns = world.node(0).status(world.now).counters.campaigns;
+    world.run(SECOND * 10);
+    assert_eq!(world.node(0).status(world.now).counters.campaigns, campaigns);
+    world.heal();
+    assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2])), "{world:?}");
+}
+
+#[test]
+fn a_server_that_hears_nobody_is_removed_by_nobody_in_vain_and_returns() {
+    let mut world = cluster(3, &dynamic());
+    world.deafen(0, 2);
+    world.deafen(1, 2);
+    world.run(SECOND * 15);
+    assert!(world.node(0).configuration_log().unwrap().leader().is_some());
+    world.heal();
+    assert!(world.until(SECOND * 10, |w| w.agree(&[0, 1, 2])), "{world:?}");
+}
+
+#[test]
+fn a_server_cut_from_the_coordinator_alone_is_not_removed() {
+    let mut world = cluster(3, &dynamic());
+    world.cut(0, 2);
+    world.run(SECOND * 15);
+    assert!(status_of(&world, 1, 2).is_some(), "a voter hears it");
+    assert!(status_of(&world, 1, 0).is_some());
+    world.heal();
+    assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2])));
+}
+
+#[test]
+fn a_replica_left_with_a_deposed_coordinator_says_that_there_is_no_quorum() {
+    let roles = [("*".to_owned(), Role::Master), ("n3".to_owned(), Role::Replica)];
+    let mut world = cluster(4, &Defaults { roles: roles.into(), ..Defaults::default() });
+    for (a, b) in [(0, 1), (0, 2), (3, 1), (3, 2)] {
+        world.cut(a, b);
+    }
+    world.run(SECOND * 5);
+    let status = world.node(3).status(world.now);
+    assert_eq!(status.coordinator, None, "{status:#?}");
+    let reason = status.no_quorum.expect("it says so");
+    assert_eq!(reason.missing, vec!["n1".to_owned(), "n2".to_owned()]);
+}
+
+#[test]
+fn a_server_back_without_a_quorum_answers_commands_with_whom_it_needs() {
+    let mut world = cluster(5, &Defaults::default());
+    (0..5).for_each(|n| world.kill(n));
+    world.start(3);
+    world.start(4);
+    world.run(SECOND * 5);
+    let id = world.command(3, Command::RemoveServer { server: "n0".to_owned() });
+    world.run(SECOND * 6);
+    let reply = world.machines[3].replies.get(&id);
+    let Some(Reply::Failed(CommandError::NoQuorum(reason))) = reply else { panic!("{reply:?}") };
+    assert_eq!(reason.missing.len(), 3, "{reason:?}");
+}
+
+#[test]
+fn a_damaged_server_counts_as_missing() {
+    let mut world = cluster(3, &Defaults::default());
+    world.kill(0);
+    world.kill(1);
+    world.machines[1].disk.logs.values_mut().for_each(|log| log.damaged = true);
+    world.start(1);
+    world.run(SECOND * 5);
+    let reason = world.node(2).status(world.now).no_quorum.expect("one of three can vote");
+    assert_eq!(reason.missing, vec!["n0".to_owned(), "n1".to_owned()]);
+    let status = world.node(1).status(world.now);
+    assert!(status.damaged);
+    assert_eq!(status.coordinator, None);
+}
+
+#[test]
+fn a_joining_server_that_is_cut_off_for_good_is_not_waited_for() {
+    let mut world = cluster(2, &dynamic());
+    world.add("n2", dynamic());
+    world.start(2);
+    let there = |w: &World| status_of(w, 0, 2).is_some();
+    assert!(world.until(SECOND * 3, there));
+    world.kill(2);
+    assert!(world.until(SECOND * 10, |w| !there(w) && w.agree(&[0, 1])));
+    world.start(2);
+    assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2])));
+}
+
+#[test]
+fn links_are_not_opened_and_closed_without_end() {
+    let mut world = cluster(5, &Defaults::default());
+    world.run(SECOND * 5);
+    let before = world.dials;
+    world.run(SECOND * 20);
+    assert_eq!(world.dials, before, "a settled mesh dials nobody");
+    assert!((0..5).all(|n| world.node(n).state() == State::Member));
+}
+
+#[test]
+fn an_idle_cluster_writes_nothing_and_a_dead_server_is_written_of_once() {
+    let mut world = cluster(3, &Defaults::default());
+    world.run(SECOND * 5);
+    let last = |w: &World| w.node(0).status(w.now).last_index;
+    let before = last(&world);
+    world.run(SECOND * 20);
+    assert_eq!(last(&world), before);
+    world.kill(2);
+    world.run(SECOND * 60);
+    assert_eq!(last(&world), before + 1, "that it is away");
+}
