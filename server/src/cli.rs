@@ -168,7 +168,7 @@ Examples:
   quorate status                          the node in ./quorate-data
   quorate status --data /srv/quorate
   quorate status --http http://127.0.0.1:2481 --json
-  quorate status --watch                  again after every change, until Ctrl-C")]
+  quorate status --watch                  again every second, until Ctrl-C")]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) target: Target,

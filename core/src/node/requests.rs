@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::document::encode_command;
 use super::{Command, CommandError, Node, Output, Reply, State};
 use crate::configuration::{
-    self, Applied, ConfigCommand, Configuration, Rejection, RemoveReason, ServerStatus,
+    self, Applied, ConfigCommand, Configuration, OperatorChange, Rejection, RemoveReason, Role,
+    ServerStatus,
 };
 use crate::ids::{CommandId, Index, LinkId, NodeId, Term};
 use crate::time::Time;
@@ -31,10 +32,21 @@ struct Pending {
     what: Request,
     purpose: Purpose,
     deadline: Time,
-    /// Over which link it is out, if it is.
-    sent: Option<(LinkId, Time)>,
-    /// It was out at least once, and may have been done.
-    maybe_done: bool,
+    /// Over which link it is out, if it is; `None` for this node itself, as the coordinator.
+    sent: Option<(Option<LinkId>, Time)>,
+    /// It was out before, without a certain answer: it may have been done.
+    unresolved: bool,
+}
+
+impl Pending {
+    fn maybe_done(&self) -> bool {
+        self.unresolved || self.sent.is_some()
+    }
+
+    /// No certain answer will come to what is out.
+    fn lose(&mut self) {
+        self.unresolved |= self.sent.take().is_some();
+    }
 }
 
 /// What becomes of the answer.
@@ -103,27 +115,21 @@ impl Node {
     }
 
     fn change_of(&self, command: Command) -> Result<ConfigCommand, Rejection> {
-        Ok(match command {
-            Command::RemoveServer { server } => {
-                let node = self.find_server(server)?;
-                ConfigCommand::Remove { node, reason: RemoveReason::Operator }
-            }
-            Command::SetRole { server, role } => {
-                ConfigCommand::SetRole { node: self.find_server(server)?, role }
-            }
+        let (server, change) = match command {
+            Command::RemoveServer { server } => (server, OperatorChange::Remove),
+            Command::SetRole { server, role } => (server, OperatorChange::Role(role)),
             Command::SetRegistration { server, registration } => {
-                ConfigCommand::SetRegistration { node: self.find_server(server)?, registration }
+                (server, OperatorChange::Registration(registration))
             }
-            Command::Change(change) => change,
+            Command::Change(change) => return Ok(change),
             Command::Stop => unreachable!("a stop is no change"),
-        })
-    }
-
-    fn find_server(&self, server: String) -> Result<NodeId, Rejection> {
-        let document = self.document.as_ref();
-        let by_name = document.and_then(|d| d.by_name(&server).map(|(id, _)| id));
-        let by_id = || NodeId::parse(&server);
-        by_name.or_else(by_id).ok_or(Rejection::UnknownServer { server })
+        };
+        let named = self.document.as_ref().and_then(|d| d.by_name(&server).map(|(id, _)| id));
+        if let Some(node) = named {
+            return Ok(ConfigCommand::Operator { node, name: Some(server), change });
+        }
+        let node = NodeId::parse(&server).ok_or(Rejection::UnknownServer { server })?;
+        Ok(ConfigCommand::Operator { node, name: None, change })
     }
 
     fn begin(&mut self, what: Request, purpose: Purpose) {
@@ -131,7 +137,7 @@ impl Node {
         let timings = &self.config.timings;
         let wait = if purpose == Purpose::Leave { timings.leave } else { timings.retry * 10 };
         let deadline = self.now + wait;
-        let pending = Pending { what, purpose, deadline, sent: None, maybe_done: false };
+        let pending = Pending { what, purpose, deadline, sent: None, unresolved: false };
         self.requests.pending.insert(id, pending);
         self.requests.next = Some(self.now);
     }
@@ -163,7 +169,7 @@ impl Node {
                     ConfigCommand::CreateDatabase { .. } | ConfigCommand::DropDatabase { .. }
                 )
             );
-            if once && pending.maybe_done {
+            if once && pending.maybe_done() {
                 self.give_up(id);
                 continue;
             }
@@ -191,8 +197,8 @@ impl Node {
     fn mark_sent(&mut self, id: u64, link: Option<LinkId>) {
         let now = self.now;
         if let Some(pending) = self.requests.pending.get_mut(&id) {
-            pending.sent = Some((link.unwrap_or(LinkId(0)), now));
-            pending.maybe_done = true;
+            pending.lose();
+            pending.sent = Some((link, now));
         }
     }
 
@@ -201,7 +207,7 @@ impl Node {
         let Purpose::Command(command) = pending.purpose else { return };
         let no_quorum = self.no_quorum();
         let error = match no_quorum {
-            Some(reason) if !pending.maybe_done => CommandError::NoQuorum(reason),
+            Some(reason) if !pending.maybe_done() => CommandError::NoQuorum(reason),
             _ => CommandError::OutcomeUnknown,
         };
         self.reply(command, Reply::Failed(error));
@@ -217,8 +223,8 @@ impl Node {
         self.joining.link_down(now, link);
         self.merge.link_down(link);
         for pending in self.requests.pending.values_mut() {
-            if pending.sent.is_some_and(|(over, _)| over == link) {
-                pending.sent = None;
+            if pending.sent.is_some_and(|(over, _)| over == Some(link)) {
+                pending.lose();
                 self.requests.next = Some(now);
             }
         }
@@ -253,13 +259,15 @@ impl Node {
         }
         let command = match what {
             Request::Join { name, addresses, dissolved_from } => {
-                ConfigCommand::Join { node: from, name, addresses, dissolved_from }
+                let start = self.links.hello(from).map(|hello| hello.start);
+                ConfigCommand::Join { node: from, name, addresses, start, dissolved_from }
             }
             Request::Leave => match document.servers.get(&from).map(|s| s.registration) {
                 Some(configuration::Registration::Static) => ConfigCommand::SetStatus {
                     node: from,
                     status: ServerStatus::Away,
                     addresses: None,
+                    start: None,
                 },
                 _ => ConfigCommand::Remove { node: from, reason: RemoveReason::Left },
             },
@@ -286,9 +294,7 @@ impl Node {
                 is_server
                     && matches!(
                         command,
-                        ConfigCommand::Remove { reason: RemoveReason::Operator, .. }
-                            | ConfigCommand::SetRole { .. }
-                            | ConfigCommand::SetRegistration { .. }
+                        ConfigCommand::Operator { .. }
                             | ConfigCommand::CreateDatabase { .. }
                             | ConfigCommand::DropDatabase { .. }
                     )
@@ -350,7 +356,11 @@ impl Node {
     fn masters_away(&self, command: &ConfigCommand, after: &Configuration) -> Option<Rejection> {
         let node = match command {
             ConfigCommand::Remove { node, .. }
-            | ConfigCommand::SetRole { node, role: configuration::Role::Replica } => *node,
+            | ConfigCommand::Operator {
+                node,
+                change: OperatorChange::Remove | OperatorChange::Role(Role::Replica),
+                ..
+            } => *node,
             _ => return None,
         };
         let (raft, before) = (self.raft.as_ref()?, self.document.as_ref()?);
@@ -449,31 +459,35 @@ impl Node {
                     self.send_packet(link, &Packet::Response { id, response });
                 }
             }
-            Waiter::Own(id) => self.on_own_response(id, response),
+            Waiter::Own(id) => self.on_own_response(None, id, response),
         }
     }
 
-    pub(super) fn on_response(&mut self, from: NodeId, id: u64, response: Response) {
+    pub(super) fn on_response(&mut self, link: LinkId, from: NodeId, id: u64, response: Response) {
         if self.on_join_response(from, id, &response) || self.on_merge_response(from, id, &response)
         {
             return;
         }
-        self.on_own_response(id, response);
+        self.on_own_response(Some(link), id, response);
     }
 
-    fn on_own_response(&mut self, id: u64, response: Response) {
+    fn on_own_response(&mut self, over: Option<LinkId>, id: u64, response: Response) {
         let Some(pending) = self.requests.pending.get_mut(&id) else { return };
         let reply = match response {
             Response::Done { version, .. } => Reply::Done { version },
             Response::Refused(rejection) => Reply::Failed(rejection.into()),
+            Response::NotCoordinator { .. } | Response::Unknown
+                if pending.sent.is_none_or(|(now_over, _)| now_over != over) =>
+            {
+                return; // The answer of one that was asked before: it says nothing of the next.
+            }
             Response::NotCoordinator { .. } => {
-                // Certainly not done; whoever leads next is asked soon.
+                // Certainly not done there; whoever leads next is asked soon.
                 pending.sent = None;
-                pending.maybe_done = false;
                 return;
             }
             Response::Unknown => {
-                pending.sent = None;
+                pending.lose();
                 return;
             }
         };
@@ -481,7 +495,12 @@ impl Node {
         self.requests.pending.remove(&id);
         match purpose {
             Purpose::Command(command) => self.reply(command, reply),
-            Purpose::Leave => self.on_left(matches!(reply, Reply::Done { .. })),
+            Purpose::Leave => {
+                // The last master has nobody to take leave of: the cluster rests with it.
+                let last = CommandError::Refused(Rejection::LastMaster { name: self.name() });
+                let done = matches!(reply, Reply::Done { .. }) || reply == Reply::Failed(last);
+                self.on_left(done);
+            }
         }
     }
 }

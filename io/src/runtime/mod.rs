@@ -14,6 +14,7 @@
 mod driver;
 mod handle;
 mod narrator;
+mod refusals;
 mod seeds;
 
 pub use driver::{Ended, Runtime, RuntimeError, Setup};

@@ -1,14 +1,14 @@
 //! Turns what core reports into log lines that a person can act on.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use quorate_core::configuration::{Absorption, Configuration, Server, ServerStatus};
 use quorate_core::{ConfigVersion, Event, NoQuorum, NodeId, State};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
+
+use super::refusals::Refusals;
 
 /// Remembers the last configuration, so that it can say what changed, and names for ids.
 #[derive(Debug)]
@@ -16,18 +16,12 @@ pub(super) struct Narrator {
     me: NodeId,
     held: Option<Arc<Configuration>>,
     state: Option<State>,
-    /// Hosts that were refused: when that was last said, and how often it happened since.
-    refused: BTreeMap<IpAddr, (Instant, u32)>,
+    refused: Refusals,
 }
-
-/// How often the refusal of one host is said. A stranger knocks every second, from ever new ports.
-const REFUSED_AGAIN: Duration = Duration::from_secs(60);
-/// How many hosts are remembered for that.
-const REFUSED_HOSTS_MAX: usize = 64;
 
 impl Narrator {
     pub(super) fn new(me: NodeId) -> Self {
-        Self { me, held: None, state: None, refused: BTreeMap::new() }
+        Self { me, held: None, state: None, refused: Refusals::default() }
     }
 
     /// Writes the line, or the lines, for one event.
@@ -67,28 +61,14 @@ impl Narrator {
     }
 
     fn refused(&mut self, peer: SocketAddr) {
-        let now = Instant::now();
-        if self.refused.len() >= REFUSED_HOSTS_MAX {
-            self.refused.retain(|_, (said, _)| now.duration_since(*said) < REFUSED_AGAIN);
+        if let Some(not_logged) = self.refused.due(peer.ip(), Instant::now()) {
+            warn!(
+                %peer,
+                not_logged,
+                "group, password or encryption settings differ from this peer's: neither lets the \
+                 other in; make them equal on both. This node goes on trying"
+            );
         }
-        if self.refused.len() >= REFUSED_HOSTS_MAX && !self.refused.contains_key(&peer.ip()) {
-            return;
-        }
-        let mut before = 0;
-        if let Some((said, times)) = self.refused.get_mut(&peer.ip()) {
-            if now.duration_since(*said) < REFUSED_AGAIN {
-                *times = times.saturating_add(1);
-                return;
-            }
-            before = *times;
-        }
-        self.refused.insert(peer.ip(), (now, 0));
-        warn!(
-            %peer,
-            not_logged = before,
-            "group, password or encryption settings differ from this peer's: neither lets the \
-             other in; make them equal on both. This node goes on trying"
-        );
     }
 
     fn life(&mut self, state: State) {
