@@ -86,7 +86,7 @@ impl Checks {
     }
 
     /// A command was answered with success: the document of `cluster` has `version`. When it was
-    /// given, version `since` was committed.
+    /// given, the node that was asked knew version `since`.
     ///
     /// # Errors
     /// `acknowledged-before-commit` if it was never committed, `acknowledged-without-effect` if

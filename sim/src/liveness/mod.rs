@@ -96,7 +96,11 @@ pub fn assess(world: &World) -> Assessment {
 /// directory cannot tell each other from themselves.
 fn old_copies(stale: Vec<Living<'_>>, living: &[Living<'_>], all: &mut Assessment) {
     for old in stale {
-        let peer = |l: &Living<'_>| l.id != old.id && l.directory.remembers(old.id).is_some();
+        let knows = &old.directory.durable.identity;
+        let peer = |l: &Living<'_>| {
+            let remembered = l.directory.remembers(old.id);
+            l.id != old.id && remembered.is_some_and(|start| !knows.knows_start(start))
+        };
         if living.iter().any(peer) {
             all.unnamed.push(format!("host {} runs on an old disk and nobody minds", old.host));
         } else {

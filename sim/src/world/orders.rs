@@ -18,7 +18,7 @@ pub struct Issued {
     pub at: u64,
     /// What.
     pub command: Command,
-    /// The version of the cluster's document that was committed then.
+    /// The version of the document that the asked node knew: who is named is meant as of then.
     pub since: ConfigVersion,
     /// The answer, once there is one.
     pub reply: Option<Reply>,
@@ -34,9 +34,8 @@ impl World {
         tell!(self, "host {host} is asked {}: {command:?}", id.0);
         self.counts.add(Count::Commands);
         let by = self.run_of(host);
-        let cluster = self.hosts[host].dir.and_then(|dir| self.disks.get(dir).written_log.cluster);
-        let document = cluster.and_then(|c| self.checks.known(c)).and_then(|l| l.document());
-        let since = document.map_or(ConfigVersion::ZERO, |held| held.version);
+        let known = self.hosts[host].node.as_ref().and_then(|node| node.configuration());
+        let since = known.map_or(ConfigVersion::ZERO, |document| document.version);
         self.issued.push(Issued { by, at: self.now, command: command.clone(), since, reply: None });
         self.deliver(host, Input::Command { id, command }, false)
     }
