@@ -364,10 +364,13 @@ impl Node {
             _ => return None,
         };
         let (raft, before) = (self.raft.as_ref()?, self.document.as_ref()?);
-        let here = |id: NodeId| raft.is_active(self.now, id);
-        if !here(node) {
+        let now = self.now;
+        if !raft.is_active(now, node) {
             return None;
         }
+        // Who neither votes nor has caught up cannot take over.
+        let able = |id: NodeId| raft.membership().is_voter(id) || raft.is_caught_up(now, id);
+        let here = |id: NodeId| raft.is_active(now, id) && able(id);
         let (there, missing): (Vec<_>, Vec<_>) = after.masters().partition(|(id, _)| here(*id));
         if there.len() >= missing.len() && !there.is_empty() {
             return None;

@@ -584,6 +584,15 @@ impl Raft {
     /// As a leader: whether `member` has answered of late. True for itself.
     #[must_use]
     pub fn is_active(&self, now: Time, member: NodeId) -> bool {
+        let answered = match &self.office {
+            Office::Leader(leading) => leading.progress.get(&member).is_some_and(|p| p.answered),
+            _ => false,
+        };
+        self.counts_as_active(now, member) && (answered || member == self.settings.node)
+    }
+
+    /// Check-quorum's view: whoever has just been met, or was absolved, has the benefit of doubt.
+    fn counts_as_active(&self, now: Time, member: NodeId) -> bool {
         let Office::Leader(leading) = &self.office else { return false };
         member == self.settings.node
             || leading
