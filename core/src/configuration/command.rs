@@ -451,18 +451,33 @@ fn absorb(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejec
     if cluster == held.cluster || held.absorbed.contains_key(&cluster) {
         return Ok(Applied::Unchanged);
     }
-    if held.absorbed.len() >= Configuration::ABSORBED_MAX {
+    let offers = held.absorbed.values().filter(|state| **state == Absorption::Offered).count();
+    if offers >= Configuration::ABSORBED_MAX {
         return Err(Rejection::Full { max: Configuration::ABSORBED_MAX });
     }
     held.absorbed.insert(cluster, Absorption::Offered);
+    forget_absorbed(held, cluster);
     Ok(Applied::Changed)
 }
 
-fn absorbed(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejection> {
-    match held.absorbed.insert(cluster, Absorption::Done) {
-        Some(Absorption::Done) => Ok(Applied::Unchanged),
-        Some(Absorption::Offered) | None => Ok(Applied::Changed),
+/// Keeps to the bound: an absorption that is over goes, never an offer that still binds. A straggler
+/// of a cluster that is forgotten is left to an operator.
+fn forget_absorbed(held: &mut Configuration, entered: ClusterId) {
+    if held.absorbed.len() <= Configuration::ABSORBED_MAX {
+        return;
     }
+    let over =
+        |(id, state): &(&ClusterId, &Absorption)| **state == Absorption::Done && **id != entered;
+    let victim = held.absorbed.iter().find(over).map_or(entered, |(id, _)| *id);
+    held.absorbed.remove(&victim);
+}
+
+fn absorbed(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejection> {
+    if held.absorbed.insert(cluster, Absorption::Done) == Some(Absorption::Done) {
+        return Ok(Applied::Unchanged);
+    }
+    forget_absorbed(held, cluster);
+    Ok(Applied::Changed)
 }
 
 fn dissolve(
