@@ -10,7 +10,10 @@ pub enum Trace {
     #[default]
     Off,
     /// To standard output.
-    Print,
+    Print {
+        /// Heartbeats too.
+        heartbeats: bool,
+    },
     /// Only so many are kept.
     Keep {
         /// The latest ones.
@@ -33,12 +36,18 @@ impl Trace {
         !matches!(self, Self::Off)
     }
 
+    /// Whether heartbeats are told of, of which there are many.
+    #[must_use]
+    pub fn has_heartbeats(&self) -> bool {
+        matches!(self, Self::Print { heartbeats: true })
+    }
+
     /// One line.
     pub fn line(&mut self, now: u64, text: fmt::Arguments<'_>) {
         let stamp = format!("{:>7}.{:06}", now / 1_000_000, now % 1_000_000);
         match self {
             Self::Off => {}
-            Self::Print => println!("{stamp} {text}"),
+            Self::Print { .. } => println!("{stamp} {text}"),
             Self::Keep { lines, max } => {
                 if lines.len() >= *max {
                     lines.pop_front();
@@ -53,7 +62,7 @@ impl Trace {
     pub fn into_lines(self) -> Vec<String> {
         match self {
             Self::Keep { lines, .. } => lines.into(),
-            Self::Off | Self::Print => Vec::new(),
+            Self::Off | Self::Print { .. } => Vec::new(),
         }
     }
 }

@@ -18,9 +18,9 @@ pub(super) struct Run {
     /// Which seed.
     #[arg(long)]
     seed: u64,
-    /// Print what was drawn, and every event.
-    #[arg(long, short)]
-    verbose: bool,
+    /// Print what was drawn, and every event; twice: heartbeats too.
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    verbose: u8,
     /// Run it twice and compare every event.
     #[arg(long)]
     twice: bool,
@@ -34,12 +34,12 @@ impl Run {
     pub(super) fn run(&self) -> ExitCode {
         #[cfg(quorate_faults)]
         quorate_core::set_fault(self.fault);
-        if self.verbose {
+        if self.verbose > 0 {
             print!("{}", Plan::of(self.seed));
         }
         let report = if self.twice { run_twice(self.seed) } else { self.once() };
         println!("{}", line(&report));
-        if self.verbose {
+        if self.verbose > 0 {
             for (name, count) in report.counts.iter().filter(|(_, count)| **count > 0) {
                 println!("  {name} {count}");
             }
@@ -48,7 +48,10 @@ impl Run {
     }
 
     fn once(&self) -> Report {
-        let trace = if self.verbose { Trace::Print } else { Trace::keep(LINES_SHOWN) };
+        let trace = match self.verbose {
+            0 => Trace::keep(LINES_SHOWN),
+            more => Trace::Print { heartbeats: more > 1 },
+        };
         let (report, lines) = run(self.seed, Options { trace });
         if !report.is_clean() {
             lines.iter().for_each(|line| println!("{line}"));

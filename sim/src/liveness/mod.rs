@@ -84,10 +84,25 @@ pub fn assess(world: &World) -> Assessment {
         all.tally.add("unlike-credentials");
     }
     let strangers = classes.len() > 1;
-    for living in classes.values() {
-        class(world, living, strangers, &mut all);
+    for living in classes.into_values() {
+        let (stale, living) = living.into_iter().partition(|l| l.directory.gone.is_some());
+        old_copies(stale, &living, &mut all);
+        class(world, &living, strangers, &mut all);
     }
     all
+}
+
+/// Nodes on old copies of disks: every peer that they meet sends them away. Two copies of one
+/// directory cannot tell each other from themselves.
+fn old_copies(stale: Vec<Living<'_>>, living: &[Living<'_>], all: &mut Assessment) {
+    for old in stale {
+        let peer = |l: &Living<'_>| l.id != old.id && l.directory.remembers(old.id).is_some();
+        if living.iter().any(peer) {
+            all.unnamed.push(format!("host {} runs on an old disk and nobody minds", old.host));
+        } else {
+            all.tally.add("stale-unfound");
+        }
+    }
 }
 
 /// The nodes that could all talk to each other.

@@ -149,7 +149,10 @@ impl World {
         }
         let led = if leads { Some(term) } else { seen.leads.then_some(seen.term) };
         let mut known = seen.commit;
-        if commit > seen.commit && (whole || led.is_some()) {
+        // A founder's commit rests on nothing but its own disk.
+        let alone =
+            directory.written_log.membership().is_some_and(|m| m.voters().into_iter().eq([id]));
+        if commit > seen.commit && (whole || led.is_some() || alone) {
             self.advance(host, commit, led)?;
             known = commit;
         }

@@ -221,7 +221,7 @@ impl World {
                     ..
                 }
         );
-        if !heartbeat {
+        if !heartbeat || self.trace.has_heartbeats() {
             tell!(self, "host {host} -> {} {packet:?}", held.ends[1 - side].host);
         }
         let Some(dir) = self.hosts[host].dir else { return Ok(false) };
