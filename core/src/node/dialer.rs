@@ -56,15 +56,21 @@ impl Dialer {
         let target = self.target(addr);
         target.dialing = false;
         target.node = Some(node);
-        target.wait = Duration::ZERO;
         target.refused = None;
     }
 
-    /// A link that was dialled is gone: try again at once, then ever more slowly.
-    pub(super) fn lost(&mut self, now: Time, dialed: Option<SocketAddr>) {
-        if let Some(addr) = dialed {
-            self.target(addr).next = now;
-        }
+    /// A link that was dialled, and stood since `up`, is gone: try again at once, then ever more
+    /// slowly. One that is closed as soon as it is up is no better than none.
+    pub(super) fn lost(&mut self, now: Time, addr: SocketAddr, up: Time, first: Duration) {
+        let target = self.target(addr);
+        target.wait = if now.since(up) >= first * 8 {
+            Duration::ZERO
+        } else if target.wait.is_zero() {
+            first
+        } else {
+            (target.wait * 2).min(first * 8)
+        };
+        target.next = now + target.wait;
     }
 
     pub(super) fn has_failed(&self, addr: SocketAddr) -> bool {
@@ -96,6 +102,11 @@ impl Node {
         let known = self.dialer.targets.get(&addr);
         let there = node.or(known.and_then(|t| t.node));
         if there.is_some_and(linked) || there == Some(self.id()) {
+            return;
+        }
+        // Whoever is sought there, somebody else is: a wiped disk under a new name, say.
+        let mut usable = self.links.all.values().filter(|link| link.usable());
+        if usable.any(|l| l.hello.as_ref().is_some_and(|h| h.addresses.node == addr)) {
             return;
         }
         let target = self.dialer.target(addr);

@@ -121,7 +121,9 @@ impl Node {
         let Some(gone) = self.links.all.remove(&link) else { return };
         self.requests_link_down(link);
         self.next_dial = self.now;
-        self.dialer.lost(self.now, gone.dialed);
+        if let Some(addr) = gone.dialed {
+            self.dialer.lost(self.now, addr, gone.up, self.config.timings.redial);
+        }
         if gone.usable() && self.links.usable(gone.peer).is_none() {
             let now = self.now;
             if let Some(raft) = &mut self.raft {

@@ -269,7 +269,7 @@ impl Node {
             }
             Packet::Alive { heard } => self.detector.report(peer, &heard, self.now),
             Packet::Request { id, request } => self.on_peer_request(link, peer, id, request),
-            Packet::Response { id, response } => self.on_response(peer, id, response),
+            Packet::Response { id, response } => self.on_response(link, peer, id, response),
         }
     }
 

@@ -31,10 +31,21 @@ struct Pending {
     what: Request,
     purpose: Purpose,
     deadline: Time,
-    /// Over which link it is out, if it is.
-    sent: Option<(LinkId, Time)>,
-    /// It was out at least once, and may have been done.
-    maybe_done: bool,
+    /// Over which link it is out, if it is; `None` for this node itself, as the coordinator.
+    sent: Option<(Option<LinkId>, Time)>,
+    /// It was out before, without a certain answer: it may have been done.
+    unresolved: bool,
+}
+
+impl Pending {
+    fn maybe_done(&self) -> bool {
+        self.unresolved || self.sent.is_some()
+    }
+
+    /// No certain answer will come to what is out.
+    fn lose(&mut self) {
+        self.unresolved |= self.sent.take().is_some();
+    }
 }
 
 /// What becomes of the answer.
@@ -131,7 +142,7 @@ impl Node {
         let timings = &self.config.timings;
         let wait = if purpose == Purpose::Leave { timings.leave } else { timings.retry * 10 };
         let deadline = self.now + wait;
-        let pending = Pending { what, purpose, deadline, sent: None, maybe_done: false };
+        let pending = Pending { what, purpose, deadline, sent: None, unresolved: false };
         self.requests.pending.insert(id, pending);
         self.requests.next = Some(self.now);
     }
@@ -163,7 +174,7 @@ impl Node {
                     ConfigCommand::CreateDatabase { .. } | ConfigCommand::DropDatabase { .. }
                 )
             );
-            if once && pending.maybe_done {
+            if once && pending.maybe_done() {
                 self.give_up(id);
                 continue;
             }
@@ -191,8 +202,8 @@ impl Node {
     fn mark_sent(&mut self, id: u64, link: Option<LinkId>) {
         let now = self.now;
         if let Some(pending) = self.requests.pending.get_mut(&id) {
-            pending.sent = Some((link.unwrap_or(LinkId(0)), now));
-            pending.maybe_done = true;
+            pending.lose();
+            pending.sent = Some((link, now));
         }
     }
 
@@ -201,7 +212,7 @@ impl Node {
         let Purpose::Command(command) = pending.purpose else { return };
         let no_quorum = self.no_quorum();
         let error = match no_quorum {
-            Some(reason) if !pending.maybe_done => CommandError::NoQuorum(reason),
+            Some(reason) if !pending.maybe_done() => CommandError::NoQuorum(reason),
             _ => CommandError::OutcomeUnknown,
         };
         self.reply(command, Reply::Failed(error));
@@ -217,8 +228,8 @@ impl Node {
         self.joining.link_down(now, link);
         self.merge.link_down(link);
         for pending in self.requests.pending.values_mut() {
-            if pending.sent.is_some_and(|(over, _)| over == link) {
-                pending.sent = None;
+            if pending.sent.is_some_and(|(over, _)| over == Some(link)) {
+                pending.lose();
                 self.requests.next = Some(now);
             }
         }
@@ -449,31 +460,35 @@ impl Node {
                     self.send_packet(link, &Packet::Response { id, response });
                 }
             }
-            Waiter::Own(id) => self.on_own_response(id, response),
+            Waiter::Own(id) => self.on_own_response(None, id, response),
         }
     }
 
-    pub(super) fn on_response(&mut self, from: NodeId, id: u64, response: Response) {
+    pub(super) fn on_response(&mut self, link: LinkId, from: NodeId, id: u64, response: Response) {
         if self.on_join_response(from, id, &response) || self.on_merge_response(from, id, &response)
         {
             return;
         }
-        self.on_own_response(id, response);
+        self.on_own_response(Some(link), id, response);
     }
 
-    fn on_own_response(&mut self, id: u64, response: Response) {
+    fn on_own_response(&mut self, over: Option<LinkId>, id: u64, response: Response) {
         let Some(pending) = self.requests.pending.get_mut(&id) else { return };
         let reply = match response {
             Response::Done { version, .. } => Reply::Done { version },
             Response::Refused(rejection) => Reply::Failed(rejection.into()),
+            Response::NotCoordinator { .. } | Response::Unknown
+                if pending.sent.is_none_or(|(now_over, _)| now_over != over) =>
+            {
+                return; // The answer of one that was asked before: it says nothing of the next.
+            }
             Response::NotCoordinator { .. } => {
-                // Certainly not done; whoever leads next is asked soon.
+                // Certainly not done there; whoever leads next is asked soon.
                 pending.sent = None;
-                pending.maybe_done = false;
                 return;
             }
             Response::Unknown => {
-                pending.sent = None;
+                pending.lose();
                 return;
             }
         };
@@ -481,7 +496,12 @@ impl Node {
         self.requests.pending.remove(&id);
         match purpose {
             Purpose::Command(command) => self.reply(command, reply),
-            Purpose::Leave => self.on_left(matches!(reply, Reply::Done { .. })),
+            Purpose::Leave => {
+                // The last master has nobody to take leave of: the cluster rests with it.
+                let last = CommandError::Refused(Rejection::LastMaster { name: self.name() });
+                let done = matches!(reply, Reply::Done { .. }) || reply == Reply::Failed(last);
+                self.on_left(done);
+            }
         }
     }
 }

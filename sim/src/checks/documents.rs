@@ -85,7 +85,8 @@ impl Checks {
         Err(Violation::new("dissolved-uncommitted", detail))
     }
 
-    /// A command was answered with success: the document of `cluster` has `version`.
+    /// A command was answered with success: the document of `cluster` has `version`. When it was
+    /// given, version `since` was committed.
     ///
     /// # Errors
     /// `acknowledged-before-commit` if it was never committed, `acknowledged-without-effect` if
@@ -96,13 +97,14 @@ impl Checks {
         cluster: ClusterId,
         version: ConfigVersion,
         command: &Command,
+        since: ConfigVersion,
     ) -> Verdict {
         let ledger = self.ledger(cluster);
         let Some(document) = ledger.version(version) else {
             let detail = format!("{node:?} answers {command:?} with version {version}");
             return Err(Violation::new("acknowledged-before-commit", detail));
         };
-        if !holds(document, command) {
+        if !holds(document, command, since) {
             let detail =
                 format!("{node:?} answers {command:?} with {version}, which is {document:?}");
             return Err(Violation::new("acknowledged-without-effect", detail));
@@ -127,14 +129,15 @@ impl Checks {
     }
 }
 
-/// Whether what a command asks for is so in `document`.
-fn holds(document: &Configuration, command: &Command) -> bool {
+/// Whether what a command, given in version `since`, asks for is so in `document`.
+fn holds(document: &Configuration, command: &Command, since: ConfigVersion) -> bool {
     let server = |text: &str| {
         let by_id = NodeId::parse(text).and_then(|id| document.servers.get(&id));
         by_id.or_else(|| document.by_name(text).map(|(_, server)| server))
     };
     match command {
-        Command::RemoveServer { server: text } => server(text).is_none(),
+        // Another may have come since under the name of the one that was meant.
+        Command::RemoveServer { server: text } => server(text).is_none_or(|s| s.joined > since),
         Command::SetRole { server: text, role } => server(text).is_some_and(|s| s.role == *role),
         Command::SetRegistration { server: text, registration } => {
             server(text).is_some_and(|s| s.registration == *registration)

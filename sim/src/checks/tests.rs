@@ -495,7 +495,8 @@ fn an_answer_without_its_effect_is_found() {
     let create = ConfigCommand::CreateDatabase { name: "db".to_owned() };
     let (mut scene, _) = committed(std::slice::from_ref(&create));
     let acknowledges = |scene: &mut Scene, version, command: &Command| {
-        scene.checks.acknowledges(NodeId(1), CLUSTER, ConfigVersion(version), command)
+        let since = ConfigVersion(1);
+        scene.checks.acknowledges(NodeId(1), CLUSTER, ConfigVersion(version), command, since)
     };
     let command = Command::Change(create);
     acknowledges(&mut scene, 2, &command).expect("it holds");

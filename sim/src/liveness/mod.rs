@@ -10,7 +10,7 @@ mod quorate;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_core::configuration::Rejection;
+use quorate_core::configuration::{Absorption, Rejection};
 use quorate_core::{ClusterId, NodeId, Status};
 
 use crate::disk::Directory;
@@ -102,10 +102,9 @@ fn class(world: &World, living: &[Living<'_>], strangers: bool, all: &mut Assess
         let ended = quorate::has_dissolved(world, *cluster);
         for member in &members {
             match ended {
-                Some(into) if alive.contains(&into) => all.unnamed.push(format!(
-                    "host {} is still in {cluster:?}, which has dissolved into {into:?}",
-                    member.host
-                )),
+                Some(into) if alive.contains(&into) => {
+                    straggler(world, member, into, &alive, all);
+                }
                 _ => all.tally.add("quorum-lost"),
             }
         }
@@ -147,6 +146,34 @@ fn class(world: &World, living: &[Living<'_>], strangers: bool, all: &mut Assess
         all.hash = mix(all.hash, u64::from(member.leads) + 2 * member.status.term.0);
         let version = member.status.configuration.as_ref().map_or(0, |c| c.version.0);
         all.hash = mix(all.hash, version);
+    }
+}
+
+/// A member that is left of a cluster which has dissolved: it follows as soon as anyone can tell it,
+/// unless it might hold databases.
+fn straggler(
+    world: &World,
+    member: &Living<'_>,
+    into: ClusterId,
+    alive: &[ClusterId],
+    all: &mut Assessment,
+) {
+    let Some(cluster) = member.status.cluster else { return };
+    // Nobody of it has ever joined another cluster: that it has dissolved is known to no one.
+    let told = alive.iter().any(|other| {
+        let document = world.checks.known(*other).and_then(|l| l.document());
+        document.is_some_and(|held| held.absorbed.get(&cluster) == Some(&Absorption::Done))
+    });
+    let holds = member.status.configuration.as_ref().is_some_and(|held| !held.databases.is_empty());
+    if !told {
+        all.tally.add("dissolved-unheard");
+    } else if holds {
+        all.tally.add("keeps-its-databases");
+    } else {
+        all.unnamed.push(format!(
+            "host {} is still in {cluster:?}, which has dissolved into {into:?}",
+            member.host
+        ));
     }
 }
 

@@ -13,8 +13,8 @@ pub use schedule::{Due, schedule};
 use std::fmt;
 use std::time::Duration;
 
-use quorate_core::Timings;
 use quorate_core::configuration::Defaults;
+use quorate_core::{Limits, Timings};
 
 use crate::network::MS;
 use crate::random::{Dice, Stream};
@@ -125,6 +125,8 @@ pub struct Plan {
     pub hosts: Vec<HostPlan>,
     /// All durations of the nodes.
     pub timings: Timings,
+    /// How much is sent and kept at once.
+    pub limits: Limits,
     /// What a founder's file says.
     pub defaults: Defaults,
     /// How long faults go on, in nanoseconds.
@@ -160,6 +162,7 @@ impl Plan {
         Self {
             seed,
             timings,
+            limits: limits(&mut dice),
             defaults,
             safety,
             apart,
@@ -178,6 +181,7 @@ impl Plan {
         let mut plan = Self::of(seed);
         plan.hosts = (0..hosts).map(HostPlan::plain).collect();
         plan.timings = Timings::default();
+        plan.limits = Limits::default();
         plan.defaults = Defaults::default();
         plan.safety = safety_ms * MS;
         plan.apart = None;
@@ -214,6 +218,18 @@ fn timings(dice: &mut Dice) -> Timings {
     let pause = if dice.one_in(4) { Duration::from_millis(150) } else { usual.pause };
     let leave = Duration::from_millis(dice.pick(&[2_000, 10_000]));
     Timings { max_no_heartbeat, pause, leave, ..usual }
+}
+
+/// Small limits bring about in a short run what large ones do in a long one: entries that are
+/// acknowledged one by one, full windows, snapshots.
+fn limits(dice: &mut Dice) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        append_count_max: dice.pick(&[1, 2, 5, usual.append_count_max]),
+        in_flight_max: dice.pick(&[1, 2, usual.in_flight_max]),
+        entries_before_snapshot: dice.pick(&[3, 10, 40, usual.entries_before_snapshot]),
+        ..usual
+    }
 }
 
 fn network(dice: &mut Dice) -> NetworkPlan {
@@ -292,6 +308,7 @@ impl fmt::Display for Plan {
             writeln!(f, "  hosts {side:#b} are apart from the others until {} ms", until / MS)?;
         }
         writeln!(f, "  {:?}", self.timings)?;
+        writeln!(f, "  {:?}", self.limits)?;
         writeln!(f, "  {:?}", self.defaults)?;
         writeln!(f, "  {:?}", self.network)?;
         writeln!(f, "  {:?}", self.disks)?;

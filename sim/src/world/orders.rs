@@ -1,7 +1,7 @@
 //! Operators: what they ask for, at which node, and what they are told.
 
 use quorate_core::configuration::ConfigCommand;
-use quorate_core::{Command, CommandId, Input, Reply};
+use quorate_core::{Command, CommandId, ConfigVersion, Input, Reply};
 
 use super::{RunRef, World};
 use crate::counts::Count;
@@ -18,6 +18,8 @@ pub struct Issued {
     pub at: u64,
     /// What.
     pub command: Command,
+    /// The version of the cluster's document that was committed then.
+    pub since: ConfigVersion,
     /// The answer, once there is one.
     pub reply: Option<Reply>,
 }
@@ -32,7 +34,10 @@ impl World {
         tell!(self, "host {host} is asked {}: {command:?}", id.0);
         self.counts.add(Count::Commands);
         let by = self.run_of(host);
-        self.issued.push(Issued { by, at: self.now, command: command.clone(), reply: None });
+        let cluster = self.hosts[host].dir.and_then(|dir| self.disks.get(dir).written_log.cluster);
+        let document = cluster.and_then(|c| self.checks.known(c)).and_then(|l| l.document());
+        let since = document.map_or(ConfigVersion::ZERO, |held| held.version);
+        self.issued.push(Issued { by, at: self.now, command: command.clone(), since, reply: None });
         self.deliver(host, Input::Command { id, command }, false)
     }
 
@@ -73,8 +78,8 @@ impl World {
             Some(Issued { reply: Some(_), .. }) => return wrong("it was answered before"),
             Some(issued) => issued.reply = Some(reply.clone()),
         }
-        let command = self.issued[place].command.clone();
-        self.acknowledge(command, reply);
+        let Issued { command, since, .. } = self.issued[place].clone();
+        self.acknowledge(command, since, reply);
         Ok(())
     }
 

@@ -25,7 +25,7 @@ use crate::trace::tell;
 pub(super) enum Late {
     Shows(Arc<Configuration>),
     Answers(ClusterId, ConfigVersion),
-    Acknowledges(Box<Command>, ConfigVersion),
+    Acknowledges(Box<Command>, ConfigVersion, ConfigVersion),
     Snapshots(Index, Term),
     Reverted,
 }
@@ -262,12 +262,12 @@ impl World {
     }
 
     /// Remembers that a command was acknowledged, to be checked with the outputs complete.
-    pub(super) fn acknowledge(&mut self, command: Command, reply: &Reply) {
+    pub(super) fn acknowledge(&mut self, command: Command, since: ConfigVersion, reply: &Reply) {
         if let Reply::Done { version } = reply {
             self.counts.add(Count::Acknowledged);
             // Whoever stops without having been a member names no version.
             if command != Command::Stop {
-                self.late.push(Late::Acknowledges(Box::new(command), *version));
+                self.late.push(Late::Acknowledges(Box::new(command), *version, since));
             }
         }
     }
@@ -287,9 +287,9 @@ impl World {
                     self.checks.snapshots(self.disks.get(dir), index, term)?;
                 }
                 Late::Answers(cluster, version) => self.checks.answers(node, cluster, version)?,
-                Late::Acknowledges(command, version) => {
+                Late::Acknowledges(command, version, since) => {
                     let Some(cluster) = self.disks.get(dir).written_log.cluster else { continue };
-                    self.checks.acknowledges(node, cluster, version, &command)?;
+                    self.checks.acknowledges(node, cluster, version, &command, since)?;
                 }
             }
         }

@@ -79,7 +79,7 @@ impl World {
         let mut seeds = held.plan.seeds.clone();
         seeds.extend(held.leads_to.iter().copied());
         NodeConfig {
-            limits: quorate_core::Limits::default(),
+            limits: self.plan.limits,
             name: held.plan.name.clone(),
             group: held.plan.credentials.group_name(),
             addresses: Addresses { node: address(host), client: None, http: None },

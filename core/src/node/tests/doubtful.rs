@@ -141,3 +141,48 @@ fn an_idle_cluster_writes_nothing_and_a_dead_server_is_written_of_once() {
     world.run(SECOND * 60);
     assert_eq!(last(&world), before + 1, "that it is away");
 }
+
+#[test]
+fn a_link_whose_other_end_alone_is_gone_is_replaced_without_a_storm_of_dials() {
+    for (at, other) in [(0, 1), (1, 0)] {
+        let mut world = cluster(2, &Defaults::default());
+        world.run(SECOND);
+        let before = world.dials;
+        world.forget_link(at, other);
+        world.run(SECOND * 5);
+        assert!(world.agree(&[0, 1]));
+        assert!(world.dials - before < 12, "{} dials", world.dials - before);
+    }
+}
+
+#[test]
+fn a_command_that_may_have_been_done_is_never_said_to_have_failed_for_want_of_a_quorum() {
+    use std::time::Duration;
+    let mut led = 0;
+    for (first, second) in (1..4).flat_map(|a| (1..6).map(move |b| (a, b))) {
+        let mut world = cluster(3, &Defaults::default());
+        let registration = crate::configuration::Registration::Dynamic;
+        let id =
+            world.command(1, Command::SetRegistration { server: "n0".to_owned(), registration });
+        world.run(Duration::from_millis(first));
+        world.kill(0);
+        // The next coordinator says that it is none yet, and dies too.
+        let leads = |w: &World| {
+            let log = w.node(2).configuration_log();
+            log.is_some_and(crate::raft::Raft::is_leader)
+        };
+        if !world.until(SECOND, leads) {
+            continue;
+        }
+        led += 1;
+        world.run(Duration::from_millis(second));
+        world.kill(2);
+        world.run(SECOND * 8);
+        let reply = &world.machines[1].replies[&id];
+        let possible =
+            matches!(reply, Reply::Done { .. } | Reply::Failed(CommandError::OutcomeUnknown));
+        // Before the second millisecond it has not left this node's own queue.
+        assert!(possible || first < 2, "{first} {second}: {reply:?}");
+    }
+    assert!(led > 0);
+}

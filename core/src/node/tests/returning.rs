@@ -159,6 +159,8 @@ fn an_address_that_another_server_has_taken_over_is_not_dialled_for_ever() {
     world.add("fresh", Defaults::default());
     world.machines[2].config.addresses.node.set_port(1);
     world.machines[3].config.addresses = taken;
+    // Of two servers at one address the last in the document was dialled: the dead one.
+    world.machines[3].disk = crate::Recovered::fresh(crate::NodeId(5));
     world.start(3);
     assert!(world.until(SECOND * 10, |w| status_of(w, 0, 2) == Some(ServerStatus::Away)
         && status_of(w, 0, 3) == Some(ServerStatus::Online)));

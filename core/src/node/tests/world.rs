@@ -170,6 +170,17 @@ impl World {
         self.cut.insert((a.min(b), a.max(b)));
     }
 
+    /// The system of `at` gives up its links to `other`, which does not learn of it.
+    pub(crate) fn forget_link(&mut self, at: usize, other: usize) {
+        let between = |pair: &(usize, usize)| *pair == (at, other) || *pair == (other, at);
+        let gone: Vec<LinkId> =
+            self.links.iter().filter(|(_, pair)| between(pair)).map(|(link, _)| *link).collect();
+        for link in gone {
+            self.links.remove(&link);
+            self.later(at, What::Down(link));
+        }
+    }
+
     /// Nothing that `from` sends reaches `to` any more.
     pub(crate) fn deafen(&mut self, from: usize, to: usize) {
         self.deaf.insert((from, to));

@@ -112,6 +112,22 @@ fn a_lost_snapshot_is_sent_again_without_a_new_link() {
 }
 
 #[test]
+fn a_snapshot_brings_the_membership_with_it() {
+    let mut net = Net::led(&[A, B], &[C, D]);
+    net.isolate(C);
+    net.change(A, change(&[A, B, D], &[C], 2)).unwrap();
+    net.settle();
+    net.compact(A);
+    net.heal();
+    net.run(3000);
+    assert_eq!(net.at(C).snapshot().index, net.at(A).snapshot().index);
+    assert_eq!(net.at(C).membership(), net.at(A).membership());
+    net.crash(C, 0);
+    net.restart(C);
+    assert_eq!(net.at(C).membership().incoming, half(&[A, B, D]));
+}
+
+#[test]
 fn what_is_under_way_is_not_sent_again_because_reads_are_many() {
     let mut net = Net::led(&[A, B, C], &[]);
     net.lose_everything();

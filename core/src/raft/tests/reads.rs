@@ -66,6 +66,13 @@ fn a_joint_membership_confirms_a_read_by_both_halves() {
     assert_eq!(net.host(A).reads, [], "a quorum of the old half alone");
     round_trip(&mut net, A, D);
     assert_eq!(net.host(A).reads.len(), 1);
+    net.settle_but(&[D, E]);
+    read(&mut net, A, 8).unwrap();
+    round_trip(&mut net, A, D);
+    round_trip(&mut net, A, E);
+    assert_eq!(net.host(A).reads.len(), 1, "a quorum of the new half alone");
+    round_trip(&mut net, A, B);
+    assert_eq!(net.host(A).reads.len(), 2);
 }
 
 #[test]
