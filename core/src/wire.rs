@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::configuration::{Addresses, ConfigCommand, Rejection};
+use crate::configuration::{Absorption, Addresses, ConfigCommand, Rejection};
 use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Start, Term};
 use crate::raft::Message;
 
@@ -151,8 +151,8 @@ pub struct Info {
     pub released: bool,
     /// The sender is stopping in good order: it is not to be brought back.
     pub leaving: bool,
-    /// Set when the receiver's cluster is known to have dissolved into the sender's.
-    pub your_cluster_dissolved: bool,
+    /// What the sender's configuration says of the receiver's cluster, if that is another one.
+    pub your_cluster: Option<Absorption>,
     /// Whether the sender's log is unreadable in part, so that it takes no part.
     pub damaged: bool,
 }

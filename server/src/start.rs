@@ -84,9 +84,11 @@ async fn one_after_another(
         }
         let Ended { reason, name, dir: left } = runtime.run(&mut inbox).await;
         dir = left;
-        let StopReason::Dissolved { from, into, addresses } = reason else { break reason };
+        let StopReason::Dissolved { from, into, addresses, committed } = reason else {
+            break reason;
+        };
         dir = move_on(dir, from, into)?;
-        prepared.follow(name, from, addresses);
+        prepared.follow(name, committed.then_some(from), addresses);
     };
     info!(%reason, "node ended");
     Presence::remove(data);

@@ -9,7 +9,7 @@ use super::document::{
     Absorption, Addresses, Configuration, Database, Defaults, Dissolved, Registration, Role,
     Server, ServerStatus,
 };
-use crate::ids::{ClusterId, ConfigVersion, NodeId};
+use crate::ids::{ClusterId, ConfigVersion, NodeId, Start};
 
 /// Why a server is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -20,6 +20,17 @@ pub enum RemoveReason {
     Left,
     /// An operator said so.
     Operator,
+}
+
+/// What an operator may change about a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum OperatorChange {
+    /// Take it out.
+    Remove,
+    /// Make it a master or a replica.
+    Role(Role),
+    /// Register it as static or dynamic.
+    Registration(Registration),
 }
 
 /// One change of the configuration document, carried by an entry of the configuration log.
@@ -37,6 +48,8 @@ pub enum ConfigCommand {
         name: String,
         /// Where it is.
         addresses: Addresses,
+        /// Its present start.
+        start: Start,
         /// From its database JSON.
         defaults: Defaults,
     },
@@ -48,6 +61,8 @@ pub enum ConfigCommand {
         name: String,
         /// Where it is.
         addresses: Addresses,
+        /// Its present start, as the coordinator knows it.
+        start: Option<Start>,
         /// The cluster it left by a committed `Dissolve`.
         dissolved_from: Option<ClusterId>,
     },
@@ -59,6 +74,18 @@ pub enum ConfigCommand {
         status: ServerStatus,
         /// Its address if it has changed.
         addresses: Option<Addresses>,
+        /// Its present start if it is there.
+        start: Option<Start>,
+    },
+    /// An operator's change of a server. The operator meant a name, the node that was asked knew
+    /// whose that was; if it is another's by now, nothing is changed.
+    Operator {
+        /// Who.
+        node: NodeId,
+        /// The name that was meant, unless an id was.
+        name: Option<String>,
+        /// What.
+        change: OperatorChange,
     },
     /// A server is taken out.
     Remove {
@@ -236,12 +263,14 @@ pub fn apply(
     document: &mut Option<Configuration>,
     command: &ConfigCommand,
 ) -> Result<Applied, Rejection> {
-    if let ConfigCommand::Found { cluster, group, node, name, addresses, defaults } = command {
+    if let ConfigCommand::Found { cluster, group, node, name, addresses, start, defaults } = command
+    {
         if document.is_some() {
             return Err(Rejection::NotFounding);
         }
         check_server_name(name)?;
-        *document = Some(found(*cluster, group, *node, name, *addresses, defaults));
+        let founder = (*node, name.as_str(), *addresses, *start);
+        *document = Some(found(*cluster, group, founder, defaults));
         return Ok(Applied::Changed);
     }
     let Some(held) = document.as_mut() else { return Err(Rejection::NotFounding) };
@@ -260,9 +289,7 @@ pub fn apply(
 fn found(
     cluster: ClusterId,
     group: &str,
-    node: NodeId,
-    name: &str,
-    addresses: Addresses,
+    (node, name, addresses, start): (NodeId, &str, Addresses, Start),
     defaults: &Defaults,
 ) -> Configuration {
     let version = ConfigVersion(1);
@@ -274,6 +301,7 @@ fn found(
         status: ServerStatus::Online,
         addresses,
         joined: version,
+        start: Some(start),
         replaces: None,
     };
     Configuration {
@@ -293,13 +321,19 @@ fn found(
 fn transition(held: &mut Configuration, command: &ConfigCommand) -> Result<Applied, Rejection> {
     match command {
         ConfigCommand::Found { .. } => Err(Rejection::NotFounding),
-        ConfigCommand::Join { node, name, addresses, dissolved_from } => {
-            join(held, *node, name, *addresses, *dissolved_from)
+        ConfigCommand::Join { node, name, addresses, start, dissolved_from } => {
+            join(held, *node, name, (*addresses, *start), *dissolved_from)
         }
-        ConfigCommand::SetStatus { node, status, addresses } => {
+        ConfigCommand::SetStatus { node, status, addresses, start } => {
             let server = server_mut(held, *node)?;
             let to = addresses.unwrap_or(server.addresses);
-            Ok(change(&mut server.status, *status).or(change(&mut server.addresses, to)))
+            let started = note_start(server, *start);
+            Ok(change(&mut server.status, *status)
+                .or(change(&mut server.addresses, to))
+                .or(started))
+        }
+        ConfigCommand::Operator { node, name, change } => {
+            operate(held, *node, name.as_deref(), *change)
         }
         ConfigCommand::Remove { node, reason } => remove(held, *node, *reason),
         ConfigCommand::SetRole { node, role } => {
@@ -322,7 +356,7 @@ fn transition(held: &mut Configuration, command: &ConfigCommand) -> Result<Appli
                 held.absorbed.remove(cluster);
                 Ok(Applied::Changed)
             }
-            Some(Absorption::Done) | None => Ok(Applied::Unchanged),
+            Some(Absorption::Done | Absorption::Abandoned) | None => Ok(Applied::Unchanged),
         },
         ConfigCommand::Absorbed { cluster } => absorbed(held, *cluster),
         ConfigCommand::Dissolve { into, addresses } => dissolve(held, *into, addresses),
@@ -352,7 +386,7 @@ fn join(
     held: &mut Configuration,
     node: NodeId,
     name: &str,
-    addresses: Addresses,
+    (addresses, start): (Addresses, Option<Start>),
     dissolved_from: Option<ClusterId>,
 ) -> Result<Applied, Rejection> {
     check_server_name(name)?;
@@ -385,6 +419,7 @@ fn join(
         let renamed = change(&mut known.name, name.to_owned());
         let moved = change(&mut known.addresses, addresses);
         let back = change(&mut known.status, ServerStatus::Online);
+        let back = back.or(note_start(known, start));
         return Ok(done.or(renamed).or(moved).or(back));
     }
     held.expelled.remove(&node);
@@ -395,9 +430,39 @@ fn join(
     let joined = held.version.next();
     let status = ServerStatus::Online;
     let name = name.to_owned();
-    let server = Server { name, role, registration, status, addresses, joined, replaces };
+    let server = Server { name, role, registration, status, addresses, joined, start, replaces };
     held.servers.insert(node, server);
     Ok(Applied::Changed)
+}
+
+/// Starts only ever rise: an older one is what an old copy of a directory would say.
+fn note_start(server: &mut Server, start: Option<Start>) -> Applied {
+    let newer = start.filter(|s| server.start.is_none_or(|held| s.number > held.number));
+    match newer {
+        Some(start) => change(&mut server.start, Some(start)),
+        None => Applied::Unchanged,
+    }
+}
+
+fn operate(
+    held: &mut Configuration,
+    node: NodeId,
+    name: Option<&str>,
+    what: OperatorChange,
+) -> Result<Applied, Rejection> {
+    if let (Some(server), Some(meant)) = (held.servers.get(&node), name)
+        && server.name != meant
+    {
+        return Err(Rejection::UnknownServer { server: meant.to_owned() });
+    }
+    let command = match what {
+        OperatorChange::Remove => ConfigCommand::Remove { node, reason: RemoveReason::Operator },
+        OperatorChange::Role(role) => ConfigCommand::SetRole { node, role },
+        OperatorChange::Registration(registration) => {
+            ConfigCommand::SetRegistration { node, registration }
+        }
+    };
+    transition(held, &command)
 }
 
 fn keep_a_master(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
@@ -459,9 +524,13 @@ fn absorb(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejec
 }
 
 fn absorbed(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejection> {
-    match held.absorbed.insert(cluster, Absorption::Done) {
-        Some(Absorption::Done) => Ok(Applied::Unchanged),
-        Some(Absorption::Offered) | None => Ok(Applied::Changed),
+    match held.absorbed.get(&cluster) {
+        // What was abandoned may still hold databases somewhere: nobody's word changes that.
+        Some(Absorption::Done | Absorption::Abandoned) => Ok(Applied::Unchanged),
+        Some(Absorption::Offered) | None => {
+            held.absorbed.insert(cluster, Absorption::Done);
+            Ok(Applied::Changed)
+        }
     }
 }
 
@@ -491,8 +560,8 @@ fn recover(
     server.role = Role::Master;
     server.replaces = None;
     held.servers.retain(|id, _| *id == survivor);
-    // Whoever is left of the old cluster and holds nothing may join this one.
-    held.absorbed = [(held.cluster, Absorption::Done)].into();
+    // Whoever is left of the old cluster and holds no database may join this one.
+    held.absorbed = [(held.cluster, Absorption::Abandoned)].into();
     held.cluster = cluster;
     Ok(Applied::Changed)
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterId, ConfigVersion, NodeId};
+use crate::ids::{ClusterId, ConfigVersion, NodeId, Start};
 
 /// What a server does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub struct Server {
     pub addresses: Addresses,
     /// The configuration version that it joined with: the smaller, the longer a member.
     pub joined: ConfigVersion,
+    /// Its last start that the cluster knows of. Whoever learns the configuration knows it too, so
+    /// that a server which has never met this one finds out an old copy of its directory.
+    pub start: Option<Start>,
     /// The server whose name it took over, until the membership of the log has followed.
     pub replaces: Option<NodeId>,
 }
@@ -128,6 +131,9 @@ pub enum Absorption {
     Offered,
     /// The other cluster is known to have committed its `Dissolve`. Remembered for stragglers.
     Done,
+    /// The other cluster was given up by `recover --unsafe`, and this one goes on from it. Those of
+    /// its servers that hold no database may follow.
+    Abandoned,
 }
 
 /// A named set of shards. What it holds comes with databases; here it is known that it exists.

@@ -6,7 +6,9 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Applied, ConfigCommand, Rejection, RemoveReason, apply, check_server_name};
+pub use command::{
+    Applied, ConfigCommand, OperatorChange, Rejection, RemoveReason, apply, check_server_name,
+};
 pub use document::{
     Absorption, Addresses, AutoRemove, Configuration, Database, Defaults, Dissolved, Registration,
     Role, Server, ServerStatus,

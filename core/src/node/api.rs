@@ -360,6 +360,9 @@ pub enum StopReason {
         into: ClusterId,
         /// Where its servers are.
         addresses: Vec<SocketAddr>,
+        /// Its `Dissolve` was committed, which the new node is to say when it joins
+        /// ([`crate::Recovered::after_dissolve`]); else it was abandoned by `recover --unsafe`.
+        committed: bool,
     },
     /// An operator took it out of the cluster. Started again, it asks to be let in again.
     #[error("an operator removed this server from the cluster")]

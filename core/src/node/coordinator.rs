@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 
 use super::{Event, Node, Output, State};
 use crate::configuration::{
-    AutoRemove, ConfigCommand, Configuration, Reach, Registration, RemoveReason, Server,
+    Addresses, AutoRemove, ConfigCommand, Configuration, Reach, Registration, RemoveReason, Server,
     ServerStatus, plan,
 };
 use crate::faults::{self, Fault};
-use crate::ids::{ConfigVersion, Index, NodeId, Term};
+use crate::ids::{ConfigVersion, Index, NodeId, Start, Term};
 use crate::raft::Change;
 use crate::time::Time;
 
@@ -199,7 +199,12 @@ impl Node {
             return;
         }
         let gone_since = *self.coordinator.away.entry(node).or_insert(now);
-        let away = ConfigCommand::SetStatus { node, status: ServerStatus::Away, addresses: None };
+        let away = ConfigCommand::SetStatus {
+            node,
+            status: ServerStatus::Away,
+            addresses: None,
+            start: None,
+        };
         let remove = ConfigCommand::Remove { node, reason: RemoveReason::Unreachable };
         let online = server.status == ServerStatus::Online;
         let command = match (server.registration, document.defaults.auto_remove) {
@@ -234,8 +239,8 @@ impl Node {
             return;
         }
         let Some(hello) = self.links.hello(node) else { return };
-        let (name, addresses) = (hello.name.clone(), hello.addresses);
-        self.correct(node, server, name, addresses);
+        let (name, addresses, start) = (hello.name.clone(), hello.addresses, hello.start);
+        self.correct(node, server, name, (addresses, start));
     }
 
     fn look_after_myself(&mut self, server: &Server) {
@@ -243,7 +248,7 @@ impl Node {
         if self.state == State::Leaving || self.coordinator.proposed.contains_key(&me) {
             return;
         }
-        self.correct(me, server, self.name(), self.config.addresses);
+        self.correct(me, server, self.name(), (self.config.addresses, self.start));
     }
 
     fn correct(
@@ -251,12 +256,18 @@ impl Node {
         node: NodeId,
         server: &Server,
         name: String,
-        addresses: crate::configuration::Addresses,
+        (addresses, start): (Addresses, Start),
     ) {
+        let start = Some(start);
         let renamed = server.name != name;
         if renamed && !self.coordinator.refused.contains(&(node, name.clone())) {
-            let join =
-                ConfigCommand::Join { node, name: name.clone(), addresses, dissolved_from: None };
+            let join = ConfigCommand::Join {
+                node,
+                name: name.clone(),
+                addresses,
+                start,
+                dissolved_from: None,
+            };
             let mut trial = self.document.as_deref().cloned();
             if crate::configuration::apply(&mut trial, &join).is_ok() {
                 self.propose_about(node, &join);
@@ -265,9 +276,10 @@ impl Node {
             // The new name is taken: it stays under the old one.
             self.coordinator.refused.insert((node, name));
         }
-        if server.status == ServerStatus::Away || server.addresses != addresses {
+        let unnoted = server.start.is_none_or(|s| start.is_some_and(|is| is.number > s.number));
+        if server.status == ServerStatus::Away || server.addresses != addresses || unnoted {
             let status = ServerStatus::Online;
-            let back = ConfigCommand::SetStatus { node, status, addresses: Some(addresses) };
+            let back = ConfigCommand::SetStatus { node, status, addresses: Some(addresses), start };
             self.propose_about(node, &back);
         }
     }

@@ -192,6 +192,7 @@ impl Node {
             node: self.id(),
             name: name.clone(),
             addresses: self.config.addresses,
+            start: self.start,
             defaults: self.config.defaults.clone(),
         };
         let data = super::document::encode_command(&command);

@@ -58,11 +58,6 @@ impl Links {
         of_peer.next().map(|(id, _)| *id)
     }
 
-    /// The last start of `peer` that is known here, durable or about to be.
-    fn remembered_start(&self, peer: NodeId) -> Option<Start> {
-        self.remembering.get(&peer).or(self.peer_starts.get(&peer)).copied()
-    }
-
     pub(super) fn any(&self, peer: NodeId) -> bool {
         self.all.values().any(|link| link.peer == peer)
     }
@@ -150,6 +145,15 @@ impl Node {
         }
     }
 
+    /// The last start of `peer` that is known here: acknowledged by this node, durably or about to
+    /// be, or by the cluster.
+    fn known_start(&self, peer: NodeId) -> Option<Start> {
+        let links = &self.links;
+        let told = self.document.as_ref().and_then(|d| d.servers.get(&peer)?.start);
+        let own = [links.remembering.get(&peer), links.peer_starts.get(&peer)];
+        own.into_iter().flatten().copied().chain(told).max()
+    }
+
     fn send_hello(&mut self, link: LinkId) {
         if !self.started {
             return; // A crash would take this start back; the hello follows when it is durable.
@@ -163,7 +167,7 @@ impl Node {
         let hello = Hello {
             name: self.name(),
             start: self.start,
-            remembered: self.links.remembered_start(peer),
+            remembered: self.known_start(peer),
             last_index: raft.map(|r| r.last_index()).unwrap_or_default(),
             term: raft.map(|r| r.term()).unwrap_or_default(),
             acknowledged,
@@ -183,11 +187,12 @@ impl Node {
         link.hello = Some(hello);
         let durable = self.links.peer_starts.get(&peer).copied();
         let coming = self.links.remembering.get(&peer).copied();
-        if coming.is_none() && durable == Some(start) {
+        let newest = self.known_start(peer).is_none_or(|known| known.number <= start.number);
+        if coming.is_none() && durable == Some(start) && newest {
             self.accept(id, peer, start);
             return;
         }
-        match coming.max(durable) {
+        match self.known_start(peer) {
             // An older start, or another one of the same number: it will find out by our hello.
             Some(known) if known != start && known.number >= start.number => self.send_hello(id),
             _ => self.remember(id, peer, start),

@@ -114,7 +114,7 @@ impl Node {
                 }
             }
             Some(Absorption::Offered) => self.ask_to_dissolve(other, &document),
-            Some(Absorption::Done) => {}
+            Some(Absorption::Done | Absorption::Abandoned) => {}
         }
     }
 
@@ -260,7 +260,7 @@ impl Node {
         let Some(dissolved) = &document.dissolved_into else { return };
         let (into, addresses) = (dissolved.into, dissolved.addresses.clone());
         let from = document.cluster;
-        self.stop(StopReason::Dissolved { from, into, addresses });
+        self.stop(StopReason::Dissolved { from, into, addresses, committed: true });
     }
 
     /// Whether this cluster holds a database, or may: an entry that makes one may be committed
@@ -281,16 +281,22 @@ impl Node {
             })
     }
 
-    /// A peer of another cluster says that this one has dissolved into it: a straggler follows.
+    /// A peer of another cluster says that this one has ended: a straggler follows. That it has
+    /// dissolved rests on a committed entry, which is legal only without databases, whatever an old
+    /// document here still lists; one that was abandoned may have them.
     pub(super) fn follow_dissolution(&mut self, peer: NodeId) {
         let Some(info) = self.links.info(peer) else { return };
-        let empty = !self.may_hold_databases();
         let (Some(from), Some(into)) = (self.identity.cluster, info.cluster) else { return };
+        let committed = match info.your_cluster {
+            Some(Absorption::Done) => true,
+            Some(Absorption::Abandoned) if !self.may_hold_databases() => false,
+            _ => return,
+        };
         let still = !matches!(self.state, State::Leaving | State::Left | State::Founding);
-        if info.your_cluster_dissolved && from != into && empty && still {
+        if from != into && still {
             let said = self.links.hello(peer).map(|hello| hello.addresses.node);
             let addresses = said.into_iter().collect();
-            self.stop(StopReason::Dissolved { from, into, addresses });
+            self.stop(StopReason::Dissolved { from, into, addresses, committed });
         }
     }
 }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Event, NoQuorum, Node, Output, State, Status};
-use crate::configuration::Absorption;
 use crate::ids::{ClusterId, ConfigVersion, Index, LinkId, NodeId};
 use crate::wire::{Info, Packet};
 
@@ -71,7 +70,7 @@ impl Node {
             you_were_removed: document.is_some_and(|d| d.expelled.contains_key(&peer)),
             released: self.releases(peer),
             leaving: self.state == State::Leaving,
-            your_cluster_dissolved: absorption == Some(&Absorption::Done),
+            your_cluster: absorption.copied(),
             damaged: self.raft.as_ref().is_some_and(|raft| raft.abstains()),
         }
     }

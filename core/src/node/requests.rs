@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::document::encode_command;
 use super::{Command, CommandError, Node, Output, Reply, State};
 use crate::configuration::{
-    self, Applied, ConfigCommand, Configuration, Rejection, RemoveReason, ServerStatus,
+    self, Applied, ConfigCommand, Configuration, OperatorChange, Rejection, RemoveReason, Role,
+    ServerStatus,
 };
 use crate::ids::{CommandId, Index, LinkId, NodeId, Term};
 use crate::time::Time;
@@ -114,27 +115,21 @@ impl Node {
     }
 
     fn change_of(&self, command: Command) -> Result<ConfigCommand, Rejection> {
-        Ok(match command {
-            Command::RemoveServer { server } => {
-                let node = self.find_server(server)?;
-                ConfigCommand::Remove { node, reason: RemoveReason::Operator }
-            }
-            Command::SetRole { server, role } => {
-                ConfigCommand::SetRole { node: self.find_server(server)?, role }
-            }
+        let (server, change) = match command {
+            Command::RemoveServer { server } => (server, OperatorChange::Remove),
+            Command::SetRole { server, role } => (server, OperatorChange::Role(role)),
             Command::SetRegistration { server, registration } => {
-                ConfigCommand::SetRegistration { node: self.find_server(server)?, registration }
+                (server, OperatorChange::Registration(registration))
             }
-            Command::Change(change) => change,
+            Command::Change(change) => return Ok(change),
             Command::Stop => unreachable!("a stop is no change"),
-        })
-    }
-
-    fn find_server(&self, server: String) -> Result<NodeId, Rejection> {
-        let document = self.document.as_ref();
-        let by_name = document.and_then(|d| d.by_name(&server).map(|(id, _)| id));
-        let by_id = || NodeId::parse(&server);
-        by_name.or_else(by_id).ok_or(Rejection::UnknownServer { server })
+        };
+        let named = self.document.as_ref().and_then(|d| d.by_name(&server).map(|(id, _)| id));
+        if let Some(node) = named {
+            return Ok(ConfigCommand::Operator { node, name: Some(server), change });
+        }
+        let node = NodeId::parse(&server).ok_or(Rejection::UnknownServer { server })?;
+        Ok(ConfigCommand::Operator { node, name: None, change })
     }
 
     fn begin(&mut self, what: Request, purpose: Purpose) {
@@ -264,13 +259,15 @@ impl Node {
         }
         let command = match what {
             Request::Join { name, addresses, dissolved_from } => {
-                ConfigCommand::Join { node: from, name, addresses, dissolved_from }
+                let start = self.links.hello(from).map(|hello| hello.start);
+                ConfigCommand::Join { node: from, name, addresses, start, dissolved_from }
             }
             Request::Leave => match document.servers.get(&from).map(|s| s.registration) {
                 Some(configuration::Registration::Static) => ConfigCommand::SetStatus {
                     node: from,
                     status: ServerStatus::Away,
                     addresses: None,
+                    start: None,
                 },
                 _ => ConfigCommand::Remove { node: from, reason: RemoveReason::Left },
             },
@@ -297,9 +294,7 @@ impl Node {
                 is_server
                     && matches!(
                         command,
-                        ConfigCommand::Remove { reason: RemoveReason::Operator, .. }
-                            | ConfigCommand::SetRole { .. }
-                            | ConfigCommand::SetRegistration { .. }
+                        ConfigCommand::Operator { .. }
                             | ConfigCommand::CreateDatabase { .. }
                             | ConfigCommand::DropDatabase { .. }
                     )
@@ -361,7 +356,11 @@ impl Node {
     fn masters_away(&self, command: &ConfigCommand, after: &Configuration) -> Option<Rejection> {
         let node = match command {
             ConfigCommand::Remove { node, .. }
-            | ConfigCommand::SetRole { node, role: configuration::Role::Replica } => *node,
+            | ConfigCommand::Operator {
+                node,
+                change: OperatorChange::Remove | OperatorChange::Role(Role::Replica),
+                ..
+            } => *node,
             _ => return None,
         };
         let (raft, before) = (self.raft.as_ref()?, self.document.as_ref()?);

@@ -74,11 +74,17 @@ impl Prepared {
         }
     }
 
-    /// The cluster `from` has dissolved: the next identity keeps the name and knows where to go.
-    pub(super) fn follow(&mut self, name: String, from: ClusterId, addresses: Vec<SocketAddr>) {
+    /// The node's cluster has ended, `from` by a committed dissolution: the next identity keeps the
+    /// name and knows where to go.
+    pub(super) fn follow(
+        &mut self,
+        name: String,
+        from: Option<ClusterId>,
+        addresses: Vec<SocketAddr>,
+    ) {
         self.node.name.get_or_insert(name);
         self.node.seeds = addresses;
-        self.dissolved_from = Some(from);
+        self.dissolved_from = from;
     }
 }
 

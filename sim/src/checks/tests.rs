@@ -61,6 +61,7 @@ fn founding() -> ConfigCommand {
         node: NodeId(1),
         name: "n1".to_owned(),
         addresses: addresses(),
+        start: quorate_core::Start { number: 1, nonce: 1 },
         defaults: Defaults::default(),
     }
 }
@@ -388,7 +389,8 @@ fn info(cluster: ClusterId) -> Packet {
         you_are_member: false,
         you_were_removed: false,
         leaving: false,
-        your_cluster_dissolved: false,
+        your_cluster: None,
+        released: false,
         damaged: false,
     })
 }

@@ -154,12 +154,19 @@ impl World {
                 }
             }
             StopReason::StaleDisk(why) => return self.ended_stale(host, dir, &why.to_string()),
-            StopReason::Dissolved { from, addresses, .. } => {
-                self.checks.dissolves(self.disks.get(dir), from)?;
+            StopReason::Dissolved { from, addresses, committed, .. } => {
+                if committed {
+                    self.checks.dissolves(self.disks.get(dir), from)?;
+                }
                 self.counts.add(Count::Dissolutions);
                 self.disks.get_mut(dir).retire();
                 let node = NodeId(self.node_dice.wide());
-                let new = Directory::new(Recovered::after_dissolve(node, from));
+                let new = if committed {
+                    Recovered::after_dissolve(node, from)
+                } else {
+                    Recovered::fresh(node)
+                };
+                let new = Directory::new(new);
                 self.hosts[host].dir = Some(self.disks.add(new));
                 self.hosts[host].leads_to = addresses;
                 self.start_in(host, 1, 50);

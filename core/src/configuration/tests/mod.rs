@@ -28,6 +28,7 @@ fn join(number: u128, name: &str) -> ConfigCommand {
         node: node(number),
         name: name.to_owned(),
         addresses,
+        start: None,
         dissolved_from: None,
     }
 }
@@ -41,6 +42,7 @@ fn founded(count: u128, defaults: Defaults) -> Configuration {
         node: node(1),
         name: "n1".to_owned(),
         addresses: addresses(1),
+        start: crate::Start { number: 1, nonce: 1 },
         defaults,
     };
     apply(&mut document, &found).unwrap();

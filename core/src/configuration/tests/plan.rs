@@ -65,8 +65,12 @@ fn the_tie_breaker_moves_to_the_longest_member_in_reach_when_its_holder_is_away(
 #[test]
 fn a_wiped_server_takes_its_predecessors_vote_in_one_change() {
     let document = founded(3, Defaults::default());
-    let away =
-        ConfigCommand::SetStatus { node: node(3), status: ServerStatus::Away, addresses: None };
+    let away = ConfigCommand::SetStatus {
+        node: node(3),
+        status: ServerStatus::Away,
+        addresses: None,
+        start: None,
+    };
     let document = after(&after(&document, &away), &join(9, "n3"));
     let change = planned(&document, &membership(&[1, 2, 3], 1, &[]), &[3], &[9]).unwrap();
     assert_eq!((change.half.voters, change.learners), (nodes(&[1, 2, 3]), nodes(&[9])));

@@ -1,14 +1,19 @@
 use proptest::prelude::*;
 
 use super::super::{
-    Absorption, Applied, AutoRemove, ConfigCommand, Defaults, Registration, Rejection,
-    RemoveReason, Role, ServerStatus, apply,
+    Absorption, Applied, AutoRemove, ConfigCommand, Defaults, OperatorChange, Registration,
+    Rejection, RemoveReason, Role, ServerStatus, apply,
 };
 use super::{addresses, after, founded, join, node, refused};
 use crate::ids::{ClusterId, ConfigVersion};
 
 fn away(number: u128) -> ConfigCommand {
-    ConfigCommand::SetStatus { node: node(number), status: ServerStatus::Away, addresses: None }
+    ConfigCommand::SetStatus {
+        node: node(number),
+        status: ServerStatus::Away,
+        addresses: None,
+        start: None,
+    }
 }
 
 fn remove(number: u128, reason: RemoveReason) -> ConfigCommand {
@@ -160,13 +165,47 @@ fn a_joiner_from_a_dissolved_cluster_proves_that_it_has_dissolved() {
 }
 
 #[test]
+fn an_operator_who_meant_a_name_does_not_hit_another_server() {
+    let document = founded(3, Defaults::default());
+    let remove = |name: &str| ConfigCommand::Operator {
+        node: node(2),
+        name: Some(name.to_owned()),
+        change: OperatorChange::Remove,
+    };
+    let reason = Rejection::UnknownServer { server: "n9".to_owned() };
+    assert_eq!(refused(&document, &remove("n9")), reason);
+    let removed = after(&document, &remove("n2"));
+    assert!(!removed.servers.contains_key(&node(2)));
+    let mut again = Some(removed);
+    assert_eq!(apply(&mut again, &remove("n2")), Ok(Applied::Unchanged), "asked once more");
+}
+
+#[test]
+fn the_recorded_start_of_a_server_only_rises() {
+    let started = |number| ConfigCommand::SetStatus {
+        node: node(2),
+        status: ServerStatus::Online,
+        addresses: None,
+        start: Some(crate::Start { number, nonce: number }),
+    };
+    let document = after(&founded(2, Defaults::default()), &started(3));
+    let mut same = Some(document.clone());
+    assert_eq!(apply(&mut same, &started(2)), Ok(Applied::Unchanged));
+    assert_eq!(document.servers[&node(2)].start.map(|s| s.number), Some(3));
+}
+
+#[test]
 fn recovery_leaves_one_server_under_a_new_cluster_and_remembers_the_old() {
     let document = founded(3, Defaults::default());
     let command = ConfigCommand::Recover { cluster: ClusterId(2), survivor: node(2) };
     let recovered = after(&document, &command);
     assert_eq!(recovered.cluster, ClusterId(2));
     assert_eq!(recovered.servers.keys().copied().collect::<Vec<_>>(), [node(2)]);
-    assert_eq!(recovered.absorbed.get(&ClusterId(1)), Some(&Absorption::Done));
+    let old = recovered.absorbed.get(&ClusterId(1));
+    assert_eq!(old, Some(&Absorption::Abandoned));
+    let mut same = Some(recovered.clone());
+    let told = ConfigCommand::Absorbed { cluster: ClusterId(1) };
+    assert_eq!(apply(&mut same, &told), Ok(Applied::Unchanged), "it may still hold databases");
 }
 
 fn any_command() -> impl Strategy<Value = ConfigCommand> {
@@ -178,6 +217,7 @@ fn any_command() -> impl Strategy<Value = ConfigCommand> {
             node: node(n),
             status: if online { ServerStatus::Online } else { ServerStatus::Away },
             addresses: None,
+            start: None,
         }),
         (number.clone(), any::<bool>()).prop_map(|(n, operator)| {
             let by = if operator { RemoveReason::Operator } else { RemoveReason::Unreachable };

@@ -367,3 +367,24 @@ fn either_of_two_can_be_removed_and_stops_only_when_its_vote_is_not_needed_any_m
         assert_eq!(world.node(stays).configuration_log().unwrap().leader(), Some(world.id(stays)));
     }
 }
+
+#[test]
+fn a_server_that_joined_later_finds_out_a_restored_directory_too() {
+    let mut world = cluster(3, &Defaults::default());
+    let old = world.machines[2].disk.clone();
+    world.kill(2);
+    world.start(2);
+    assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2])));
+    world.run(SECOND);
+    world.add("n3", Defaults::default());
+    world.start(3);
+    assert!(world.until(SECOND * 3, |w| w.agree(&[0, 1, 2, 3])));
+    world.kill(2);
+    world.machines[2].disk = old;
+    // Those that have met the later start are out of its reach.
+    world.cut(0, 2);
+    world.cut(1, 2);
+    world.start(2);
+    assert!(world.until(SECOND * 3, |w| w.machines[2].stopped.is_some()));
+    assert!(matches!(world.machines[2].stopped, Some(StopReason::StaleDisk(_))));
+}
