@@ -139,9 +139,12 @@ impl Raft {
         progress.round = progress.round.max(round);
         progress.beat(now, heartbeat);
         let behind = progress.matched < last;
+        // A probe is due even from the end of the log, where there is no entry to send: after a lost
+        // snapshot only its refusal tells.
+        let probing = matches!(progress.flow, Flow::Probe { .. });
         self.serve_reads();
         if behind {
-            self.send_entries(now, from, false);
+            self.send_entries(now, from, probing);
         }
     }
 
