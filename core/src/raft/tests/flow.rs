@@ -237,3 +237,11 @@ fn a_member_whose_answer_to_a_snapshot_was_lost_is_not_sent_it_again() {
     net.settle();
     assert_eq!(progress(&net, A, C).matched, net.at(A).last_index());
 }
+
+#[test]
+fn a_leader_that_commits_nothing_takes_a_bounded_number_of_proposals() {
+    let mut net = Net::led(&[A, B, C], &[]);
+    net.isolate(A);
+    let taken = (0..20_000).take_while(|_| net.propose(A, "x").is_ok()).count();
+    assert!((16_000..17_000).contains(&taken), "{taken}");
+}
