@@ -204,6 +204,12 @@ pub enum Rejection {
         /// How many there are.
         present: u32,
     },
+    /// The name cannot be used for a database.
+    #[error("'{name}' is not a database name: 1 to 64 letters, digits, '-' and '_' are allowed")]
+    BadDatabaseName {
+        /// The name, cut short.
+        name: String,
+    },
     /// The name of a database is taken.
     #[error("the database '{name}' already exists")]
     DatabaseExists {
@@ -501,6 +507,9 @@ fn remove(
 }
 
 fn create_database(held: &mut Configuration, name: &str) -> Result<Applied, Rejection> {
+    if check_server_name(name).is_err() {
+        return Err(Rejection::BadDatabaseName { name: name.chars().take(80).collect() });
+    }
     if held.databases.contains_key(name) {
         return Err(Rejection::DatabaseExists { name: name.to_owned() });
     }
@@ -516,22 +525,35 @@ fn absorb(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejec
     if cluster == held.cluster || held.absorbed.contains_key(&cluster) {
         return Ok(Applied::Unchanged);
     }
-    if held.absorbed.len() >= Configuration::ABSORBED_MAX {
+    let kept = held.absorbed.values().filter(|state| **state != Absorption::Done).count();
+    if kept >= Configuration::ABSORBED_MAX {
         return Err(Rejection::Full { max: Configuration::ABSORBED_MAX });
     }
     held.absorbed.insert(cluster, Absorption::Offered);
+    forget_absorbed(held, cluster);
     Ok(Applied::Changed)
 }
 
-fn absorbed(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejection> {
-    match held.absorbed.get(&cluster) {
-        // What was abandoned may still hold databases somewhere: nobody's word changes that.
-        Some(Absorption::Done | Absorption::Abandoned) => Ok(Applied::Unchanged),
-        Some(Absorption::Offered) | None => {
-            held.absorbed.insert(cluster, Absorption::Done);
-            Ok(Applied::Changed)
-        }
+/// Keeps to the bound: an absorption that is over goes, never an offer that still binds nor a cluster
+/// that was abandoned. A straggler of a cluster that is forgotten is left to an operator.
+fn forget_absorbed(held: &mut Configuration, entered: ClusterId) {
+    if held.absorbed.len() <= Configuration::ABSORBED_MAX {
+        return;
     }
+    let over =
+        |(id, state): &(&ClusterId, &Absorption)| **state == Absorption::Done && **id != entered;
+    let victim = held.absorbed.iter().find(over).map_or(entered, |(id, _)| *id);
+    held.absorbed.remove(&victim);
+}
+
+fn absorbed(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejection> {
+    // What was abandoned may still hold databases somewhere: nobody's word changes that.
+    if matches!(held.absorbed.get(&cluster), Some(Absorption::Done | Absorption::Abandoned)) {
+        return Ok(Applied::Unchanged);
+    }
+    held.absorbed.insert(cluster, Absorption::Done);
+    forget_absorbed(held, cluster);
+    Ok(Applied::Changed)
 }
 
 fn dissolve(

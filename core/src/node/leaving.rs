@@ -1,6 +1,7 @@
 //! Stopping in good order.
 
 use super::{Node, Reply, State, StopReason};
+use crate::configuration::Registration;
 use crate::ids::{CommandId, NodeId};
 use crate::time::Time;
 
@@ -65,6 +66,17 @@ impl Node {
             self.leaving.asked = true;
             self.begin_leave();
         }
+    }
+
+    /// A dynamic server that leads while others leave with it goes last. Were it to take itself out
+    /// first, it would leave the cluster to servers that are about to stop.
+    pub(super) fn sees_others_off(&self) -> bool {
+        let (Some(raft), Some(document)) = (&self.raft, &self.document) else { return false };
+        let mine = document.servers.get(&self.id()).map(|server| server.registration);
+        let mut others = raft.membership().voters().into_iter().filter(|v| *v != self.id());
+        raft.is_leader()
+            && mine == Some(Registration::Dynamic)
+            && others.any(|v| self.peer_is_leaving(v) && raft.is_active(self.now, v))
     }
 
     /// Who is to lead next: the voter that holds most of those that are there and stay. With none,

@@ -88,9 +88,8 @@ impl Node {
         let others = self.others();
         let now = self.now;
         for other in others.values() {
-            match self.survives(other) {
-                Some(true) => self.offer(other, &others),
-                Some(false) | None => {}
+            if self.survives(other) == Some(true) {
+                self.offer(other, &others);
             }
         }
         self.withdraw_stale_offers(now, &others);

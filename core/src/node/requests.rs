@@ -180,6 +180,9 @@ impl Node {
     fn send_pending(&mut self, id: u64) {
         let Some(pending) = self.requests.pending.get(&id) else { return };
         let what = pending.what.clone();
+        if pending.purpose == Purpose::Leave && self.sees_others_off() {
+            return;
+        }
         if self.is_coordinator() {
             self.mark_sent(id, None);
             let me = self.id();
@@ -364,11 +367,16 @@ impl Node {
             _ => return None,
         };
         let (raft, before) = (self.raft.as_ref()?, self.document.as_ref()?);
-        let here = |id: NodeId| raft.is_active(self.now, id);
-        if !here(node) {
+        let now = self.now;
+        if !raft.is_active(now, node) {
             return None;
         }
-        let (there, missing): (Vec<_>, Vec<_>) = after.masters().partition(|(id, _)| here(*id));
+        // Who neither votes nor has caught up cannot take over.
+        let able = |id: NodeId| raft.membership().is_voter(id) || raft.is_caught_up(now, id);
+        let here = |id: NodeId| raft.is_active(now, id) && able(id);
+        // Whoever is about to stop decides nothing any more, except that this node still does.
+        let stays = |id: NodeId| id == self.id() || here(id) && !self.peer_is_leaving(id);
+        let (there, missing): (Vec<_>, Vec<_>) = after.masters().partition(|(id, _)| stays(*id));
         if there.len() >= missing.len() && !there.is_empty() {
             return None;
         }

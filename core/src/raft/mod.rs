@@ -64,6 +64,8 @@ pub const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const APPEND_BYTES_MAX: usize = 1024 * 1024;
 /// Entries of one append message.
 const APPEND_COUNT_MAX: usize = 1024;
+/// Entries that a leader takes beyond what is committed.
+const UNCOMMITTED_MAX: u64 = 16 * 1024;
 /// Append messages to one member that may be unanswered.
 const IN_FLIGHT_MAX: usize = 64;
 
@@ -130,6 +132,9 @@ pub enum ProposeError {
     /// The leader hands over; ask the next one.
     #[error("the leader is handing over")]
     Transferring,
+    /// Too many entries wait to be committed: the quorum, or the own disk, does not keep up.
+    #[error("too many entries are waiting to be committed")]
+    Busy,
     /// Longer than [`ENTRY_BYTES_MAX`].
     #[error("the entry is too large")]
     TooLarge,
@@ -364,6 +369,9 @@ impl Raft {
         if data.len() > ENTRY_BYTES_MAX {
             return Err(ProposeError::TooLarge);
         }
+        if self.is_leader() && self.log.last_index().0 - self.commit.0 >= UNCOMMITTED_MAX {
+            return Err(ProposeError::Busy);
+        }
         match &self.office {
             Office::Leader(leading) if leading.transfer.is_some() => {
                 Err(ProposeError::Transferring)
@@ -584,6 +592,15 @@ impl Raft {
     /// As a leader: whether `member` has answered of late. True for itself.
     #[must_use]
     pub fn is_active(&self, now: Time, member: NodeId) -> bool {
+        let answered = match &self.office {
+            Office::Leader(leading) => leading.progress.get(&member).is_some_and(|p| p.answered),
+            _ => false,
+        };
+        self.counts_as_active(now, member) && (answered || member == self.settings.node)
+    }
+
+    /// Check-quorum's view: whoever has just been met, or was absolved, has the benefit of doubt.
+    fn counts_as_active(&self, now: Time, member: NodeId) -> bool {
         let Office::Leader(leading) = &self.office else { return false };
         member == self.settings.node
             || leading

@@ -35,6 +35,8 @@ pub(super) struct Progress {
     pub in_flight: usize,
     /// When an answer last came.
     pub active: Time,
+    /// Whether an answer ever came in this term; until then `active` is only the benefit of doubt.
+    pub answered: bool,
     /// The highest heartbeat round answered.
     pub round: u64,
     /// Since when heartbeats are answered, but not the entries that went out.
@@ -54,6 +56,7 @@ impl Progress {
             flow,
             in_flight: 0,
             active: now,
+            answered: false,
             round: 0,
             stalled: None,
         }
@@ -93,6 +96,12 @@ impl Progress {
         self.flow = Flow::Probe { sent: None };
         self.in_flight = 0;
         true
+    }
+
+    /// An answer came.
+    pub(super) fn hear(&mut self, now: Time) {
+        self.active = now;
+        self.answered = true;
     }
 
     /// A heartbeat was answered. Measured in time, not in answers: reads send heartbeats too.

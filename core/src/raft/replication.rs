@@ -107,7 +107,7 @@ impl Raft {
         if matched > last {
             return;
         }
-        progress.active = now;
+        progress.hear(now);
         progress.appended(matched);
         self.advance_commit(now);
         self.continue_transfer();
@@ -125,7 +125,7 @@ impl Raft {
         let (agree, _) = self.log.agree_before(hint_index, hint_term);
         let Office::Leader(leading) = &mut self.office else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
-        progress.active = now;
+        progress.hear(now);
         if progress.refused(prev_index, agree) {
             self.send_entries(now, from, true);
         }
@@ -135,13 +135,16 @@ impl Raft {
         let (last, heartbeat) = (self.log.last_index(), self.settings.heartbeat);
         let Office::Leader(leading) = &mut self.office else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
-        progress.active = now;
+        progress.hear(now);
         progress.round = progress.round.max(round);
         progress.beat(now, heartbeat);
         let behind = progress.matched < last;
+        // A probe is due even from the end of the log, where there is no entry to send: after a lost
+        // snapshot only its refusal tells.
+        let probing = matches!(progress.flow, Flow::Probe { .. });
         self.serve_reads();
         if behind {
-            self.send_entries(now, from, false);
+            self.send_entries(now, from, probing);
         }
     }
 
@@ -191,7 +194,7 @@ impl Raft {
     }
 
     fn send_snapshot(&mut self, now: Time, to: NodeId) {
-        if !self.is_active(now, to) {
+        if !self.counts_as_active(now, to) {
             return;
         }
         let snapshot = self.log.snapshot().clone();
@@ -224,7 +227,7 @@ impl Raft {
         }
         leading.check_quorum = now + self.settings.heartbeat;
         let transferring = leading.transfer.is_some();
-        if !self.quorum_met(|node| self.is_active(now, node)) {
+        if !self.quorum_met(|node| self.counts_as_active(now, node)) {
             self.resign(now);
         } else if overdue && !transferring && !self.is_alone() {
             // Its own disk is what everybody waits for: another leader serves them better.

@@ -262,3 +262,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn absorptions_are_bounded_and_an_old_one_never_stops_a_new_one() {
+    let mut document = founded(1, Defaults::default());
+    let offer = ClusterId(5_000);
+    document = after(&document, &ConfigCommand::Absorb { cluster: offer });
+    for number in 1_000..1_200 {
+        let cluster = ClusterId(number);
+        document = after(&document, &ConfigCommand::Absorb { cluster });
+        document = after(&document, &ConfigCommand::Absorbed { cluster });
+        assert!(document.absorbed.len() <= super::super::Configuration::ABSORBED_MAX);
+        assert_eq!(document.absorbed.get(&cluster), Some(&Absorption::Done));
+        assert_eq!(document.absorbed.get(&offer), Some(&Absorption::Offered), "it still binds");
+    }
+}

@@ -32,6 +32,34 @@ fn servers_told_to_stop_all_at_once_stop_soon() {
 }
 
 #[test]
+fn dynamic_servers_that_stop_at_once_leave_the_cluster_to_the_last() {
+    for count in [2, 3] {
+        let mut world = cluster(count, &dynamic());
+        (0..count).for_each(|n| {
+            world.command(n, Command::Stop);
+        });
+        world.run(SECOND * 6);
+        let left = |w: &World, n: usize| w.machines[n].stopped == Some(StopReason::Left);
+        assert!(
+            (0..count).all(|n| left(&world, n)),
+            "{:?}",
+            world
+                .machines
+                .iter()
+                .map(|m| (&m.stopped, &m.events[m.events.len() - 4..]))
+                .collect::<Vec<_>>()
+        );
+        // Some one of them is the cluster now, and comes up alone.
+        let alone = |n: &usize| {
+            let mut world = World::clone_disks(&world);
+            world.start(*n);
+            world.until(SECOND * 3, |w| w.agree(&[*n]))
+        };
+        assert_eq!((0..count).filter(alone).count(), 1);
+    }
+}
+
+#[test]
 fn the_last_dynamic_server_in_reach_does_not_leave_the_cluster_to_a_dead_one() {
     let mut world = cluster(2, &dynamic());
     world.kill(1);

@@ -101,6 +101,18 @@ impl World {
         }
     }
 
+    /// Another world in which the same machines are switched off.
+    pub(crate) fn clone_disks(other: &Self) -> Self {
+        let mut world = Self::new();
+        for machine in &other.machines {
+            let name = machine.config.name.clone().unwrap_or_default();
+            let number = world.add(&name, machine.config.defaults.clone());
+            world.machines[number].config = machine.config.clone();
+            world.machines[number].disk = machine.disk.clone();
+        }
+        world
+    }
+
     /// Adds a machine with a fresh disk; ids rise with the number, so that the first founds.
     pub(crate) fn add(&mut self, name: &str, defaults: Defaults) -> usize {
         let number = self.machines.len();

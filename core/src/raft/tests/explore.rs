@@ -40,7 +40,13 @@ impl Explorer {
             first.incoming.tie_breaker = None;
         }
         let chaos = rng.next_u64().is_multiple_of(2);
-        let net = Net::with_membership(first, seed);
+        let mut net = Net::with_membership(first, seed);
+        if rng.next_u64().is_multiple_of(2) {
+            // Small messages and windows: what is rare becomes common.
+            net.limits.append_count_max = 1 + usize::try_from(rng.next_u64() % 3).unwrap();
+            net.limits.in_flight_max = 1 + usize::try_from(rng.next_u64() % 3).unwrap();
+            net.restart_all();
+        }
         let (reads, marks) = (BTreeMap::new(), BTreeMap::new());
         let committed = Index(1);
         Self { net, rng, chaos, reads, committed, asked: 0, version: 1, marks }

@@ -78,6 +78,8 @@ pub(super) struct Net {
     pub checks: Checks,
     /// What happened, if it is recorded.
     pub transcript: Option<Vec<String>>,
+    /// How much at a time, for whoever starts from now on.
+    pub limits: Limits,
     seed: u64,
 }
 
@@ -115,6 +117,7 @@ impl Net {
             cut: BTreeSet::new(),
             checks: Checks::default(),
             transcript: None,
+            limits: Limits::default(),
             seed,
         };
         let entry = Entry { index: Index(1), term: Term(1), payload: Payload::Membership(first) };
@@ -455,7 +458,7 @@ impl Net {
     /// The process starts on what its disk holds.
     pub(super) fn restart(&mut self, node: NodeId) {
         let settings = Settings {
-            limits: crate::raft::Limits::default(),
+            limits: self.limits,
             node,
             log: LOG,
             heartbeat: Duration::from_millis(HEARTBEAT_MS),
