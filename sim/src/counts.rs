@@ -48,6 +48,8 @@ counts! {
     Clones = "clones",
     /// A disk was wiped.
     Wipes = "wipes",
+    /// An operator recovered a survivor of a lost quorum.
+    Recoveries = "recoveries",
     /// A disk failed for writing.
     DiskFailures = "disk-failures",
     /// An operator's command was given.

@@ -15,7 +15,7 @@
 //! where they are missing a test fails, it is never skipped. Dropping a laboratory ends its
 //! processes and removes its namespaces; what a killed test left behind, the next one sweeps away.
 
-mod binary;
+pub mod binary;
 mod lab;
 mod net;
 mod node;

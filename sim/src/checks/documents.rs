@@ -78,7 +78,9 @@ impl Checks {
     /// `dissolved-uncommitted` if no quorum of that cluster's disks said so.
     pub fn dissolves(&self, directory: &Directory, from: ClusterId) -> Verdict {
         let document = self.known(from).and_then(|ledger| ledger.document());
-        if document.is_some_and(|held| held.dissolved_into.is_some()) {
+        // Members of a cluster that was given up follow its survivor if they hold nothing.
+        let ended = document.is_some_and(|held| held.dissolved_into.is_some());
+        if ended || self.is_given_up(from) {
             return Ok(());
         }
         let detail = format!("{:?} says that {from:?} has dissolved", directory.node);

@@ -35,6 +35,11 @@ pub struct Ledger {
     /// The terms of the committed entries, and those of the leaders that committed them; the
     /// first entry at place 0.
     committed: Vec<(Term, Term)>,
+    /// What came before them: the state that a recovery went on with, at this index.
+    base: Index,
+    base_term: Term,
+    /// The version before the first of the history.
+    base_version: ConfigVersion,
     /// The membership that governed the last commit.
     pub governing: Option<Arc<Membership>>,
     /// The document after the last committed entry, made by replaying the committed commands.
@@ -56,6 +61,9 @@ impl Ledger {
             leaders: BTreeMap::new(),
             chain: BTreeMap::new(),
             committed: Vec::new(),
+            base: Index::ZERO,
+            base_term: Term::ZERO,
+            base_version: ConfigVersion::ZERO,
             governing: None,
             document: None,
             history: Vec::new(),
@@ -64,16 +72,34 @@ impl Ledger {
         }
     }
 
+    /// Of a cluster that begins with what a survivor of another held: its first entry is the
+    /// snapshot at `at`, of `term`.
+    #[must_use]
+    pub fn recovered(document: Configuration, at: Index, term: Term, survivor: Membership) -> Self {
+        let mut ledger = Self::new(document.cluster);
+        ledger.base = at;
+        ledger.base_term = term;
+        ledger.base_version = document.version.previous();
+        ledger.governing = Some(Arc::new(survivor));
+        ledger.history.push(Arc::new(document.clone()));
+        ledger.document = Some(document);
+        ledger.announced = true;
+        ledger
+    }
+
     /// The last committed index.
     #[must_use]
     pub fn commit(&self) -> Index {
-        Index(self.committed.len() as u64)
+        Index(self.base.0 + self.committed.len() as u64)
     }
 
     /// The term of a committed entry.
     #[must_use]
     pub fn committed_term(&self, index: Index) -> Option<Term> {
-        let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        if index == self.base && index > Index::ZERO {
+            return Some(self.base_term);
+        }
+        let place = usize::try_from(index.0.checked_sub(self.base.0 + 1)?).ok()?;
         self.committed.get(place).map(|(term, _)| *term)
     }
 
@@ -82,8 +108,9 @@ impl Ledger {
     #[must_use]
     pub fn committed_before(&self, term: Term) -> Option<(Index, Term)> {
         let count = self.committed.partition_point(|(_, by)| *by < term);
-        let (last, _) = *self.committed[..count].last()?;
-        Some((Index(count as u64), last))
+        let last = self.committed[..count].last().map(|(last, _)| *last);
+        let last = last.or_else(|| (self.base > Index::ZERO).then_some(self.base_term))?;
+        Some((Index(self.base.0 + count as u64), last))
     }
 
     /// How many servers were removed from the document so far.
@@ -101,7 +128,7 @@ impl Ledger {
     /// The document in a version that was committed.
     #[must_use]
     pub fn version(&self, version: ConfigVersion) -> Option<&Arc<Configuration>> {
-        let place = usize::try_from(version.0.checked_sub(1)?).ok()?;
+        let place = usize::try_from(version.0.checked_sub(self.base_version.0 + 1)?).ok()?;
         self.history.get(place)
     }
 

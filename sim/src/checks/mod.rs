@@ -32,6 +32,8 @@ pub struct Checks {
     /// Every vote that was ever sent.
     votes: BTreeMap<(NodeId, Term), NodeId>,
     acknowledged: Vec<Acknowledged>,
+    /// Clusters that an operator has given up, and the one that a survivor went on with.
+    given_up: Vec<(ClusterId, ClusterId)>,
 }
 
 /// The most outputs one input may cause.
@@ -56,6 +58,18 @@ impl Checks {
     #[must_use]
     pub fn known(&self, cluster: ClusterId) -> Option<&Ledger> {
         self.ledgers.iter().find(|ledger| ledger.cluster == cluster)
+    }
+
+    /// An operator has given `from` up; `ledger` begins with what its survivor held.
+    pub fn recovers(&mut self, from: ClusterId, ledger: Ledger) {
+        self.given_up.push((from, ledger.cluster));
+        self.ledgers.push(ledger);
+    }
+
+    /// Whether an operator has given the cluster up.
+    #[must_use]
+    pub fn is_given_up(&self, cluster: ClusterId) -> bool {
+        self.given_up.iter().any(|(from, _)| *from == cluster)
     }
 
     /// All of them, in the order in which they were founded.

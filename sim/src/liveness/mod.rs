@@ -6,7 +6,7 @@
 //! the nodes say of themselves.
 
 mod health;
-mod quorate;
+pub(crate) mod quorate;
 
 use std::collections::{BTreeMap, BTreeSet};
 

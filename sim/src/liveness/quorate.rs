@@ -4,24 +4,27 @@ use quorate_core::{ClusterId, NodeId};
 
 use super::Living;
 use crate::checks::quorum::is_enough;
+use crate::disk::Shadow;
 use crate::world::World;
 
 /// Whether any of those who live could be elected by those who live, under the membership that is
 /// in force in its own log: everyone whose log is not ahead of its own can vote for it.
 pub(super) fn can_decide(members: &[&Living<'_>]) -> bool {
-    members.iter().any(|candidate| {
-        let log = &candidate.directory.written_log;
+    let logs: Vec<(NodeId, &Shadow)> =
+        members.iter().map(|m| (m.id, &m.directory.written_log)).collect();
+    can_elect(&logs)
+}
+
+/// Whether one of these could be elected by these.
+pub(crate) fn can_elect(logs: &[(NodeId, &Shadow)]) -> bool {
+    logs.iter().any(|(candidate, log)| {
         let Some(membership) = log.membership() else { return false };
         let end = (log.last_term(), log.last_index());
         let votes = |id: NodeId| {
-            members.iter().any(|voter| {
-                let held = &voter.directory.written_log;
-                voter.id == id
-                    && voter.directory.gone.is_none()
-                    && (held.last_term(), held.last_index()) <= end
-            })
+            logs.iter()
+                .any(|(voter, held)| *voter == id && (held.last_term(), held.last_index()) <= end)
         };
-        membership.is_voter(candidate.id) && is_enough(membership, &votes)
+        membership.is_voter(*candidate) && is_enough(membership, &votes)
     })
 }
 

@@ -4,6 +4,8 @@
 mod cuts;
 mod datagrams;
 mod links;
+#[cfg(test)]
+mod tests;
 
 pub use cuts::{Cut, Cuts, HOSTS_MAX};
 pub use links::{Arrival, Ended, Link, LinkRef, Links, Side};

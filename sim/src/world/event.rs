@@ -110,6 +110,8 @@ pub enum What {
     Resume(RunRef),
     /// Every fault ends.
     Peace,
+    /// An operator looks for clusters that have lost their quorum for good.
+    Rescue,
     /// Has the world converged?
     Watch,
 }

@@ -80,3 +80,75 @@ impl World {
 fn remembers_newer(held: &Recovered, node: NodeId, old: &Recovered) -> bool {
     held.peer_starts.get(&node).is_some_and(|start| !old.identity.knows_start(*start))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::Fingerprint;
+    use crate::network::MS;
+    use crate::plan::Plan;
+    use crate::trace::Trace;
+
+    /// A calm world of `hosts` hosts after so many milliseconds.
+    fn world(hosts: usize, ms: u64) -> World {
+        let mut world =
+            World::new(Plan::calm(3, hosts, 600_000), Fingerprint::default(), Trace::Off);
+        pass(&mut world, ms);
+        world
+    }
+
+    fn pass(world: &mut World, ms: u64) {
+        let until = world.now + ms * MS;
+        while world.now < until {
+            assert!(world.step().expect("a calm world"));
+        }
+    }
+
+    fn dir(world: &World, host: usize) -> DirId {
+        world.hosts[host].dir.expect("started")
+    }
+
+    #[test]
+    fn an_old_copy_comes_back_only_once_all_others_know_a_start_that_it_does_not() {
+        let mut world = world(3, 4_000);
+        let first = dir(&world, 0);
+        let old = world.disks.get(first).durable.clone();
+        assert!(!world.is_fair_to_restore(first, &old), "it is of the present start");
+        world.kill(0, false, Some(MS)).expect("killed");
+        pass(&mut world, 4_000);
+        assert!(world.is_fair_to_restore(first, &old), "the others know of the restart");
+        let second = dir(&world, 1);
+        let forgetful = &mut world.disks.get_mut(second).durable.peer_starts;
+        forgetful.remove(&old.identity.node);
+        assert!(!world.is_fair_to_restore(first, &old), "one of them does not");
+    }
+
+    #[test]
+    fn a_copy_that_could_decide_alone_or_belongs_to_no_cluster_never_comes_back() {
+        let mut world = world(1, 4_000);
+        let only = dir(&world, 0);
+        let old = world.disks.get(only).durable.clone();
+        world.kill(0, false, Some(MS)).expect("killed");
+        pass(&mut world, 4_000);
+        assert!(!world.is_fair_to_restore(only, &old), "alone it is a quorum");
+        let fresh = Recovered::fresh(old.identity.node);
+        assert!(!world.is_fair_to_restore(only, &fresh), "it would found again under its id");
+    }
+
+    #[test]
+    fn two_old_copies_do_not_vouch_for_each_other() {
+        let mut world = world(4, 4_000);
+        let dirs: Vec<DirId> = (0..2).map(|host| dir(&world, host)).collect();
+        let old: Vec<Recovered> =
+            dirs.iter().map(|dir| world.disks.get(*dir).durable.clone()).collect();
+        for host in 0..2 {
+            world.kill(host, false, Some(MS)).expect("killed");
+            pass(&mut world, 4_000);
+        }
+        assert!(world.is_fair_to_restore(dirs[0], &old[0]));
+        assert!(world.is_fair_to_restore(dirs[1], &old[1]));
+        world.kill(0, false, None).expect("killed");
+        world.disks.get_mut(dirs[0]).restore(old[0].clone());
+        assert!(!world.is_fair_to_restore(dirs[1], &old[1]), "they would believe each other");
+    }
+}

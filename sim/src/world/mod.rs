@@ -2,7 +2,7 @@
 //!
 //! `mod` the loop · `event` what can happen · `host` a machine · `process` starts and ends ·
 //! `deliver` one input and all it causes · `outputs` what a node wants done · `streams` dialling ·
-//! `act` faults · `orders` operators · `fair` which old disks may come back · `peace` the end.
+//! `act` faults · `orders` operators · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
 
 mod act;
 mod deliver;
@@ -13,6 +13,7 @@ mod orders;
 mod outputs;
 mod peace;
 mod process;
+mod recovery;
 mod streams;
 
 pub use event::{RunRef, What};
@@ -229,6 +230,7 @@ impl World {
             What::Resume(by) => self.resume(by),
             What::Peace => self.make_peace(),
             What::Watch => self.watch(),
+            What::Rescue => self.rescue(),
         }
     }
 

@@ -63,6 +63,7 @@ impl World {
             }
         }
         self.queue.push(self.now + WATCH_EVERY, What::Watch);
+        self.queue.push(self.now + 1_500 * MS, What::Rescue);
         Ok(())
     }
 

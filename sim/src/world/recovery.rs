@@ -1,0 +1,80 @@
+//! `recover --unsafe`: an operator gives up a cluster that has lost its quorum for good, and lets
+//! one survivor go on.
+
+use quorate_core::raft::Membership;
+use quorate_core::{ClusterId, NodeId, Recovery, StorageOp, recover_unsafe};
+
+use super::{What, World};
+use crate::checks::Ledger;
+use crate::counts::Count;
+use crate::disk::{DirId, Directory, Shadow};
+use crate::liveness::quorate::can_elect;
+use crate::network::MS;
+use crate::outcome::Verdict;
+use crate::trace::tell;
+
+impl World {
+    /// For each cluster that can never decide again, an operator may give it up.
+    pub(super) fn rescue(&mut self) -> Verdict {
+        let clusters: Vec<ClusterId> = self.checks.ledgers().iter().map(|l| l.cluster).collect();
+        for cluster in clusters {
+            let members = self.members(cluster);
+            let logs: Vec<(NodeId, &Shadow)> = members
+                .iter()
+                .map(|(_, dir)| self.disks.get(*dir))
+                .map(|d| (d.node, &d.written_log))
+                .collect();
+            if can_elect(&logs) || self.checks.is_given_up(cluster) || self.fault_dice.one_in(2) {
+                continue;
+            }
+            // The one whose log reaches farthest, as `quorate recover` advises.
+            let reach = |dir: &DirId| {
+                let log = &self.disks.get(*dir).durable_log;
+                (log.last_term(), log.last_index())
+            };
+            if let Some((host, dir)) = members.into_iter().max_by_key(|(_, dir)| reach(dir)) {
+                self.recover(host, dir, cluster)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The hosts that may still take part in a cluster, up or down.
+    fn members(&self, cluster: ClusterId) -> Vec<(usize, DirId)> {
+        let hosts = self.hosts.iter().enumerate().filter(|(_, host)| host.ended.is_none());
+        let with_dir = hosts.filter_map(|(place, host)| host.dir.map(|dir| (place, dir)));
+        let takes_part =
+            |dir: &Directory| dir.gone.is_none() && dir.written_log.cluster == Some(cluster);
+        with_dir.filter(|(_, dir)| takes_part(self.disks.get(*dir))).collect()
+    }
+
+    fn recover(&mut self, host: usize, dir: DirId, from: ClusterId) -> Verdict {
+        self.kill(host, false, None)?;
+        let into = ClusterId(self.node_dice.wide());
+        let held = &self.disks.get(dir).durable;
+        if held.identity.cluster != Some(from) {
+            return Ok(());
+        }
+        let run = self.hosts[host].run;
+        let again = self.now + self.fault_dice.between(1, 1_000) * MS;
+        self.queue.push(again, What::Start { host, run });
+        let Ok(Recovery { ops, configuration, .. }) = recover_unsafe(held, into) else {
+            return Ok(());
+        };
+        tell!(self, "host {host} is recovered: {from:?} is given up for {into:?}");
+        self.counts.add(Count::Recoveries);
+        let mut held = held.clone();
+        ops.iter().for_each(|op| held.apply(op));
+        let begins = ops.iter().find_map(|op| match op {
+            StorageOp::Snapshot { snapshot, .. } => Some((snapshot.index, snapshot.term)),
+            _ => None,
+        });
+        if let Some((index, term)) = begins {
+            let survivor = Membership::founder(held.identity.node, configuration.version);
+            self.checks.recovers(from, Ledger::recovered(configuration, index, term, survivor));
+        }
+        self.disks.get_mut(dir).retire();
+        self.hosts[host].dir = Some(self.disks.add(Directory::new(held)));
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! The simulator as a command: its campaign is clean, and it would not be if core were wrong.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use quorate_tests::binary::{quorate, simulator, simulator_with_faults};
+
+/// The names by which the deliberate faults are chosen.
+const FAULTS: [&str; 10] = [
+    "send-before-persist",
+    "commit-old-term",
+    "single-step-change",
+    "tie-break-at-odd-sizes",
+    "tie-breaker-from-document",
+    "learner-counted",
+    "vote-forgotten",
+    "membership-not-reverted",
+    "removal-without-quorum",
+    "founder-does-not-persist",
+];
+
+fn run(binary: &Path, arguments: &[&str]) -> Output {
+    Command::new(binary).args(arguments).output().expect("the binary runs")
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+/// Four thousand worlds, each twice, event by event the same.
+#[test]
+fn the_campaign_of_seeds_0_to_4000_is_clean() {
+    let output = run(simulator(), &["campaign", "--seeds", "0..4000", "--twice"]);
+    println!("{}", said(&output));
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn every_deliberate_fault_is_found() {
+    let output = run(simulator_with_faults(), &["mutants"]);
+    let table = said(&output);
+    println!("{table}");
+    assert!(output.status.success(), "{table}");
+    for fault in FAULTS {
+        let line = table.lines().find(|line| line.starts_with(fault));
+        let line = line.unwrap_or_else(|| panic!("{fault} was not tried:\n{table}"));
+        assert!(!line.to_lowercase().contains("not found"), "{line}");
+    }
+}
+
+#[test]
+fn what_is_shipped_knows_no_deliberate_fault() {
+    let output = run(simulator(), &["run", "--seed", "1", "--fault", "vote-forgotten"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    for binary in [quorate(), simulator()] {
+        let bytes = std::fs::read(binary).expect("the binary can be read");
+        for fault in FAULTS {
+            let found = bytes.windows(fault.len()).any(|window| window == fault.as_bytes());
+            assert!(!found, "{} contains the name {fault}", binary.display());
+        }
+    }
+    // The same search does find them where they are.
+    let bytes = std::fs::read(simulator_with_faults()).expect("the binary can be read");
+    let known = |fault: &str| bytes.windows(fault.len()).any(|w| w == fault.as_bytes());
+    assert!(FAULTS.into_iter().all(known));
+}
