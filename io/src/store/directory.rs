@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_core::{NodeId, Recovered, StorageOp};
 
@@ -158,12 +158,22 @@ pub fn read_only(dir: &Path) -> Result<View, StoreError> {
     Ok(View { recovered, findings, log_bytes })
 }
 
+/// How long a lock is tried for. One that was let go may linger: a child process that is just being
+/// started has a copy of every open file until its program is loaded.
+const LINGERING: Duration = Duration::from_millis(200);
+
 fn try_lock(
     dir: &Path,
     lock: &File,
-    how: impl FnOnce(&File) -> Result<(), TryLockError>,
+    how: impl Fn(&File) -> Result<(), TryLockError>,
 ) -> Result<(), StoreError> {
-    match how(lock) {
+    let begin = Instant::now();
+    let mut tried = how(lock);
+    while matches!(tried, Err(TryLockError::WouldBlock)) && begin.elapsed() < LINGERING {
+        std::thread::sleep(LINGERING / 20);
+        tried = how(lock);
+    }
+    match tried {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();

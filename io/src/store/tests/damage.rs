@@ -336,7 +336,7 @@ fn an_unreadable_identity_is_an_error_and_changes_nothing() {
     let before = world.counts();
     let error = open(&world, &small()).err().expect("the newest identity is lost");
     assert!(matches!(error, StoreError::IdentityUnreadable { .. }), "{error}");
-    assert!(error.to_string().contains("quorate recover"), "{error}");
+    assert!(error.to_string().contains("quorate start --new-identity"), "{error}");
     assert_eq!(world.counts(), before);
 }
 
