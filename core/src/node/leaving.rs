@@ -83,11 +83,7 @@ impl Node {
     /// a leader takes leave of itself.
     fn successor(&self) -> Option<NodeId> {
         let raft = self.raft.as_ref()?;
-        let voters = raft.membership().incoming.voters.iter().copied();
-        voters
-            .filter(|v| *v != self.id() && raft.is_active(self.now, *v))
-            .filter(|v| !self.peer_is_leaving(*v))
-            .max_by_key(|v| (raft.matched(*v), std::cmp::Reverse(*v)))
+        raft.best_successor(self.now, |voter| !self.peer_is_leaving(voter))
     }
 
     /// The coordinator's answer to the leave.

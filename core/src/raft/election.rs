@@ -277,19 +277,21 @@ impl Raft {
 
     /// Hands over to the voter that holds most and has answered of late; resigns if there is none.
     pub(super) fn hand_over(&mut self, now: Time) {
-        let best = self.best_successor(now);
+        let best = self.best_successor(now, |_| true);
         let handed = best.is_some_and(|to| self.transfer(now, to).is_ok());
         if !handed {
             self.resign(now);
         }
     }
 
-    /// The voter to hand over to: the one that holds most of those that have answered of late.
+    /// The voter to hand over to: of those that `may` and have answered of late, the one that holds
+    /// most.
     #[must_use]
-    pub fn best_successor(&self, now: Time) -> Option<NodeId> {
+    pub fn best_successor(&self, now: Time, may: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let me = self.settings.node;
         let voters = &self.log.membership().incoming.voters;
-        let candidates = voters.iter().filter(|v| **v != me && self.is_active(now, **v));
+        let others = voters.iter().filter(|v| **v != me && may(**v));
+        let candidates = others.filter(|v| self.is_active(now, **v));
         candidates.max_by_key(|v| (self.matched(**v), std::cmp::Reverse(**v))).copied()
     }
 

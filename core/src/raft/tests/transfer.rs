@@ -94,12 +94,12 @@ fn a_tie_breaker_of_two_keeps_the_leadership_that_nobody_else_can_have() {
 #[test]
 fn the_best_successor_holds_most_and_answers() {
     let mut net = Net::led(&[A, B, C, D], &[E]);
-    assert_eq!(net.at(A).best_successor(net.now), Some(B), "equal: the smallest");
+    assert_eq!(net.at(A).best_successor(net.now, |_| true), Some(B), "equal: the smallest");
     net.cut(A, B);
     net.propose(A, "x").unwrap();
     net.settle();
-    assert_eq!(net.at(A).best_successor(net.now), Some(C));
+    assert_eq!(net.at(A).best_successor(net.now, |_| true), Some(C));
     net.isolate(A);
     net.pass(2000);
-    assert_eq!(net.at(A).best_successor(net.now), None);
+    assert_eq!(net.at(A).best_successor(net.now, |_| true), None);
 }
