@@ -84,8 +84,11 @@ pub struct Hello {
     pub name: String,
     /// This start of the sender: already durable.
     pub start: Start,
-    /// The last start of the *receiver* that the sender remembers. A receiver whose directory does
-    /// not know it is a restored or cloned one.
+    /// Its last starts, oldest first, this one included; at most [`Hello::RECENT_MAX`]. A receiver
+    /// that knows of another one in their place is met by a restored or cloned directory.
+    pub recent: Vec<Start>,
+    /// The last start of the *receiver* that the sender knows of, or one that the receiver's hello
+    /// contradicts. A receiver whose directory does not know it is a restored or cloned one.
     pub remembered: Option<Start>,
     /// The end of the sender's configuration log.
     pub last_index: Index,
@@ -96,6 +99,19 @@ pub struct Hello {
     pub acknowledged: Option<Acknowledged>,
     /// Where the sender is reached.
     pub addresses: Addresses,
+}
+
+impl Hello {
+    /// How many starts a hello names. Of older ones only the sender itself can tell.
+    pub const RECENT_MAX: usize = 32;
+
+    /// Whether the sender cannot have been through `start`: one of its later starts is known here,
+    /// or another one was in its place.
+    #[must_use]
+    pub fn contradicts(&self, start: Start) -> bool {
+        let oldest = self.recent.first().unwrap_or(&self.start);
+        start.number >= oldest.number && !self.recent.contains(&start)
+    }
 }
 
 /// What a leader knows of a member's log. Within one term a log never gets shorter than what it

@@ -20,6 +20,7 @@ fn samples() -> Vec<Packet> {
     let hello = Hello {
         name: "n1".to_owned(),
         start: Start { number: 3, nonce: 99 },
+        recent: vec![Start { number: 1, nonce: 8 }, Start { number: 3, nonce: 9 }],
         remembered: Some(Start { number: 2, nonce: 1 }),
         last_index: Index(7),
         term: Term(2),

@@ -87,6 +87,7 @@ impl Node {
         let Some(document) = self.document.clone() else { return };
         let me = self.id();
         self.next_dial = self.now;
+        self.doubt_links();
         #[cfg(quorate_faults)]
         self.suggest_tie_breaker(&document);
         if document.dissolved_into.is_some() {

@@ -15,6 +15,8 @@ pub(super) struct Joining {
     asked: Option<(u64, LinkId, Time)>,
     /// Not again before.
     next: Time,
+    /// How often in a row nobody could say who coordinates.
+    unled: u32,
     pub refused: Option<Rejection>,
     /// The version of the configuration that had it in: who knows only less cannot say it is out.
     pub since: ConfigVersion,
@@ -39,10 +41,6 @@ impl Node {
     /// What peers say of themselves decides whether there is a cluster to join or to return to.
     pub(super) fn on_info(&mut self, info: &Info) {
         match self.state {
-            State::Discovering if info.cluster.is_some() && !info.damaged => {
-                self.set_state(State::Joining);
-                self.joining.next = self.now;
-            }
             State::Joining if info.coordinator.is_some() && self.joining.asked.is_none() => {
                 self.joining.next = self.now;
             }
@@ -50,6 +48,19 @@ impl Node {
                 self.on_info_of_own_cluster(info);
             }
             _ => {}
+        }
+    }
+
+    /// There is a cluster to join as long as a peer says so. Looked at again and again, for of two
+    /// links to one peer the one that is about to be closed may hide what came over the other.
+    pub(super) fn notice_cluster(&mut self) {
+        if self.state != State::Discovering {
+            return;
+        }
+        let peers = self.links.peers();
+        if peers.values().any(|(_, info)| info.cluster.is_some() && !info.damaged) {
+            self.set_state(State::Joining);
+            self.joining.next = self.now;
         }
     }
 
@@ -153,15 +164,19 @@ impl Node {
             return false;
         }
         self.joining.asked = None;
-        self.joining.next = self.now + self.config.timings.retry;
+        let retry = self.config.timings.retry;
+        self.joining.next = self.now + retry;
+        let unled = std::mem::take(&mut self.joining.unled);
         match response {
             Response::Done { cluster, version } if self.state == State::Joining => {
                 self.on_let_in(*cluster, *version);
             }
             Response::Done { .. } => {}
             Response::NotCoordinator { coordinator } => {
-                // An office is taken up within a few writes: look again soon.
-                self.joining.next = self.now + self.config.timings.retry / 10;
+                // An office is taken up within a few writes: look again soon, then less often.
+                let soon = retry / 10 * (1 << unled.min(4));
+                self.joining.next = self.now + soon.min(retry);
+                self.joining.unled = unled.saturating_add(1);
                 if let Some((node, addr)) = coordinator.filter(|(node, _)| *node != from) {
                     self.want(addr, Some(node));
                     if self.links.usable(node).is_some() {

@@ -145,29 +145,42 @@ impl Node {
         }
     }
 
-    /// The last start of `peer` that is known here: acknowledged by this node, durably or about to
-    /// be, or by the cluster.
-    fn known_start(&self, peer: NodeId) -> Option<Start> {
+    /// The starts of `peer` that are known here: acknowledged by this node, durably or about to be,
+    /// and by the cluster.
+    fn known_starts(&self, peer: NodeId) -> impl Iterator<Item = Start> {
         let links = &self.links;
         let told = self.document.as_ref().and_then(|d| d.servers.get(&peer)?.start);
         let own = [links.remembering.get(&peer), links.peer_starts.get(&peer)];
-        own.into_iter().flatten().copied().chain(told).max()
+        own.into_iter().flatten().copied().chain(told)
+    }
+
+    /// The last start that is known here and cannot be in the past of a peer that says `hello`. The
+    /// last one alone would not do: a directory that was put back may have been started more often
+    /// since than the one that it took the place of.
+    fn contradiction(&self, peer: NodeId, hello: &Hello) -> Option<Start> {
+        self.known_starts(peer).filter(|start| hello.contradicts(*start)).max()
     }
 
     fn send_hello(&mut self, link: LinkId) {
         if !self.started {
             return; // A crash would take this start back; the hello follows when it is durable.
         }
-        let Some(peer) = self.links.all.get(&link).map(|l| l.peer) else { return };
+        let Some((peer, theirs)) = self.links.all.get(&link).map(|l| (l.peer, l.hello.as_ref()))
+        else {
+            return;
+        };
+        let contradiction = theirs.and_then(|hello| self.contradiction(peer, hello));
         let raft = self.raft.as_ref();
         let acknowledged = raft.zip(self.identity.cluster).and_then(|(raft, cluster)| {
             let index = raft.matched(peer).filter(|index| index.0 > 0)?;
             Some(Acknowledged { cluster, term: raft.term(), index })
         });
+        let known = self.identity.starts.len();
         let hello = Hello {
             name: self.name(),
             start: self.start,
-            remembered: self.known_start(peer),
+            recent: self.identity.starts[known.saturating_sub(Hello::RECENT_MAX)..].to_vec(),
+            remembered: contradiction.or_else(|| self.known_starts(peer).max()),
             last_index: raft.map(|r| r.last_index()).unwrap_or_default(),
             term: raft.map(|r| r.term()).unwrap_or_default(),
             acknowledged,
@@ -185,17 +198,41 @@ impl Node {
         let Some(link) = self.links.all.get_mut(&id) else { return };
         let (peer, start) = (link.peer, hello.start);
         link.hello = Some(hello);
-        let durable = self.links.peer_starts.get(&peer).copied();
-        let coming = self.links.remembering.get(&peer).copied();
-        let newest = self.known_start(peer).is_none_or(|known| known.number <= start.number);
-        if coming.is_none() && durable == Some(start) && newest {
-            self.accept(id, peer, start);
+        if self.doubt(id) {
             return;
         }
-        match self.known_start(peer) {
-            // An older start, or another one of the same number: it will find out by our hello.
-            Some(known) if known != start && known.number >= start.number => self.send_hello(id),
-            _ => self.remember(id, peer, start),
+        let durable = self.links.peer_starts.get(&peer).copied();
+        if durable == Some(start) && !self.links.remembering.contains_key(&peer) {
+            self.accept(id, peer, start);
+        } else {
+            self.remember(id, peer, start);
+        }
+    }
+
+    /// Whether what is known of the peer's starts contradicts its hello. Then it is not listened to,
+    /// and finds out by a hello of ours.
+    fn doubt(&mut self, id: LinkId) -> bool {
+        let Some((peer, hello)) =
+            self.links.all.get(&id).and_then(|l| Some((l.peer, l.hello.as_ref()?)))
+        else {
+            return false;
+        };
+        if self.contradiction(peer, hello).is_none() {
+            return false;
+        }
+        if let Some(link) = self.links.all.get_mut(&id) {
+            link.accepted = false;
+        }
+        self.send_hello(id);
+        true
+    }
+
+    /// The document tells of starts, and this node may have accepted a peer before it knew.
+    pub(super) fn doubt_links(&mut self) {
+        let accepted = self.links.all.iter().filter(|(_, link)| link.accepted);
+        let accepted: Vec<LinkId> = accepted.map(|(id, _)| *id).collect();
+        for link in accepted {
+            self.doubt(link);
         }
     }
 
@@ -217,7 +254,7 @@ impl Node {
             self.links.remembering.remove(&peer);
         }
         self.links.peer_starts.insert(peer, start);
-        if !self.links.remembering.contains_key(&peer) {
+        if !self.links.remembering.contains_key(&peer) && !self.doubt(id) {
             self.accept(id, peer, start);
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::document::decode_command;
 use super::{Event, Node, Output, State, StopReason};
 use crate::configuration::{Absorption, ConfigCommand, Rejection};
-use crate::ids::{ClusterId, Index, LinkId, NodeId};
+use crate::ids::{ClusterId, Index, LinkId, NodeId, Term};
 use crate::raft::Payload;
 use crate::time::Time;
 use crate::wire::{Packet, Request, Response};
@@ -24,6 +24,14 @@ struct Offer {
     /// When the other cluster was last seen able to decide; an offer to one that is gone, or that
     /// has lost its quorum, is withdrawn.
     seen: Time,
+    /// The entry that takes it back, as long as that may still be applied.
+    withdrawal: Option<(Index, Term)>,
+}
+
+impl Offer {
+    fn new(now: Time) -> Self {
+        Self { asked: None, next: now, seen: now, withdrawal: None }
+    }
 }
 
 #[derive(Default, Debug)]
@@ -120,7 +128,7 @@ impl Node {
     fn note_offer(&mut self, cluster: ClusterId) {
         let now = self.now;
         let offer = self.merge.offers.entry(cluster);
-        offer.or_insert(Offer { asked: None, next: now, seen: now }).seen = now;
+        offer.or_insert(Offer::new(now)).seen = now;
     }
 
     fn ask_to_dissolve(&mut self, other: &Other, document: &crate::configuration::Configuration) {
@@ -130,7 +138,7 @@ impl Node {
         let (now, retry) = (self.now, self.config.timings.retry);
         let Some((node, addr)) = other.coordinator else { return };
         let Some(offer) = self.merge.offers.get(&other.cluster).copied() else { return };
-        if now < offer.next {
+        if now < offer.next || self.is_withdrawing(other.cluster) {
             return;
         }
         let Some(link) = self.links.usable(node) else {
@@ -152,7 +160,7 @@ impl Node {
         let Some(document) = &self.document else { return Err(Rejection::NotFounding) };
         let offered = document.absorbed.get(&into) == Some(&Absorption::Offered);
         if offered && document.cluster > into {
-            let _ = self.propose(&ConfigCommand::WithdrawAbsorb { cluster: into });
+            self.withdraw(into);
             return Err(Rejection::Absorbing);
         }
         Ok(())
@@ -195,9 +203,23 @@ impl Node {
         true
     }
 
+    /// Takes an offer back. Once only: until the entry is applied the document lists the offer still,
+    /// and on a slow disk that may be long.
     fn withdraw(&mut self, cluster: ClusterId) {
-        self.merge.offers.remove(&cluster);
-        let _ = self.propose(&ConfigCommand::WithdrawAbsorb { cluster });
+        if self.is_withdrawing(cluster) {
+            return;
+        }
+        let withdrawal = self.propose(&ConfigCommand::WithdrawAbsorb { cluster });
+        let now = self.now;
+        self.merge.offers.entry(cluster).or_insert(Offer::new(now)).withdrawal = withdrawal;
+    }
+
+    fn is_withdrawing(&self, cluster: ClusterId) -> bool {
+        let withdrawal = self.merge.offers.get(&cluster).and_then(|offer| offer.withdrawal);
+        let open = |(index, term): (Index, Term)| {
+            self.raft.as_ref().is_some_and(|r| r.term() == term && r.applied() < index)
+        };
+        withdrawal.is_some_and(open)
     }
 
     /// Takes back offers to clusters that are no longer seen, or that this one would dissolve into.
@@ -210,7 +232,7 @@ impl Node {
                 continue;
             }
             let offer = self.merge.offers.entry(*cluster);
-            let offer = offer.or_insert(Offer { asked: None, next: now, seen: now });
+            let offer = offer.or_insert(Offer::new(now));
             let gone = now.since(offer.seen) > limit;
             let lost = others.get(cluster).is_some_and(|o| self.survives(o) == Some(false));
             if gone || lost {
@@ -219,7 +241,8 @@ impl Node {
         }
         let absorbed = |cluster: &ClusterId| document.absorbed.contains_key(cluster);
         // An offer whose entry was refused or lost is made again.
-        self.merge.offers.retain(|c, offer| absorbed(c) || now.since(offer.seen) < limit);
+        let open = |o: &Offer| o.withdrawal.is_none() && now.since(o.seen) < limit;
+        self.merge.offers.retain(|c, offer| absorbed(c) || open(offer));
     }
 
     /// Every member reports a split that it sees, whoever coordinates.

@@ -351,6 +351,7 @@ impl Node {
             self.next_dial = now + self.config.timings.redial;
             self.dial_missing();
         }
+        self.notice_cluster();
         self.maybe_found();
         self.ask_to_join();
     }

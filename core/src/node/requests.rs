@@ -26,6 +26,15 @@ enum Waiter {
     Own(u64),
 }
 
+/// An answer that is owed once an entry is applied.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    to: Waiter,
+    /// The server that takes its leave with this entry: it is let go only when the others can do
+    /// without it. Every other answer goes at once, with the version in which its effect stands.
+    leaver: Option<NodeId>,
+}
+
 /// What a node of its own wants from the coordinator.
 #[derive(Clone, Debug)]
 struct Pending {
@@ -61,7 +70,7 @@ enum Purpose {
 pub(super) struct Requests {
     last: u64,
     pending: BTreeMap<u64, Pending>,
-    waiters: BTreeMap<Index, (Term, Vec<Waiter>)>,
+    waiters: BTreeMap<Index, (Term, Vec<Owed>)>,
     /// Servers whose leave is committed and whose membership has still to follow.
     leaving: BTreeMap<NodeId, Vec<Waiter>>,
     next: Option<Time>,
@@ -233,7 +242,7 @@ impl Node {
         }
         let keep = |w: &Waiter| !matches!(w, Waiter::Peer { link: of, .. } if *of == link);
         for (_, waiters) in self.requests.waiters.values_mut() {
-            waiters.retain(keep);
+            waiters.retain(|owed| keep(&owed.to));
         }
         for waiters in self.requests.leaving.values_mut() {
             waiters.retain(keep);
@@ -260,6 +269,7 @@ impl Node {
             self.answer(waiter, Response::Refused(Rejection::UnknownServer { server }));
             return;
         }
+        let leaver = matches!(what, Request::Leave).then_some(from);
         let command = match what {
             Request::Join { name, addresses, dissolved_from } => {
                 let start = self.links.hello(from).map(|hello| hello.start);
@@ -283,7 +293,7 @@ impl Node {
                 }
             },
         };
-        self.propose_for(waiter, &command);
+        self.propose_for(Owed { to: waiter, leaver }, &command);
     }
 
     /// Whether `from` may ask for this: everybody may knock, only servers may change something, and
@@ -308,8 +318,9 @@ impl Node {
         }
     }
 
-    /// Proposes on behalf of `waiter`; refuses at once what the document as it is would refuse.
-    fn propose_for(&mut self, waiter: Waiter, command: &ConfigCommand) {
+    /// Proposes on behalf of a waiter; refuses at once what the document as it is would refuse.
+    fn propose_for(&mut self, owed: Owed, command: &ConfigCommand) {
+        let waiter = owed.to;
         let mut trial = self.document.as_deref().cloned();
         if let Err(rejection) = configuration::apply(&mut trial, command) {
             self.answer(waiter, Response::Refused(rejection));
@@ -329,7 +340,7 @@ impl Node {
         match self.propose(command) {
             Some((index, term)) => {
                 let waiters = self.requests.waiters.entry(index).or_insert((term, Vec::new()));
-                waiters.1.push(waiter);
+                waiters.1.push(owed);
             }
             None => self.answer(waiter, Response::NotCoordinator { coordinator: None }),
         }
@@ -398,32 +409,22 @@ impl Node {
         outcome: Option<Result<Applied, Rejection>>,
     ) {
         let Some((expected, waiters)) = self.requests.waiters.remove(&index) else { return };
-        for waiter in waiters {
+        for owed in waiters {
             match (&outcome, expected == term) {
-                (Some(Ok(_)), true) => self.settled(waiter),
+                (Some(Ok(_)), true) => self.settled(owed),
                 (Some(Err(rejection)), true) => {
-                    self.answer(waiter, Response::Refused(rejection.clone()));
+                    self.answer(owed.to, Response::Refused(rejection.clone()));
                 }
-                _ => self.answer(waiter, Response::Unknown),
+                _ => self.answer(owed.to, Response::Unknown),
             }
         }
     }
 
-    fn settled(&mut self, waiter: Waiter) {
-        let leaver = match waiter {
-            Waiter::Peer { link, .. } => self.links.all.get(&link).map(|l| l.peer),
-            Waiter::Own(_) => Some(self.id()),
-        };
-        let leaving = leaver.filter(|node| {
-            self.peer_is_leaving(*node)
-                && self.document.as_ref().is_some_and(|d| {
-                    d.servers.get(node).is_none_or(|s| s.status == ServerStatus::Away)
-                })
-        });
-        match leaving {
+    fn settled(&mut self, Owed { to, leaver }: Owed) {
+        match leaver {
             // Not before the others can do without it.
-            Some(node) => self.requests.leaving.entry(node).or_default().push(waiter),
-            None => self.answer_done(waiter),
+            Some(node) => self.requests.leaving.entry(node).or_default().push(to),
+            None => self.answer_done(to),
         }
     }
 
@@ -454,7 +455,7 @@ impl Node {
     pub(super) fn forget_waiters(&mut self) {
         let waiters = std::mem::take(&mut self.requests.waiters);
         let leaving = std::mem::take(&mut self.requests.leaving);
-        let waiting = waiters.into_values().flat_map(|(_, w)| w);
+        let waiting = waiters.into_values().flat_map(|(_, owed)| owed).map(|owed| owed.to);
         for waiter in waiting.chain(leaving.into_values().flatten()).collect::<Vec<_>>() {
             self.answer(waiter, Response::Unknown);
         }

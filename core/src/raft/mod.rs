@@ -66,6 +66,9 @@ const APPEND_BYTES_MAX: usize = 1024 * 1024;
 const APPEND_COUNT_MAX: usize = 1024;
 /// Entries that a leader takes beyond what is committed.
 const UNCOMMITTED_MAX: u64 = 16 * 1024;
+/// Batches on their way to a leader's disk beyond which it takes no further entry. What a follower
+/// is owed is bounded by its leader's window.
+const BATCHES_MAX: usize = 256;
 /// Append messages to one member that may be unanswered.
 const IN_FLIGHT_MAX: usize = 64;
 
@@ -369,7 +372,9 @@ impl Raft {
         if data.len() > ENTRY_BYTES_MAX {
             return Err(ProposeError::TooLarge);
         }
-        if self.is_leader() && self.log.last_index().0 - self.commit.0 >= UNCOMMITTED_MAX {
+        let uncommitted = self.log.last_index().0 - self.commit.0;
+        let behind = uncommitted >= UNCOMMITTED_MAX || self.outbox.in_flight() >= BATCHES_MAX;
+        if self.is_leader() && behind {
             return Err(ProposeError::Busy);
         }
         match &self.office {

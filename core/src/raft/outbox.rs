@@ -150,6 +150,11 @@ impl Outbox {
         flight.last
     }
 
+    /// How many batches are on their way to the disk.
+    pub(super) fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
     /// Since when the oldest batch has been on its way to the disk.
     pub(super) fn waiting_since(&self) -> Option<Time> {
         self.flights.front().map(|flight| flight.since)

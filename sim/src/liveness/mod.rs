@@ -85,9 +85,13 @@ pub fn assess(world: &World) -> Assessment {
     }
     let strangers = classes.len() > 1;
     for living in classes.into_values() {
-        let (stale, living) = living.into_iter().partition(|l| l.directory.gone.is_some());
+        let (stale, living): (Vec<_>, Vec<_>) =
+            living.into_iter().partition(|l| l.directory.gone.is_some());
+        // One that nobody has found out passes for a member: whoever looks for a cluster waits for
+        // its cluster, and founds none beside it.
+        let awaits_old = stale.iter().any(|old| old.status.cluster.is_some());
         old_copies(stale, &living, &mut all);
-        class(world, &living, strangers, &mut all);
+        class(world, &living, strangers, awaits_old, &mut all);
     }
     all
 }
@@ -110,7 +114,13 @@ fn old_copies(stale: Vec<Living<'_>>, living: &[Living<'_>], all: &mut Assessmen
 }
 
 /// The nodes that could all talk to each other.
-fn class(world: &World, living: &[Living<'_>], strangers: bool, all: &mut Assessment) {
+fn class(
+    world: &World,
+    living: &[Living<'_>],
+    strangers: bool,
+    awaits_old: bool,
+    all: &mut Assessment,
+) {
     let clusters: BTreeSet<ClusterId> = living.iter().filter_map(|l| l.status.cluster).collect();
     let of = |cluster| living.iter().filter(move |l| l.status.cluster == Some(cluster));
     let (alive, lost): (Vec<ClusterId>, Vec<ClusterId>) = clusters
@@ -159,7 +169,8 @@ fn class(world: &World, living: &[Living<'_>], strangers: bool, all: &mut Assess
             all.tally.add("wrong-password");
             continue;
         }
-        homeless(seeker, living, !lost.is_empty() && alive.is_empty(), all);
+        let waits = alive.is_empty() && (!lost.is_empty() || awaits_old);
+        homeless(seeker, living, waits, all);
     }
     for member in living {
         all.hash = mix(all.hash, u64::from(member.leads) + 2 * member.status.term.0);

@@ -186,3 +186,72 @@ fn a_command_that_may_have_been_done_is_never_said_to_have_failed_for_want_of_a_
     }
     assert!(led > 0);
 }
+
+#[test]
+fn what_one_link_told_of_a_cluster_counts_when_the_other_link_is_gone() {
+    use crate::ids::{ClusterId, ConfigVersion, Start};
+    use crate::wire::{Hello, Info, Packet, encode_packet};
+    use crate::{Input, LinkId, Node, NodeConfig, NodeId, Output, Recovered, Time};
+    use std::time::Duration;
+
+    let mut config = NodeConfig::loopback("demo", 2434);
+    config.multicast = false;
+    let (me, peer) = (NodeId(2), NodeId(1));
+    let mut node = Node::new(config.clone(), Recovered::fresh(me), [7; 32], Time::ZERO);
+    let mut now = Time::ZERO;
+    let mut handle = |node: &mut Node, input: Option<Input>| {
+        let mut inputs: Vec<Input> = input.into_iter().collect();
+        loop {
+            while let Some(output) = node.poll_output() {
+                if let Output::Persist { id, .. } = output {
+                    inputs.push(Input::Persisted { id });
+                }
+            }
+            let Some(next) = (!inputs.is_empty()).then(|| inputs.remove(0)) else { return };
+            now = now + Duration::from_millis(1);
+            node.handle(now, next);
+        }
+    };
+    handle(&mut node, None);
+    let own = node.status(Time::ZERO).start.expect("durable");
+    let (first, second) = (LinkId(1), LinkId(2));
+    let packet =
+        |link, packet: &Packet| Some(Input::Packet { link, bytes: encode_packet(packet).into() });
+    let info = |cluster: Option<ClusterId>| {
+        Packet::Info(Info {
+            cluster,
+            seeking: cluster.is_none(),
+            version: ConfigVersion(u64::from(cluster.is_some())),
+            servers: u32::from(cluster.is_some()),
+            databases: 0,
+            coordinator: None,
+            you_are_member: false,
+            you_were_removed: false,
+            released: false,
+            leaving: false,
+            your_cluster: None,
+            damaged: false,
+        })
+    };
+    for link in [first, second] {
+        handle(&mut node, Some(Input::LinkUp { link, peer, dialed: None }));
+        let hello = Hello {
+            name: "other".to_owned(),
+            start: Start { number: 1, nonce: 5 },
+            recent: vec![Start { number: 1, nonce: 5 }],
+            remembered: None,
+            last_index: Default::default(),
+            term: Default::default(),
+            acknowledged: None,
+            addresses: config.addresses,
+        };
+        handle(&mut node, packet(link, &Packet::Hello(hello)));
+        handle(&mut node, packet(link, &Packet::Welcome { start: own }));
+        handle(&mut node, packet(link, &info(None)));
+    }
+    // The peer founds, tells it over the link that it keeps, and closes the other.
+    handle(&mut node, packet(first, &info(Some(ClusterId(9)))));
+    handle(&mut node, Some(Input::LinkDown { link: second }));
+    handle(&mut node, Some(Input::Timer));
+    assert_eq!(node.state(), State::Joining);
+}

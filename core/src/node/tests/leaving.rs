@@ -207,3 +207,32 @@ fn an_offline_dynamic_server_is_removed_as_configured() {
     let registration = world.node(0).configuration().unwrap().servers[&world.id(2)].registration;
     assert_eq!(registration, Registration::Dynamic);
 }
+
+#[test]
+fn a_change_is_answered_with_the_version_that_has_it_though_its_sender_leaves_with_it() {
+    let create = |name: &str| {
+        Command::Change(crate::configuration::ConfigCommand::CreateDatabase { name: name.into() })
+    };
+    let mut world = cluster(4, &dynamic());
+    let leader = coordinator(&world, 0);
+    let (leaver, third) = ((leader + 1) % 4, (leader + 2) % 4);
+    // Taken out, at work and leaving, all at one time; and what it makes is gone again soon.
+    world.command(leader, remove(&format!("n{leaver}")));
+    let made = world.command(leaver, create("brief"));
+    world.command(leaver, Command::Stop);
+    let there = |w: &World| w.node(leader).configuration().unwrap().databases.contains_key("brief");
+    assert!(world.until(SECOND, there));
+    let drop = crate::configuration::ConfigCommand::DropDatabase { name: "brief".to_owned() };
+    let dropped = world.command(leader, Command::Change(drop));
+    world.run(SECOND * 3);
+    assert!(matches!(world.machines[leader].replies[&dropped], Reply::Done { .. }));
+    let Reply::Done { version } = world.machines[leaver].replies[&made] else {
+        panic!("{:?}", world.machines[leaver].replies)
+    };
+    let mut documents = world.machines[third].events.iter().filter_map(|event| match event {
+        crate::Event::Configuration(document) => Some(document),
+        _ => None,
+    });
+    let answered = documents.find(|document| document.version == version);
+    assert!(answered.is_some_and(|d| d.databases.contains_key("brief")), "{version} {answered:?}");
+}

@@ -319,3 +319,30 @@ fn a_server_that_never_learnt_of_its_admission_does_not_count_for_expect() {
     assert_eq!(*refused, Reply::Failed(CommandError::Refused(not_met)));
     assert!(matches!(world.machines[2].replies[&ids[1]], Reply::Done { .. }));
 }
+
+#[test]
+fn an_offer_is_taken_back_once_however_slow_the_disk() {
+    let (mut world, _) = apart(&[1, 1]);
+    let cluster = |w: &World, n: usize| w.node(n).cluster().unwrap();
+    let (a, b) = if cluster(&world, 0) < cluster(&world, 1) { (0, 1) } else { (1, 0) };
+    let other = cluster(&world, b);
+    world.heal();
+    let offered = move |w: &World| {
+        let document = w.node(a).configuration();
+        document.is_some_and(|d| d.absorbed.contains_key(&other))
+    };
+    assert!(world.until(SECOND * 5, offered));
+    // Before the other can dissolve it is cut off, and holds a database when it is seen again.
+    world.cut(a, b);
+    world.machines[a].sync = SECOND * 60;
+    world.command(b, create("kept"));
+    let before = world.node(a).status(world.now).last_index;
+    world.run(SECOND * 3);
+    world.heal();
+    world.run(SECOND * 30);
+    let appended = world.node(a).status(world.now).last_index - before;
+    assert!(appended <= 1, "{appended} entries");
+    world.run(SECOND * 60);
+    world.machines[a].sync = super::world::STEP;
+    assert!(become_one(&mut world, 120), "{world:?}");
+}

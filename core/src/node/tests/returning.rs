@@ -169,3 +169,34 @@ fn an_address_that_another_server_has_taken_over_is_not_dialled_for_ever() {
     world.run(SECOND * 10);
     assert!(world.dials - before < 10, "{} dials in 10 s", world.dials - before);
 }
+
+#[test]
+fn an_old_disk_is_found_out_by_the_clusters_memory_however_often_it_was_started_since() {
+    let mut world = cluster(3, &Defaults::default());
+    let old = world.machines[2].disk.clone();
+    let start = |w: &World| w.node(0).configuration().unwrap().servers[&w.id(2)].start;
+    let first = start(&world);
+    world.kill(2);
+    world.run(SECOND);
+    world.start(2);
+    assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2]) && start(w) != first));
+    world.kill(2);
+    world.machines[2].disk = old;
+    [0, 1].into_iter().for_each(|n| world.cut(n, 2));
+    // Alone it starts twice, and meets one who has never heard of it.
+    for _ in 0..2 {
+        world.start(2);
+        world.run(SECOND);
+        world.kill(2);
+    }
+    let newcomer = world.add("n3", Defaults::default());
+    [0, 1].into_iter().for_each(|n| world.cut(n, newcomer));
+    world.start(2);
+    world.start(newcomer);
+    world.run(SECOND * 2);
+    assert_eq!(world.machines[2].stopped, None);
+    world.heal();
+    [0, 1].into_iter().for_each(|n| world.cut(n, 2));
+    let found_out = |w: &World| matches!(w.machines[2].stopped, Some(StopReason::StaleDisk(_)));
+    assert!(world.until(SECOND * 10, found_out), "{world:?}");
+}

@@ -45,6 +45,7 @@ fn no_more_than_a_window_is_sent_to_a_member_that_does_not_answer() {
     net.lose_everything();
     for number in 0..500 {
         net.propose(A, &format!("{number}")).unwrap();
+        net.persist(A);
     }
     let appends = |net: &Net| {
         net.wire(A, B).iter().filter(|body| matches!(body, Body::Append { .. })).count()
@@ -57,6 +58,21 @@ fn no_more_than_a_window_is_sent_to_a_member_that_does_not_answer() {
     assert_eq!(appends(&net), IN_FLIGHT_MAX);
     net.settle();
     assert_eq!(net.texts(B).len(), 500);
+}
+
+#[test]
+fn a_leader_whose_disk_stands_still_takes_a_bounded_number_of_entries() {
+    for voters in [&[A][..], &[A, B, C][..]] {
+        let mut net = Net::led(voters, &[]);
+        let taken = (0..1000).take_while(|n| net.propose(A, &format!("{n}")).is_ok()).count();
+        assert_eq!(net.at(A).outbox.in_flight(), BATCHES_MAX);
+        assert_eq!(taken, BATCHES_MAX);
+        assert_eq!(net.propose(A, "more"), Err(ProposeError::Busy));
+        assert!(net.persist(A));
+        assert!(net.propose(A, "one for one").is_ok());
+        net.settle();
+        assert_eq!(net.texts(A).len(), BATCHES_MAX + 1);
+    }
 }
 
 #[test]
@@ -242,6 +258,11 @@ fn a_member_whose_answer_to_a_snapshot_was_lost_is_not_sent_it_again() {
 fn a_leader_that_commits_nothing_takes_a_bounded_number_of_proposals() {
     let mut net = Net::led(&[A, B, C], &[]);
     net.isolate(A);
-    let taken = (0..20_000).take_while(|_| net.propose(A, "x").is_ok()).count();
+    let taken = (0..20_000)
+        .take_while(|_| {
+            net.persist(A);
+            net.propose(A, "x").is_ok()
+        })
+        .count();
     assert!((16_000..17_000).contains(&taken), "{taken}");
 }
