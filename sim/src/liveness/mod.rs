@@ -88,8 +88,12 @@ pub fn assess(world: &World) -> Assessment {
         let (stale, living): (Vec<_>, Vec<_>) =
             living.into_iter().partition(|l| l.directory.gone.is_some());
         // One that nobody has found out passes for a member: whoever looks for a cluster waits for
-        // its cluster, and founds none beside it.
-        let awaits_old = stale.iter().any(|old| old.status.cluster.is_some());
+        // its cluster, and founds none beside it. It hides the one whose copy it is from whoever met
+        // it first.
+        let hides = |old: &Living<'_>| living.iter().any(|l| l.leads && l.id == old.id);
+        let alone = living.iter().all(|l| l.status.cluster.is_none());
+        let awaits_old =
+            stale.iter().any(|old| old.status.cluster.is_some() && (alone || hides(old)));
         old_copies(stale, &living, &mut all);
         class(world, &living, strangers, awaits_old, &mut all);
     }
@@ -169,8 +173,11 @@ fn class(
             all.tally.add("wrong-password");
             continue;
         }
-        let waits = alive.is_empty() && (!lost.is_empty() || awaits_old);
-        homeless(seeker, living, waits, all);
+        if awaits_old {
+            all.tally.add("stale-unfound");
+            continue;
+        }
+        homeless(seeker, living, !lost.is_empty() && alive.is_empty(), all);
     }
     for member in living {
         all.hash = mix(all.hash, u64::from(member.leads) + 2 * member.status.term.0);
