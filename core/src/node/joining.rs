@@ -1,5 +1,7 @@
 //! Asking to be let in.
 
+use std::collections::BTreeSet;
+
 use super::persist::Then;
 use super::{Event, Node, Output, State};
 use crate::configuration::Rejection;
@@ -13,6 +15,10 @@ use crate::wire::{Info, Packet, Request, Response};
 pub(super) struct Joining {
     /// The request that is out: its id, the link it went over, and when.
     asked: Option<(u64, LinkId, Time)>,
+    /// The cluster that was asked last.
+    asked_of: Option<ClusterId>,
+    /// Clusters that have refused this node since it last went through all of them.
+    refused_by: BTreeSet<ClusterId>,
     /// Not again before.
     next: Time,
     /// How often in a row nobody could say who coordinates.
@@ -111,7 +117,7 @@ impl Node {
             self.joining.next = now + retry;
             return;
         }
-        let Some((link, _)) = self.whom_to_ask() else {
+        let Some((link, cluster)) = self.whom_to_ask() else {
             self.joining.next = now + retry;
             if self.identity.cluster.is_none() && self.nobody_to_join() {
                 self.set_state(State::Discovering);
@@ -126,6 +132,7 @@ impl Node {
             dissolved_from: self.identity.dissolved_from,
         };
         self.joining.asked = Some((id, link, now));
+        self.joining.asked_of = Some(cluster);
         self.joining.next = now + retry;
         self.send_packet(link, &Packet::Request { id, request });
     }
@@ -141,21 +148,38 @@ impl Node {
         !self.links.peers().values().any(|(_, info)| self.wants_to_join(info.cluster))
     }
 
-    /// The link to the coordinator, as far as peers say who that is; else to any member.
-    fn whom_to_ask(&self) -> Option<(LinkId, NodeId)> {
+    /// The link to the coordinator, as far as peers say who that is, else to any member; and of which
+    /// cluster.
+    fn whom_to_ask(&self) -> Option<(LinkId, ClusterId)> {
         let peers = self.links.peers();
         let members = || peers.iter().filter(|(_, (_, info))| self.wants_to_join(info.cluster));
-        // Of several clusters one that can let somebody in; then the smallest id, so that nodes
-        // started together do not spread.
-        let rank = |info: &Info| Some((info.coordinator.is_none(), info.cluster?));
-        let (_, cluster) = members().filter_map(|(_, (_, info))| rank(info)).min()?;
+        // Of several clusters one that can let somebody in, in turn if they refuse; then the one that
+        // lists this node already, for it waits for it; then the smallest id, so that nodes started
+        // together do not spread.
+        let rank = |info: &Info| {
+            let cluster = info.cluster?;
+            let refused = self.joining.refused_by.contains(&cluster);
+            Some((info.coordinator.is_none(), refused, !info.you_are_member, cluster))
+        };
+        let (.., cluster) = members().filter_map(|(_, (_, info))| rank(info)).min()?;
         let of_it = || members().filter(|(_, (_, info))| info.cluster == Some(cluster));
         let coordinator = of_it()
             .filter_map(|(_, (_, info))| Some((info.version, info.coordinator?.0)))
             .max()
-            .and_then(|(_, node)| Some((peers.get(&node)?.0, node)));
+            .and_then(|(_, node)| Some(peers.get(&node)?.0));
         // Asking a member that is not the coordinator tells at least who is.
-        coordinator.or_else(|| of_it().map(|(node, (link, _))| (*link, *node)).next())
+        let link = coordinator.or_else(|| of_it().map(|(_, (link, _))| *link).next())?;
+        Some((link, cluster))
+    }
+
+    /// The cluster that was asked has refused: the others first, until all have.
+    fn note_refusal(&mut self) {
+        self.joining.refused_by.extend(self.joining.asked_of);
+        let peers = self.links.peers();
+        let mut open = peers.values().filter_map(|(_, info)| info.cluster.zip(info.coordinator));
+        if open.all(|(cluster, _)| self.joining.refused_by.contains(&cluster)) {
+            self.joining.refused_by.clear();
+        }
     }
 
     /// The answer to a request to join. Returns whether `id` was one.
@@ -185,6 +209,7 @@ impl Node {
                 }
             }
             Response::Refused(rejection) => {
+                self.note_refusal();
                 if self.joining.refused.as_ref() != Some(rejection) {
                     self.joining.refused = Some(rejection.clone());
                     let event = Event::JoinRefused(rejection.clone());
@@ -198,6 +223,7 @@ impl Node {
 
     fn on_let_in(&mut self, cluster: ClusterId, version: ConfigVersion) {
         self.joining.refused = None;
+        self.joining.refused_by.clear();
         self.joining.since = version;
         if self.identity.cluster == Some(cluster) {
             self.set_state(State::Member);

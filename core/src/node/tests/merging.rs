@@ -346,3 +346,21 @@ fn an_offer_is_taken_back_once_however_slow_the_disk() {
     world.machines[a].sync = super::world::STEP;
     assert!(become_one(&mut world, 120), "{world:?}");
 }
+
+#[test]
+fn a_seeker_that_one_cluster_refuses_asks_the_next() {
+    let (mut world, groups) = apart(&[2, 2]);
+    for group in &groups {
+        world.command(group[0], create("demo"));
+    }
+    world.run(SECOND);
+    let cluster = |w: &World, n: usize| w.node(n).cluster().unwrap();
+    let first = usize::from(cluster(&world, 0) > cluster(&world, 2));
+    let other = groups[1 - first].clone();
+    world.heal();
+    world.run(SECOND * 2);
+    // In the cluster that is asked first its name is taken.
+    let fresh = world.add(&format!("n{}", groups[first][0]), Defaults::default());
+    world.start(fresh);
+    assert!(world.until(SECOND * 10, |w| w.agree(&[other[0], other[1], fresh])), "{world:?}");
+}
