@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::persist::Then;
 use super::{Event, Node, Output, State};
-use crate::configuration::Rejection;
+use crate::configuration::{self, ConfigCommand, Rejection};
 use crate::ids::{ClusterId, ConfigVersion, LinkId, LogId, NodeId};
 use crate::storage::{RecoveredLog, StorageOp};
 use crate::time::Time;
@@ -113,6 +113,11 @@ impl Node {
         if self.state != State::Joining || now < self.joining.next {
             return;
         }
+        if self.is_coordinator() {
+            self.joining.next = now + retry;
+            self.let_myself_in();
+            return;
+        }
         if self.joining.asked.is_some_and(|(_, _, at)| now.since(at) < retry * 4) {
             self.joining.next = now + retry;
             return;
@@ -135,6 +140,32 @@ impl Node {
         self.joining.asked_of = Some(cluster);
         self.joining.next = now + retry;
         self.send_packet(link, &Packet::Request { id, request });
+    }
+
+    /// A voter that the document does not list any more may still be elected: as the coordinator it
+    /// has nobody else to ask.
+    fn let_myself_in(&mut self) {
+        let command = ConfigCommand::Join {
+            node: self.id(),
+            name: self.name(),
+            addresses: self.config.addresses,
+            start: Some(self.start),
+            dissolved_from: None,
+        };
+        let mut trial = self.document.as_deref().cloned();
+        match configuration::apply(&mut trial, &command) {
+            Ok(_) => {
+                let _ = self.propose(&command);
+            }
+            Err(rejection) => self.tell_refusal(&rejection),
+        }
+    }
+
+    fn tell_refusal(&mut self, rejection: &Rejection) {
+        if self.joining.refused.as_ref() != Some(rejection) {
+            self.joining.refused = Some(rejection.clone());
+            self.out.push_back(Output::Event(Event::JoinRefused(rejection.clone())));
+        }
     }
 
     fn wants_to_join(&self, cluster: Option<ClusterId>) -> bool {
@@ -210,11 +241,7 @@ impl Node {
             }
             Response::Refused(rejection) => {
                 self.note_refusal();
-                if self.joining.refused.as_ref() != Some(rejection) {
-                    self.joining.refused = Some(rejection.clone());
-                    let event = Event::JoinRefused(rejection.clone());
-                    self.out.push_back(Output::Event(event));
-                }
+                self.tell_refusal(rejection);
             }
             Response::Unknown => self.joining.next = self.now,
         }

@@ -200,3 +200,31 @@ fn an_old_disk_is_found_out_by_the_clusters_memory_however_often_it_was_started_
     let found_out = |w: &World| matches!(w.machines[2].stopped, Some(StopReason::StaleDisk(_)));
     assert!(world.until(SECOND * 10, found_out), "{world:?}");
 }
+
+#[test]
+fn a_coordinator_whose_name_was_taken_over_lets_itself_in_again() {
+    let mut world = cluster(3, &Defaults::default());
+    world.kill(2);
+    assert!(world.until(SECOND * 10, |w| status_of(w, 0, 2) == Some(ServerStatus::Away)));
+    // Its successor dies before it has a vote, and is not missed yet when the old one is back.
+    let successor = world.add("n2", Defaults::default());
+    world.start(successor);
+    assert!(world.until(SECOND * 3, |w| status_of(w, 0, successor).is_some()));
+    world.kill(successor);
+    let leader = coordinator(&world, 0);
+    let other = 1 - leader;
+    world.start(2);
+    let linked = |w: &World| w.node(2).state() == State::Joining;
+    assert!(world.until(SECOND, linked));
+    world.cut(leader, other);
+    world.run(SECOND);
+    world.command(leader, Command::Stop);
+    let old = world.id(2);
+    let leads = |w: &World| {
+        let log = w.node(2).configuration_log();
+        log.is_some_and(|raft| raft.leader() == Some(old))
+    };
+    assert!(world.until(SECOND * 3, leads), "{world:?}");
+    world.heal();
+    assert!(world.until(SECOND * 15, |w| w.agree(&[other, 2])), "{world:?}");
+}
