@@ -228,6 +228,12 @@ pub enum Rejection {
     /// A cluster that has offered to absorb another may not dissolve.
     #[error("this cluster has offered to absorb another and cannot dissolve")]
     Absorbing,
+    /// A cluster that has ended takes nobody in.
+    #[error("the cluster {into} has ended and takes nobody in")]
+    IntoEnded {
+        /// Which.
+        into: ClusterId,
+    },
     /// The cluster has ended.
     #[error("this cluster has dissolved into {into}")]
     Dissolved {
@@ -566,6 +572,10 @@ fn dissolve(
     }
     if held.absorbed.values().any(|state| *state == Absorption::Offered) {
         return Err(Rejection::Absorbing);
+    }
+    if held.absorbed.contains_key(&into) {
+        // An old request of a cluster that has ended since.
+        return Err(Rejection::IntoEnded { into });
     }
     let addresses = addresses.iter().copied().take(16).collect();
     held.dissolved_into = Some(Dissolved { into, addresses });

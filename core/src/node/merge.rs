@@ -20,6 +20,9 @@ const LINGER: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 struct Offer {
     asked: Option<(u64, LinkId)>,
+    /// When the other cluster was last asked to dissolve, unless it has refused since: it may have
+    /// done so, or may still.
+    open_since: Option<Time>,
     next: Time,
     /// When the other cluster was last seen able to decide; an offer to one that is gone, or that
     /// has lost its quorum, is withdrawn.
@@ -30,7 +33,7 @@ struct Offer {
 
 impl Offer {
     fn new(now: Time) -> Self {
-        Self { asked: None, next: now, seen: now, withdrawal: None }
+        Self { asked: None, open_since: None, next: now, seen: now, withdrawal: None }
     }
 }
 
@@ -150,6 +153,7 @@ impl Node {
         let request = Request::Dissolve { into: document.cluster, addresses };
         if let Some(offer) = self.merge.offers.get_mut(&other.cluster) {
             offer.asked = Some((id, link));
+            offer.open_since = Some(now);
             offer.next = now + retry * 2;
         }
         self.send_packet(link, &Packet::Request { id, request });
@@ -178,6 +182,9 @@ impl Node {
         let Some(cluster) = asked.map(|(c, _)| *c).next() else { return false };
         if let Some(offer) = self.merge.offers.get_mut(&cluster) {
             offer.asked = None;
+            if matches!(response, Response::Refused(_)) {
+                offer.open_since = None;
+            }
         }
         if !self.is_coordinator() {
             return true;
@@ -232,10 +239,12 @@ impl Node {
                 continue;
             }
             let offer = self.merge.offers.entry(*cluster);
-            let offer = offer.or_insert(Offer::new(now));
+            let offer = *offer.or_insert(Offer::new(now));
             let gone = now.since(offer.seen) > limit;
             let lost = others.get(cluster).is_some_and(|o| self.survives(o) == Some(false));
-            if gone || lost {
+            // Not while it may be dissolving: two clusters would end in each other.
+            let open = offer.open_since.is_some_and(|at| now.since(at) <= limit);
+            if (gone || lost) && !open {
                 self.withdraw(*cluster);
             }
         }

@@ -277,3 +277,13 @@ fn absorptions_are_bounded_and_an_old_one_never_stops_a_new_one() {
         assert_eq!(document.absorbed.get(&offer), Some(&Absorption::Offered), "it still binds");
     }
 }
+
+#[test]
+fn a_cluster_does_not_dissolve_into_one_that_has_dissolved_into_it() {
+    let document = founded(1, Defaults::default());
+    let document = after(&document, &ConfigCommand::Absorbed { cluster: ClusterId(77) });
+    let dissolve = |into| ConfigCommand::Dissolve { into: ClusterId(into), addresses: Vec::new() };
+    let ended = Rejection::IntoEnded { into: ClusterId(77) };
+    assert_eq!(refused(&document, &dissolve(77)), ended);
+    assert!(after(&document, &dissolve(78)).dissolved_into.is_some());
+}

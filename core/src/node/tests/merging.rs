@@ -335,6 +335,7 @@ fn an_offer_is_taken_back_once_however_slow_the_disk() {
     // Before the other can dissolve it is cut off, and holds a database when it is seen again.
     world.cut(a, b);
     world.machines[a].sync = SECOND * 60;
+    world.run(SECOND);
     world.command(b, create("kept"));
     let before = world.node(a).status(world.now).last_index;
     world.run(SECOND * 3);
