@@ -122,8 +122,12 @@ impl Node {
         let me = self.identity.node;
         let known = document.version >= self.joining.since;
         let running = matches!(self.state, State::Member | State::Returning);
-        if !running || !known || document.servers.contains_key(&me) || raft.is_leader() {
-            // A leader that is out sees its own removal through, and resigns.
+        if !running || !known || document.servers.contains_key(&me) {
+            return;
+        }
+        if raft.is_leader() && (self.state == State::Member || !self.is_coordinator()) {
+            // A leader that is out sees its own removal through, and resigns. One that was taken out
+            // before it was started, and leads because nobody else can, stays.
             return;
         }
         if self.state == State::Member && document.expelled.contains_key(&me) {

@@ -228,3 +228,23 @@ fn a_coordinator_whose_name_was_taken_over_lets_itself_in_again() {
     world.heal();
     assert!(world.until(SECOND * 15, |w| w.agree(&[other, 2])), "{world:?}");
 }
+
+#[test]
+fn a_leave_that_is_decided_only_by_the_one_that_left_when_it_is_back_is_void() {
+    use crate::configuration::{ConfigCommand, RemoveReason};
+    use crate::raft::{Entry, Payload};
+
+    let mut world = cluster(2, &dynamic());
+    [0, 1].into_iter().for_each(|n| world.kill(n));
+    // The last entry that it received, and that nobody has committed: its own leave.
+    let leave = ConfigCommand::Remove { node: world.id(0), reason: RemoveReason::Left };
+    let data = super::super::document::encode_command(&leave);
+    let log = world.machines[0].disk.logs.get_mut(&crate::LogId::CONFIGURATION).unwrap();
+    let last = log.entries.last().expect("entries").clone();
+    let payload = Payload::Data(data);
+    log.entries.push(Entry { index: last.index.next(), term: last.term, payload });
+    world.start(0);
+    assert!(world.until(SECOND * 12, |w| w.agree(&[0])), "{world:?}");
+    world.start(1);
+    assert!(world.until(SECOND * 10, |w| w.agree(&[0, 1])), "{world:?}");
+}
