@@ -9,6 +9,9 @@
 //! instead. A copy that did not execute an entry gets it by [`Engine::apply`]. The two ways end in
 //! the same content.
 
+#[cfg(any(test, feature = "memory-engine"))]
+pub mod memory;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -57,6 +57,7 @@ mod ids;
 pub mod node;
 pub mod raft;
 mod recover;
+pub mod shard;
 mod storage;
 mod time;
 pub mod wire;

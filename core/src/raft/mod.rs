@@ -477,6 +477,12 @@ impl Raft {
         }
     }
 
+    /// Whose replica it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.settings.node
+    }
+
     /// The current term.
     #[must_use]
     pub fn term(&self) -> Term {
@@ -591,6 +597,15 @@ impl Raft {
         match &self.office {
             Office::Leader(leading) => leading.progress.get(&member).map(|p| p.matched),
             _ => None,
+        }
+    }
+
+    /// As a leader: up to where `member` is known to hold the log durably, itself included; else 0.
+    #[must_use]
+    pub fn durable_at(&self, member: NodeId) -> Index {
+        match &self.office {
+            Office::Leader(leading) if member == self.settings.node => leading.durable,
+            _ => self.matched(member).unwrap_or_default(),
         }
     }
 

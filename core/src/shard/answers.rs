@@ -1,0 +1,162 @@
+//! Who is told what, and when.
+
+use super::writer::{Batch, Run};
+use super::{Reply, SWEEP, Shard, ShardError, WriteQuorum};
+use crate::engine::Position;
+use crate::ids::Index;
+
+impl Shard {
+    /// The batch's entry is committed, and its content is in the copy.
+    pub(super) fn committed(&mut self, batch: Batch) {
+        if self.terms.asynchronous || self.is_implied(batch.at.index) {
+            self.acknowledge(batch);
+        } else {
+            self.writer.awaiting.insert(batch.at.index, batch);
+        }
+    }
+
+    /// Whether the commit of the entry already says that the write quorum holds it: an odd number of
+    /// voters decides by a majority, which is what is asked for.
+    fn is_implied(&self, index: Index) -> bool {
+        let membership = self.raft.membership_at(index);
+        let voters = membership.incoming.voters.len();
+        let enough = match self.terms.write_quorum {
+            WriteQuorum::Majority => true,
+            WriteQuorum::All => voters == 1,
+            WriteQuorum::Count(count) => u64::from(count) <= voters as u64 / 2 + 1,
+        };
+        !membership.is_joint() && voters % 2 == 1 && enough
+    }
+
+    /// Whether as many voters as the write quorum asks for are known to hold the entry durably.
+    fn is_held(&self, index: Index) -> bool {
+        let membership = self.raft.membership_at(index);
+        let mut halves = std::iter::once(&membership.incoming).chain(&membership.outgoing);
+        halves.all(|half| {
+            let held = half.voters.iter().filter(|v| self.raft.durable_at(**v) >= index).count();
+            held >= self.terms.write_quorum.needed(half.voters.len())
+        })
+    }
+
+    /// Looks what has become of batches whose fate was open.
+    pub(super) fn resolve(&mut self) {
+        let applied = self.follow.applied;
+        while let Some(entry) = self.writer.unresolved.first_entry() {
+            let at = entry.get().at;
+            let committed = self.raft.commit() >= at.index;
+            let term = self.raft.entry(at.index).map(|held| held.term);
+            match term {
+                // In the log as it was appended, and not in the copy yet.
+                Some(term) if term == at.term && applied < at.index => break,
+                Some(term) if term == at.term => {
+                    let batch = entry.remove();
+                    self.committed(batch);
+                }
+                _ if !committed => break,
+                // Another entry is there: it has not been done and never will.
+                Some(_) => {
+                    let batch = entry.remove();
+                    let error = self.not_owner();
+                    self.fail_all(&batch.runs, &error);
+                }
+                None => {
+                    let batch = entry.remove();
+                    self.fail_all(&batch.runs, &ShardError::OutcomeUnknown);
+                }
+            }
+        }
+        self.settle_awaiting();
+    }
+
+    fn settle_awaiting(&mut self) {
+        let leads = self.raft.is_leader();
+        while let Some((index, at)) =
+            self.writer.awaiting.first_key_value().map(|(i, b)| (*i, b.at))
+        {
+            let held = leads && self.is_held(index);
+            if leads && !held {
+                break;
+            }
+            let Some(batch) = self.writer.awaiting.remove(&index) else { break };
+            if held {
+                self.acknowledge(batch);
+            } else {
+                // Nobody tells a follower who holds what.
+                self.fail_all(&batch.runs, &ShardError::CommittedBelowQuorum { at });
+            }
+        }
+    }
+
+    /// Everybody in the batch learns what came of it.
+    pub(super) fn acknowledge(&mut self, batch: Batch) {
+        let Batch { at, runs } = batch;
+        for Run { id, outcome, .. } in runs {
+            let reply = match outcome {
+                Ok(rows) => Reply::Done { at, rows },
+                Err(error) => Reply::Failed(ShardError::Sql(error)),
+            };
+            self.reply(id, reply);
+        }
+    }
+
+    pub(super) fn fail_all(&mut self, runs: &[Run], error: &ShardError) {
+        for run in runs {
+            self.fail(run.id, error.clone());
+        }
+    }
+
+    /// This replica does not lead any more: who waits to be run is to ask the next owner.
+    pub(super) fn send_away_waiting(&mut self) {
+        let error = self.not_owner();
+        for write in std::mem::take(&mut self.writer.queue) {
+            self.fail(write.id, error.clone());
+        }
+        self.send_away_asking(&error);
+    }
+
+    /// Answers those whose time is up with what is known.
+    pub(super) fn sweep(&mut self) {
+        let waiting = !self.writer.queue.is_empty()
+            || self.writer.open.is_some()
+            || !self.writer.unresolved.is_empty()
+            || !self.writer.awaiting.is_empty()
+            || self.follow.executes()
+            || self.reads.any();
+        let now = self.now;
+        if !waiting && self.lame.is_none() {
+            self.next_sweep = None;
+            return;
+        }
+        if self.next_sweep.is_some_and(|at| now < at) {
+            return;
+        }
+        self.next_sweep = Some(now + SWEEP);
+        let late = |deadline| now >= deadline;
+        let (expired, kept) =
+            std::mem::take(&mut self.writer.queue).into_iter().partition(|w| late(w.deadline));
+        self.writer.queue = kept;
+        let expired: std::collections::VecDeque<super::Write> = expired;
+        expired.iter().for_each(|write| self.fail(write.id, ShardError::TimedOut));
+        let mut told = Vec::new();
+        let mut expire = |batch: &mut Batch, error: fn(Position) -> ShardError| {
+            let at = batch.at;
+            batch.runs.retain(|run| {
+                if late(run.deadline) {
+                    told.push((run.id, error(at)));
+                }
+                !late(run.deadline)
+            });
+        };
+        let unknown = |_| ShardError::OutcomeUnknown;
+        for batch in self.writer.open.iter_mut().chain(self.writer.unresolved.values_mut()) {
+            expire(batch, unknown);
+        }
+        for batch in self.writer.awaiting.values_mut() {
+            expire(batch, |at| ShardError::CommittedBelowQuorum { at });
+        }
+        told.into_iter().for_each(|(id, error)| self.fail(id, error));
+        self.writer.unresolved.retain(|_, batch| !batch.runs.is_empty());
+        self.writer.awaiting.retain(|_, batch| !batch.runs.is_empty());
+        self.sweep_reads();
+    }
+}

@@ -1,0 +1,236 @@
+//! What goes into a shard's machine and what comes out of it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::engine::{Effect, Executed, Fault, Outcome, Position, Rows, SqlError, Transaction};
+use crate::ids::NodeId;
+use crate::time::Time;
+
+/// Names a request of this node; never used twice in one run.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct RequestId(pub u64);
+
+/// How many voters must hold an entry durably before a write counts as acknowledged, beyond what its
+/// commit takes. Replicas never count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum WriteQuorum {
+    /// N/2+1 of the voters. For an even number that is one more than the log itself needs.
+    #[default]
+    Majority,
+    /// All voters.
+    All,
+    /// So many; never fewer than the log needs, and more than there are voters can never be met.
+    Count(u32),
+}
+
+impl WriteQuorum {
+    /// How many of `voters` that is.
+    #[must_use]
+    pub fn needed(self, voters: usize) -> usize {
+        match self {
+            Self::Majority => voters / 2 + 1,
+            Self::All => voters,
+            Self::Count(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// What the configuration says of a shard, as far as its machine needs to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Terms {
+    /// When a write counts as acknowledged.
+    pub write_quorum: WriteQuorum,
+    /// Answer a write when the log commits it, without waiting for a larger write quorum.
+    pub asynchronous: bool,
+    /// Who should own the shard: a leader hands over to it once it holds everything.
+    pub preferred: Option<NodeId>,
+    /// Whether this copy may serve reads of its own: it is `ONLINE`.
+    pub online: bool,
+}
+
+/// A transaction that writes, or may.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Write {
+    /// Whose answer it is.
+    pub id: RequestId,
+    /// What to run.
+    pub transaction: Transaction,
+    /// When the asker gives up.
+    pub deadline: Time,
+}
+
+/// What a read must have seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Whatever this copy has.
+    Local,
+    /// At least the entry at this position: the reader's own writes.
+    AtLeast(Position),
+    /// Everything that was acknowledged before the read began. Only the owner can tell.
+    Linearizable,
+}
+
+/// A transaction that only reads.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Read {
+    /// Whose answer it is.
+    pub id: RequestId,
+    /// What to run.
+    pub transaction: Transaction,
+    /// What it must have seen.
+    pub consistency: Consistency,
+    /// When the asker gives up.
+    pub deadline: Time,
+}
+
+/// The answer to a request.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done. A write: acknowledged, and in the copy at this position. A read: of the copy as it was
+    /// at this position.
+    Done {
+        /// Where the shard's log stood.
+        at: Position,
+        /// The result of each statement.
+        rows: Vec<Rows>,
+    },
+    /// Not done, or not certainly.
+    Failed(ShardError),
+}
+
+/// Why a request was not done, or not certainly.
+#[derive(Clone, PartialEq, Debug, Error, Serialize, Deserialize)]
+pub enum ShardError {
+    /// The transaction itself failed; nothing of it is left.
+    #[error(transparent)]
+    Sql(SqlError),
+    /// Nothing ran: another node owns the shard, or none at the moment.
+    #[error("this node does not own the shard")]
+    NotOwner {
+        /// Who does, as far as is known.
+        owner: Option<NodeId>,
+    },
+    /// Nothing ran: too few of the copies that count are in reach.
+    #[error("too few copies are in reach: {needed} of {voters} are needed")]
+    NoQuorum {
+        /// The voters that are not in reach.
+        missing: Vec<NodeId>,
+        /// How many must be.
+        needed: usize,
+        /// How many there are.
+        voters: usize,
+    },
+    /// Done, and not to be done again; but fewer copies than the write quorum asks for held it when
+    /// the time was up.
+    #[error("committed as entry {}, but on fewer copies than the write quorum asks for", .at.index)]
+    CommittedBelowQuorum {
+        /// As which entry.
+        at: Position,
+    },
+    /// It may be done or not: whoever asked has to look.
+    #[error("whether it was done is not known: the owner changed before the answer")]
+    OutcomeUnknown,
+    /// Nothing ran: too much is waiting.
+    #[error("too many requests are waiting for this shard")]
+    Busy,
+    /// Nothing ran, for the time was up.
+    #[error("the time was up before it could run")]
+    TimedOut,
+    /// Nothing ran: this node's copy is not there, not whole, or cannot be opened.
+    #[error("this node's copy of the shard cannot be used: {0}")]
+    Unavailable(String),
+}
+
+/// A call to the engine of a copy.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Call {
+    /// Calls of an earlier opening count for nothing any more.
+    pub epoch: u64,
+    /// What to do.
+    pub what: CallKind,
+}
+
+/// What the engine is to do. All but queries are carried out one after the other, in order; queries
+/// run beside them.
+#[derive(Clone, PartialEq, Debug)]
+pub enum CallKind {
+    /// Open the copy, closing it first if it is open. Whatever was open in it is undone.
+    Open,
+    /// [`crate::engine::Engine::execute`].
+    Execute(Vec<Transaction>),
+    /// [`crate::engine::Engine::commit`].
+    Commit(Position),
+    /// [`crate::engine::Engine::rollback`].
+    Rollback,
+    /// [`crate::engine::Engine::apply`].
+    Apply(Vec<Effect>),
+    /// [`crate::engine::Engine::sync`].
+    Sync,
+    /// [`crate::engine::Reader::query`].
+    Query(RequestId, Transaction),
+}
+
+/// The answer to a call. After a [`Answer::Failed`] nothing more of its epoch is carried out.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    /// To [`CallKind::Open`]: the copy's position.
+    Opened(Position),
+    /// To [`CallKind::Execute`].
+    Executed(Executed),
+    /// To [`CallKind::Commit`].
+    Committed,
+    /// To [`CallKind::Rollback`].
+    RolledBack,
+    /// To [`CallKind::Apply`].
+    Applied,
+    /// To [`CallKind::Sync`]: durable up to here.
+    Synced(Position),
+    /// To [`CallKind::Query`].
+    Queried(RequestId, Result<(Position, Outcome), Fault>),
+    /// To any other: it failed, and so has all behind it.
+    Failed(Fault),
+}
+
+/// How much a shard takes and how long it waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShardLimits {
+    /// Requests that may wait to be run.
+    pub queue_max: usize,
+    /// Transactions of one batch.
+    pub batch_max: usize,
+    /// Effects handed to the engine in one call.
+    pub apply_max: usize,
+    /// Bytes of those effects; a single larger one goes alone.
+    pub apply_bytes_max: usize,
+    /// Engine calls that may be unanswered, queries apart.
+    pub calls_max: usize,
+    /// Queries that may be unanswered.
+    pub queries_max: usize,
+    /// Entries that the copy holds beyond what is durable in it before it is made durable.
+    pub sync_after: u64,
+    /// The first wait before a failed copy is opened again; doubles up to 64 times that.
+    pub reopen: Duration,
+    /// How long a leader whose copy cannot be written keeps the lead.
+    pub patience: Duration,
+}
+
+impl Default for ShardLimits {
+    fn default() -> Self {
+        Self {
+            queue_max: 4096,
+            batch_max: 256,
+            apply_max: 256,
+            apply_bytes_max: 4 * 1024 * 1024,
+            calls_max: 4,
+            queries_max: 64,
+            sync_after: 1024,
+            reopen: Duration::from_millis(50),
+            patience: Duration::from_millis(500),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Committed entries on their way into the copy, and the copy's opening and failing.
+
+use std::collections::VecDeque;
+
+use super::writer::Batch;
+use super::{CallKind, CopyState, Shard, Write, entry};
+use crate::engine::{Effect, Fault, Position};
+use crate::ids::{Index, Term};
+use crate::raft::Payload;
+
+/// A call to the engine that has not been answered.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// To open.
+    Open,
+    /// To run transactions, in this term.
+    Execute { writes: Vec<Write>, term: Term },
+    /// To commit what is open; every entry up to `through` is in the copy then.
+    Commit { batch: Batch, through: Index },
+    /// To apply entries.
+    Apply { at: Position, through: Index },
+    /// To undo what is open.
+    Rollback,
+    /// To make durable.
+    Sync,
+}
+
+/// How far the copy is.
+#[derive(Debug, Default)]
+pub(super) struct Follow {
+    /// Counts the openings.
+    pub epoch: u64,
+    /// Unanswered calls, oldest first.
+    pub orders: VecDeque<Order>,
+    /// The next entry that the engine has not been told of.
+    pub next: Index,
+    /// The last content that is committed in the copy.
+    pub position: Position,
+    /// Every entry up to here is in the copy.
+    pub applied: Index,
+    /// Durable in the copy.
+    pub synced: Position,
+    /// What the copy held when it was opened.
+    opened: Position,
+}
+
+impl Follow {
+    pub(super) fn executes(&self) -> bool {
+        self.orders.iter().any(|order| matches!(order, Order::Execute { .. }))
+    }
+}
+
+impl Shard {
+    pub(super) fn open_if_due(&mut self) {
+        let CopyState::Closed { until, wait } = self.copy else { return };
+        if self.now < until {
+            return;
+        }
+        self.copy = CopyState::Opening { wait };
+        self.follow.epoch += 1;
+        self.follow.orders.push_back(Order::Open);
+        self.call(CallKind::Open);
+    }
+
+    pub(super) fn on_opened(&mut self, position: Position) {
+        if !matches!(self.follow.orders.pop_front(), Some(Order::Open)) {
+            unreachable!("calls are answered in order");
+        }
+        let (index, base) = (position.index, self.raft.snapshot().index);
+        if index < base {
+            let reason = format!("it ends at entry {index}, the log begins behind {base}");
+            self.break_copy(Fault::Conflict { at: position, reason });
+            return;
+        }
+        self.copy = CopyState::Open;
+        let follow = &mut self.follow;
+        (follow.position, follow.opened, follow.synced) = (position, position, position);
+        follow.next = index.next();
+        follow.applied = index;
+        if let Some(term) = self.term_of(index) {
+            self.check_history(position, term);
+        }
+    }
+
+    /// The term of a *committed* entry, or of the entry that the log begins behind.
+    fn term_of(&self, index: Index) -> Option<Term> {
+        let snapshot = self.raft.snapshot();
+        if index == snapshot.index {
+            return Some(snapshot.term);
+        }
+        self.raft.entry(index).filter(|e| e.index <= self.raft.commit()).map(|e| e.term)
+    }
+
+    /// The copy says that it holds the entry at `position`: then the log must hold the same there.
+    fn check_history(&mut self, position: Position, term: Term) {
+        if position.term != term {
+            let reason = format!("the log has an entry of term {term} there");
+            self.break_copy(Fault::Conflict { at: position, reason });
+        }
+    }
+
+    /// Tells the engine of what has been committed.
+    pub(super) fn follow_log(&mut self) {
+        while self.raft.take_committed().is_some() {}
+        // The log's own part of what a peer sent instead of entries is its business; the copy is
+        // behind it until it is replaced.
+        self.raft.take_restored();
+        while self.copy == CopyState::Open
+            && self.follow.next <= self.raft.commit()
+            && self.follow.orders.len() < self.limits.calls_max
+            && !self.follow.executes()
+        {
+            self.give_next();
+        }
+        self.sync_if_due();
+        if self.follow.orders.is_empty() && self.copy == CopyState::Open {
+            self.follow.applied = self.follow.applied.max(self.follow.next.previous());
+        }
+    }
+
+    /// What is durable in the copy need not be kept in the log.
+    fn sync_if_due(&mut self) {
+        let (follow, every) = (&self.follow, self.limits.sync_after);
+        let behind = follow.position.index.0 - follow.synced.index.0;
+        let asked = follow.orders.iter().any(|order| matches!(order, Order::Sync));
+        if self.copy == CopyState::Open && behind >= every && !asked {
+            self.follow.orders.push_back(Order::Sync);
+            self.call(CallKind::Sync);
+        }
+    }
+
+    /// Gives the engine the next entry, or as many as go together.
+    fn give_next(&mut self) {
+        let mut apply: Vec<Effect> = Vec::new();
+        let (mut bytes, limits) = (0, self.limits);
+        while self.follow.next <= self.raft.commit() && apply.len() < limits.apply_max {
+            let index = self.follow.next;
+            let Some(held) = self.raft.entry(index) else {
+                let at = self.follow.position;
+                let reason = format!("entry {index} is not in the log any more");
+                self.break_copy(Fault::Conflict { at, reason });
+                return;
+            };
+            let at = Position { index, term: held.term };
+            let Payload::Data(data) = &held.payload else {
+                self.follow.next = index.next();
+                continue;
+            };
+            let data = data.clone();
+            if index <= self.follow.opened.index {
+                self.follow.next = index.next();
+                if index == self.follow.opened.index {
+                    self.check_history(self.follow.opened, at.term);
+                }
+                continue;
+            }
+            if self.writer.open.as_ref().is_some_and(|open| open.at == at) {
+                if apply.is_empty() {
+                    self.follow.next = index.next();
+                    self.commit_open();
+                }
+                break;
+            }
+            let Some(effects) = entry::effects(&data) else {
+                let reason = "it was made by a later version".to_owned();
+                self.break_copy(Fault::Unreadable { at, reason });
+                return;
+            };
+            if !apply.is_empty() && bytes + effects.len() > limits.apply_bytes_max {
+                break;
+            }
+            // Another entry in its place: what is open will never be one.
+            self.undo_open();
+            bytes += effects.len();
+            apply.push(Effect { at, effects });
+            self.follow.next = index.next();
+        }
+        if let Some(last) = apply.last() {
+            let (at, through) = (last.at, self.follow.next.previous());
+            self.follow.orders.push_back(Order::Apply { at, through });
+            self.call(CallKind::Apply(apply));
+        }
+    }
+
+    fn commit_open(&mut self) {
+        let Some(batch) = self.writer.open.take() else { return };
+        let (at, through) = (batch.at, batch.at.index);
+        self.follow.orders.push_back(Order::Commit { batch, through });
+        self.call(CallKind::Commit(at));
+    }
+
+    /// A commit, an application or an undoing is done.
+    pub(super) fn on_carried_out(&mut self) {
+        match self.follow.orders.pop_front() {
+            Some(Order::Commit { batch, through }) => {
+                (self.follow.position, self.follow.applied) = (batch.at, through);
+                self.committed(batch);
+            }
+            Some(Order::Apply { at, through }) => {
+                (self.follow.position, self.follow.applied) = (at, through);
+            }
+            Some(Order::Rollback) => {}
+            _ => unreachable!("calls are answered in order"),
+        }
+    }
+
+    pub(super) fn on_synced(&mut self, position: Position) {
+        if !matches!(self.follow.orders.pop_front(), Some(Order::Sync)) {
+            unreachable!("calls are answered in order");
+        }
+        self.follow.synced = position;
+    }
+
+    /// The engine gave up: nothing that it was asked for since is done, except perhaps the commit
+    /// that failed, and that will show when it is opened again.
+    pub(super) fn on_failed(&mut self, fault: Fault) {
+        let wait = match self.copy {
+            CopyState::Opening { wait } => (wait * 2).min(self.limits.reopen * 64),
+            _ => self.limits.reopen,
+        };
+        self.abandon_orders();
+        match fault {
+            Fault::Full(_) | Fault::Io(_) | Fault::Misuse { .. } => {
+                self.copy = CopyState::Closed { until: self.now + wait, wait };
+            }
+            Fault::Corrupt(_) | Fault::Conflict { .. } | Fault::Unreadable { .. } => {
+                self.copy = CopyState::Broken(fault);
+            }
+        }
+    }
+
+    fn break_copy(&mut self, fault: Fault) {
+        self.follow.epoch += 1;
+        self.abandon_orders();
+        self.copy = CopyState::Broken(fault);
+    }
+
+    /// What was asked for and will not be answered: batches wait for what becomes of their entries,
+    /// and what was not appended is run again.
+    fn abandon_orders(&mut self) {
+        for order in std::mem::take(&mut self.follow.orders) {
+            match order {
+                Order::Execute { writes, .. } => self.requeue(writes),
+                Order::Commit { batch, .. } => self.leave_open(batch),
+                Order::Open | Order::Apply { .. } | Order::Rollback | Order::Sync => {}
+            }
+        }
+        if let Some(batch) = self.writer.open.take() {
+            self.leave_open(batch);
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! One node's copy of one shard: a replica of the shard's log, and the engine that it drives.
+//!
+//! The leader of the log owns the shard: it alone runs transactions that write. It runs them in
+//! batches, in one open transaction of its engine; the effects of a batch become an entry of the log;
+//! when that is committed, so is the open transaction, and everybody is answered. The other copies
+//! apply the entries. What must hold:
+//!
+//! * A transaction runs only on a copy that has applied every entry of its log, one of the owner's
+//!   own term among them.
+//! * What is open belongs to one entry of one term. A new term, or another entry in its place, undoes
+//!   it first.
+//! * Nobody is answered before the entry is committed, neither errors nor reads.
+//! * The engine may fail at every call: the copy is opened again and goes on from the position that
+//!   it says it has.
+//!
+//! Files: `api` what goes in and out · `entry` what an entry carries · `writer` batches and their
+//! entries · `follow` committed entries on their way into the copy · `answers` who is told what, and
+//! when · `reads`.
+
+mod answers;
+mod api;
+mod entry;
+mod follow;
+mod reads;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+pub use api::{
+    Answer, Call, CallKind, Consistency, Read, Reply, RequestId, ShardError, ShardLimits, Terms,
+    Write, WriteQuorum,
+};
+pub use entry::effects;
+
+use crate::engine::{Fault, Position};
+use crate::ids::{Index, NodeId, Term};
+use crate::raft::{Change, ChangeError, Message, Raft, Ticket};
+use crate::storage::StorageOp;
+use crate::time::Time;
+
+/// How often waiting requests are looked through for those whose time is up.
+const SWEEP: Duration = Duration::from_millis(50);
+/// How long after a hand-over that came to nothing the next is tried.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+/// What the engine is believed to be.
+#[derive(Clone, PartialEq, Debug)]
+enum CopyState {
+    /// To be opened at that time; the next wait is twice this one.
+    Closed { until: Time, wait: Duration },
+    /// Asked to open.
+    Opening { wait: Duration },
+    /// Takes calls.
+    Open,
+    /// Opening it again would not help: it must be replaced.
+    Broken(Fault),
+}
+
+/// One node's copy of one shard.
+#[derive(Debug)]
+pub struct Shard {
+    raft: Raft,
+    limits: ShardLimits,
+    terms: Terms,
+    now: Time,
+    copy: CopyState,
+    writer: writer::Writer,
+    follow: follow::Follow,
+    reads: reads::Reads,
+    calls: VecDeque<Call>,
+    replies: VecDeque<(RequestId, Reply)>,
+    /// The term in which this replica last was seen to lead.
+    led: Option<Term>,
+    /// Since when it leads without a copy that it could write.
+    lame: Option<Time>,
+    /// No hand-over before this.
+    next_handover: Time,
+    next_sweep: Option<Time>,
+}
+
+impl Shard {
+    /// A copy whose log is `raft`. Its first call is there at once: to open the engine.
+    #[must_use]
+    pub fn new(raft: Raft, limits: ShardLimits, now: Time) -> Self {
+        let mut shard = Self {
+            raft,
+            limits,
+            terms: Terms::default(),
+            now,
+            copy: CopyState::Closed { until: now, wait: limits.reopen },
+            writer: writer::Writer::default(),
+            follow: follow::Follow::default(),
+            reads: reads::Reads::default(),
+            calls: VecDeque::new(),
+            replies: VecDeque::new(),
+            led: None,
+            lame: None,
+            next_handover: now,
+            next_sweep: None,
+        };
+        shard.drive();
+        shard
+    }
+
+    /// Its replica of the log.
+    #[must_use]
+    pub fn log(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The last content that is committed in the copy, as far as the engine has confirmed it.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.follow.position
+    }
+
+    /// The last content that is durable in the copy: the log may forget what is not after it.
+    #[must_use]
+    pub fn synced(&self) -> Position {
+        self.follow.synced
+    }
+
+    /// Every entry of the log up to here is in the copy.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.follow.applied
+    }
+
+    /// Why the copy cannot be used again without being replaced.
+    #[must_use]
+    pub fn broken(&self) -> Option<&Fault> {
+        match &self.copy {
+            CopyState::Broken(fault) => Some(fault),
+            CopyState::Closed { .. } | CopyState::Opening { .. } | CopyState::Open => None,
+        }
+    }
+
+    /// Whether it runs transactions at the moment.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.raft.is_settled_leader()
+            && !self.raft.is_transferring()
+            && self.copy == CopyState::Open
+    }
+
+    /// What the configuration says of the shard has changed.
+    pub fn set_terms(&mut self, now: Time, terms: Terms) {
+        self.now = now;
+        self.terms = terms;
+        self.drive();
+    }
+
+    /// A message of a peer's replica.
+    pub fn receive(&mut self, now: Time, from: NodeId, message: Message) {
+        self.now = now;
+        self.raft.receive(now, from, message);
+        self.drive();
+    }
+
+    /// A timer is due.
+    pub fn tick(&mut self, now: Time) {
+        self.now = now;
+        if now >= self.raft.next_timeout() {
+            self.raft.tick(now);
+        }
+        self.drive();
+    }
+
+    /// When [`Shard::tick`] has something to do.
+    #[must_use]
+    pub fn next_timeout(&self) -> Time {
+        let mut due = self.raft.next_timeout();
+        if let CopyState::Closed { until, .. } = self.copy {
+            due = due.min(until);
+        }
+        due.min(self.next_sweep.unwrap_or(Time(u64::MAX)))
+    }
+
+    /// A batch of the log is durable.
+    pub fn persisted(&mut self, now: Time, ticket: Ticket) {
+        self.now = now;
+        self.raft.persisted(now, ticket);
+        self.drive();
+    }
+
+    /// A change of the log's membership.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: nothing was appended.
+    pub fn change(&mut self, now: Time, change: Change) -> Result<Index, ChangeError> {
+        self.now = now;
+        let done = self.raft.change(now, change);
+        self.drive();
+        done
+    }
+
+    /// No link to `peer` is left.
+    pub fn link_lost(&mut self, now: Time, peer: NodeId) {
+        self.now = now;
+        self.raft.link_lost(now, peer);
+        self.drive();
+    }
+
+    /// A link to `peer` is open.
+    pub fn link_open(&mut self, now: Time, peer: NodeId) {
+        self.now = now;
+        self.raft.link_open(now, peer);
+        self.drive();
+    }
+
+    /// The process was paused.
+    pub fn paused(&mut self, now: Time) {
+        self.now = now;
+        self.raft.paused(now);
+        self.drive();
+    }
+
+    /// The engine has answered a call. Calls but queries are answered in order, each once, until one
+    /// has failed; queries are answered each once.
+    pub fn answer(&mut self, now: Time, epoch: u64, answer: Answer) {
+        self.now = now;
+        match answer {
+            Answer::Queried(id, result) => self.on_queried(id, result),
+            _ if epoch != self.follow.epoch => {}
+            Answer::Opened(position) => self.on_opened(position),
+            Answer::Executed(executed) => self.on_executed(executed),
+            Answer::Committed | Answer::Applied | Answer::RolledBack => self.on_carried_out(),
+            Answer::Synced(position) => self.on_synced(position),
+            Answer::Failed(fault) => self.on_failed(fault),
+        }
+        self.drive();
+    }
+
+    /// Sends what has come together. Call once after everything that happened at one time.
+    pub fn flush(&mut self, now: Time) {
+        self.raft.flush(now);
+    }
+
+    /// The next batch of the log that must become durable.
+    pub fn take_batch(&mut self, now: Time) -> Option<(Ticket, Vec<StorageOp>)> {
+        self.raft.take_batch(now)
+    }
+
+    /// The next message that may leave.
+    pub fn next_message(&mut self) -> Option<(NodeId, Message)> {
+        self.raft.next_message()
+    }
+
+    /// The next call to the engine.
+    pub fn next_call(&mut self) -> Option<Call> {
+        self.calls.pop_front()
+    }
+
+    /// The next answer to a request.
+    pub fn next_reply(&mut self) -> Option<(RequestId, Reply)> {
+        self.replies.pop_front()
+    }
+
+    /// Lets each part do what can be done now.
+    fn drive(&mut self) {
+        self.open_if_due();
+        self.watch_office();
+        self.follow_log();
+        self.resolve();
+        self.start_batch();
+        self.serve_reads();
+        self.sweep();
+        self.care_for_ownership();
+    }
+
+    fn call(&mut self, what: CallKind) {
+        self.calls.push_back(Call { epoch: self.follow.epoch, what });
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.replies.push_back((id, reply));
+    }
+
+    fn fail(&mut self, id: RequestId, error: ShardError) {
+        self.reply(id, Reply::Failed(error));
+    }
+
+    fn not_owner(&self) -> ShardError {
+        let me = self.raft.node();
+        ShardError::NotOwner { owner: self.raft.leader().filter(|leader| *leader != me) }
+    }
+
+    /// An owner that loses the lead, or its term, forgets what it has not appended, and undoes what
+    /// is open.
+    fn watch_office(&mut self) {
+        let leads = self.raft.is_leader().then(|| self.raft.term());
+        if leads == self.led {
+            return;
+        }
+        self.led = leads;
+        self.lame = None;
+        self.undo_open();
+        if leads.is_none() {
+            self.send_away_waiting();
+        }
+    }
+
+    /// A leader hands over to the one that should own the shard, or to anybody if its own copy cannot
+    /// be written.
+    fn care_for_ownership(&mut self) {
+        let now = self.now;
+        if !self.raft.is_settled_leader() || self.raft.is_transferring() {
+            return;
+        }
+        if self.copy == CopyState::Open {
+            self.lame = None;
+        } else if self.lame.is_none() {
+            self.lame = Some(now);
+        }
+        if now < self.next_handover {
+            return;
+        }
+        let me = self.raft.node();
+        let lame = self.lame.is_some_and(|since| now.since(since) >= self.limits.patience);
+        let successor = match self.terms.preferred {
+            _ if lame => self.raft.best_successor(now, |_| true),
+            Some(node) if node != me && self.raft.is_caught_up(now, node) => Some(node),
+            _ => None,
+        };
+        if let Some(successor) = successor {
+            self.next_handover = now + HANDOVER;
+            // Refused if it does not vote: then this one goes on.
+            let _ = self.raft.transfer(now, successor);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+use super::super::*;
+use super::world::*;
+use crate::engine::{Engine as _, Fault};
+
+fn io() -> Option<Fault> {
+    Some(Fault::Io("as told".to_owned()))
+}
+
+#[test]
+fn an_engine_that_fails_to_commit_gets_the_entry_again_and_the_write_is_answered() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let id = world.write(owner, insert(1));
+    world.step_engine(owner);
+    world.settle_but(&[owner]);
+    let host = world.hosts.get_mut(&owner).unwrap();
+    assert!(matches!(host.calls.front().map(|c| &c.what), Some(CallKind::Commit(_))));
+    host.engine.fail = io();
+    world.run(500);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies.get(&id));
+    assert!([A, B, C].into_iter().all(|n| world.keys(n) == [1].into()));
+}
+
+#[test]
+fn an_engine_that_fails_to_run_a_batch_is_opened_again_and_runs_it() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let id = world.write(owner, insert(1));
+    world.hosts.get_mut(&owner).unwrap().engine.fail = io();
+    world.run(500);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies.get(&id));
+}
+
+#[test]
+fn an_engine_that_fails_to_apply_or_to_open_is_tried_again_ever_more_slowly() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    let other = world.other_than(owner);
+    let epoch = world.at(other).follow.epoch;
+    world.hosts.get_mut(&other).unwrap().engine.fail = io();
+    world.write(owner, insert(1));
+    world.settle();
+    for _ in 0..200 {
+        world.hosts.get_mut(&other).unwrap().engine.fail = io();
+        world.run(10);
+    }
+    let tries = world.at(other).follow.epoch - epoch;
+    assert!((3..12).contains(&tries), "{tries} tries in two seconds");
+    world.hosts.get_mut(&other).unwrap().engine.fail = None;
+    world.run(4000);
+    assert_eq!(world.keys(other), [1].into());
+}
+
+#[test]
+fn a_copy_that_differs_stops_and_is_not_written_over() {
+    // Of another history, or of the same and with a row that nobody wrote through the log.
+    for term_off in [7, 0] {
+        let (mut world, owner) = World::led(&[A, B, C]);
+        world.run(200);
+        let other = world.other_than(owner);
+        let engine = &mut world.hosts.get_mut(&other).unwrap().engine;
+        let held = engine.position();
+        let term = crate::ids::Term(held.term.0 + term_off);
+        let at = Position { index: held.index.next(), term };
+        engine.execute(&[insert(2)], &crate::engine::SqlLimits::default()).unwrap();
+        engine.commit(at).unwrap();
+        world.kill(other, 0, false);
+        world.start(other);
+        world.write(owner, insert(1));
+        world.settle();
+        world.write(owner, add(1, 5));
+        world.run(1000);
+        let fault = world.at(other).broken().cloned();
+        assert!(matches!(fault, Some(Fault::Conflict { .. })), "{term_off}: {fault:?}");
+        assert_eq!(world.keys(other), [2].into());
+        // Its log goes on: it counts for what it holds.
+        assert_eq!(world.at(other).log().commit(), world.at(owner).log().commit());
+    }
+}
+
+#[test]
+fn an_owner_whose_copy_fails_for_good_hands_over() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    world.hosts.get_mut(&owner).unwrap().engine.fail = Some(Fault::Corrupt("as told".to_owned()));
+    world.write(owner, insert(1));
+    world.run(3000);
+    let next = world.owner().expect("another owns it");
+    assert_ne!(next, owner);
+    let id = world.write(next, insert(2));
+    world.settle();
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+}
+
+#[test]
+fn a_process_that_dies_between_the_commit_of_the_log_and_that_of_the_copy_replays() {
+    for power in [false, true] {
+        let (mut world, owner) = World::led(&[A, B, C]);
+        world.write(owner, insert(1));
+        world.step_engine(owner);
+        world.settle_but(&[owner]);
+        world.kill(owner, usize::MAX, power);
+        world.start(owner);
+        world.run(3000);
+        assert!([A, B, C].into_iter().all(|n| world.keys(n) == [1].into()), "{power}");
+    }
+}
+
+#[test]
+fn a_copy_that_is_ahead_of_its_own_disks_log_after_a_crash_goes_on() {
+    // The others held the entry, so that it was committed and in the copy before the owner's own log
+    // had it on disk.
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    let others: Vec<NodeId> = [A, B, C].into_iter().filter(|n| *n != owner).collect();
+    let id = world.write(owner, insert(1));
+    world.step_engine(owner);
+    for other in &others {
+        while world.deliver(owner, *other) {}
+        while world.persist(*other) {}
+        while world.deliver(*other, owner) {}
+    }
+    while world.step_engine(owner) {}
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+    world.kill(owner, 0, false);
+    world.start(owner);
+    assert!(world.at(owner).log().last_index() < world.hosts[&owner].engine.position().index);
+    world.run(3000);
+    assert_eq!(world.at(owner).broken(), None);
+    let next = world.owner().expect("somebody owns it");
+    world.write(next, insert(2));
+    world.run(500);
+    assert!([A, B, C].into_iter().all(|n| world.keys(n) == [1, 2].into()));
+}

@@ -1,0 +1,10 @@
+//! Shards of three and two copies in a small world: the wire, the disks and the engines do only what
+//! a test says, or what a seed draws.
+
+mod explore;
+mod faults;
+mod ownership;
+mod quorums;
+mod reads;
+mod world;
+mod writes;

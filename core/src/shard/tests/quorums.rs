@@ -1,0 +1,130 @@
+use super::super::*;
+use super::world::*;
+
+fn with_quorum(voters: &[NodeId], write_quorum: WriteQuorum) -> (World, NodeId) {
+    let (mut world, owner) = World::led(voters);
+    let terms = Terms { write_quorum, ..world.terms };
+    world.set_terms(terms);
+    (world, owner)
+}
+
+#[test]
+fn a_write_quorum_counts_voters() {
+    let cases = [
+        (WriteQuorum::Majority, 1, 1),
+        (WriteQuorum::Majority, 2, 2),
+        (WriteQuorum::Majority, 3, 2),
+        (WriteQuorum::Majority, 4, 3),
+        (WriteQuorum::All, 4, 4),
+        (WriteQuorum::Count(1), 5, 1),
+        (WriteQuorum::Count(7), 5, 7),
+    ];
+    for (quorum, voters, needed) in cases {
+        assert_eq!(quorum.needed(voters), needed, "{quorum:?} of {voters}");
+    }
+}
+
+#[test]
+fn of_two_copies_one_alone_does_not_write_and_says_who_is_missing() {
+    let (mut world, owner) = with_quorum(&[A, B], WriteQuorum::Majority);
+    let other = world.other_than(owner);
+    // The tie-breaker goes on leading; it could commit by itself.
+    let (tie, gone) = if owner == A { (owner, other) } else { (other, owner) };
+    world.kill(gone, 0, false);
+    world.run(3000);
+    assert_eq!(world.owner(), Some(tie));
+    let id = world.write(tie, insert(1));
+    world.settle();
+    let missing = vec![gone];
+    assert_eq!(world.error(id), ShardError::NoQuorum { missing, needed: 2, voters: 2 });
+    world.start(gone);
+    world.run(3000);
+    let id = world.write(tie, insert(2));
+    world.run(500);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies[&id]);
+    assert_eq!(world.keys(tie), [2].into());
+}
+
+#[test]
+fn a_number_lets_the_tie_breaker_write_alone() {
+    let (mut world, owner) = with_quorum(&[A, B], WriteQuorum::Count(1));
+    let gone = if owner == A { world.other_than(owner) } else { owner };
+    world.kill(gone, 0, false);
+    world.run(3000);
+    let tie = world.owner().expect("the tie-breaker leads");
+    let id = world.write(tie, insert(1));
+    world.run(100);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies[&id]);
+}
+
+#[test]
+fn all_means_all_and_a_copy_lost_in_between_leaves_a_commit_below_the_quorum() {
+    let (mut world, owner) = with_quorum(&[A, B, C], WriteQuorum::All);
+    let id = world.write(owner, insert(1));
+    world.settle();
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+    let slow = world.other_than(owner);
+    world.cut(owner, slow);
+    let id = world.write(owner, insert(2));
+    world.settle();
+    assert!(!world.replies.contains_key(&id), "committed, and not on all");
+    assert!(world.keys(owner).contains(&2));
+    world.run(5200);
+    assert!(matches!(world.error(id), ShardError::CommittedBelowQuorum { .. }));
+    let id = world.write(owner, insert(3));
+    world.settle();
+    assert_eq!(world.error(id), ShardError::NoQuorum { missing: vec![slow], needed: 3, voters: 3 });
+}
+
+#[test]
+fn asynchronous_means_answered_at_the_commit_never_before() {
+    let (mut world, owner) = with_quorum(&[A, B, C], WriteQuorum::All);
+    let terms = Terms { asynchronous: true, ..world.terms };
+    world.set_terms(terms);
+    let slow = world.other_than(owner);
+    world.cut(owner, slow);
+    let id = world.write(owner, insert(1));
+    while world.step_engine(owner) {}
+    assert!(!world.replies.contains_key(&id));
+    world.settle();
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+}
+
+#[test]
+fn an_owner_cut_off_with_an_open_batch_does_not_know_what_became_of_it() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let others: Vec<NodeId> = [A, B, C].into_iter().filter(|n| *n != owner).collect();
+    others.iter().for_each(|other| world.cut(owner, *other));
+    let id = world.write(owner, insert(1));
+    world.run(6000);
+    assert_eq!(world.error(id), ShardError::OutcomeUnknown);
+    assert!(!world.keys(owner).contains(&1), "what was open is undone");
+    let next = world.owner().expect("the others go on");
+    let id = world.write(next, insert(2));
+    world.settle();
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+    world.cut.clear();
+    world.run(2000);
+    assert_eq!(world.keys(owner), [2].into());
+}
+
+#[test]
+fn an_entry_that_the_next_owner_commits_is_answered_as_done_by_the_one_that_ran_it() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let id = world.write(owner, insert(1));
+    world.step_engine(owner);
+    // The entry reaches the others, their answers are lost, and one of them is elected.
+    let others: Vec<NodeId> = [A, B, C].into_iter().filter(|n| *n != owner).collect();
+    for other in &others {
+        while world.deliver(owner, *other) {}
+        while world.persist(*other) {}
+        world.cut(owner, *other);
+        world.wires.remove(&(*other, owner));
+    }
+    world.run(2000);
+    assert!(!world.replies.contains_key(&id), "{:?}", world.replies.get(&id));
+    world.cut.clear();
+    world.run(1500);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies[&id]);
+    assert!([A, B, C].into_iter().all(|n| world.keys(n) == [1].into()));
+}

@@ -1,0 +1,78 @@
+use super::super::*;
+use super::world::*;
+use crate::engine::Position;
+
+#[test]
+fn a_local_read_sees_what_the_copy_has_and_never_an_open_batch() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    world.write(owner, insert(1));
+    world.step_engine(owner);
+    let id = world.read(owner, select(), Consistency::Local);
+    while world.step_engine(owner) {}
+    assert!(world.rows(id)[0].rows.is_empty(), "it is not committed");
+    let other = world.other_than(owner);
+    world.settle();
+    world.run(200);
+    let id = world.read(other, select(), Consistency::Local);
+    world.settle();
+    assert_eq!(world.rows(id)[0].rows.len(), 1);
+}
+
+#[test]
+fn a_reader_of_its_own_writes_waits_for_them() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let slow = world.other_than(owner);
+    world.settle();
+    let id = world.write(owner, insert(1));
+    world.settle_but(&[slow]);
+    let Reply::Done { at, .. } = world.replies[&id].clone() else { panic!("it is done") };
+    let id = world.read(slow, select(), Consistency::AtLeast(at));
+    world.run(200);
+    assert_eq!(world.rows(id)[0].rows.len(), 1);
+    let far = Position { index: crate::ids::Index(at.index.0 + 1000), ..at };
+    let id = world.read(slow, select(), Consistency::AtLeast(far));
+    world.run(5200);
+    assert_eq!(world.error(id), ShardError::TimedOut);
+}
+
+#[test]
+fn a_linearizable_read_takes_the_word_of_a_quorum() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.write(owner, insert(1));
+    world.settle();
+    let others: Vec<NodeId> = [A, B, C].into_iter().filter(|n| *n != owner).collect();
+    let id = world.read(owner, select(), Consistency::Linearizable);
+    world.settle();
+    assert_eq!(world.rows(id)[0].rows.len(), 1);
+    // Cut off, it may have a successor: it must not answer from memory.
+    others.iter().for_each(|other| world.cut(owner, *other));
+    let id = world.read(owner, select(), Consistency::Linearizable);
+    world.run(3000);
+    assert!(matches!(world.error(id), ShardError::NotOwner { .. }));
+    let id = world.read(owner, select(), Consistency::Linearizable);
+    assert!(matches!(world.error(id), ShardError::NotOwner { .. }));
+}
+
+#[test]
+fn a_copy_that_is_not_online_serves_no_reads_of_its_own() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let terms = Terms { online: false, ..world.terms };
+    let other = world.other_than(owner);
+    world.with(other, |shard, now| shard.set_terms(now, terms));
+    let id = world.read(other, select(), Consistency::Local);
+    assert!(matches!(world.error(id), ShardError::Unavailable(_)));
+}
+
+#[test]
+fn many_reads_ask_the_quorum_once() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.settle();
+    let ids: Vec<RequestId> =
+        (0..50).map(|_| world.read(owner, select(), Consistency::Linearizable)).collect();
+    let other = world.other_than(owner);
+    let asked = world.wires.get(&(owner, other)).map_or(0, std::collections::VecDeque::len);
+    assert!(asked <= 2, "{asked} messages");
+    world.settle();
+    assert!(ids.iter().all(|id| matches!(world.replies[id], Reply::Done { .. })));
+}

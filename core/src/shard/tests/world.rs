@@ -1,0 +1,402 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng as _;
+
+use super::super::*;
+use crate::engine::memory::Memory;
+use crate::engine::{
+    ContentHash, Engine as _, Reader as _, Rows, SqlLimits, Statement, Transaction, Value,
+};
+use crate::ids::LogId;
+use crate::raft::{ConfigVersion, Entry, Half, Limits, Membership, Payload, Settings};
+use crate::storage::{HardState, RecoveredLog};
+
+pub(super) const A: NodeId = NodeId(1);
+pub(super) const B: NodeId = NodeId(2);
+pub(super) const C: NodeId = NodeId(3);
+const LOG: LogId = LogId(7);
+
+pub(super) struct Host {
+    pub shard: Option<Shard>,
+    disk: RecoveredLog,
+    unwritten: VecDeque<(Ticket, Vec<StorageOp>)>,
+    pub engine: Memory,
+    pub calls: VecDeque<Call>,
+    /// The epoch in which a call has failed: nothing more of it is carried out.
+    failed: u64,
+    opened: bool,
+    starts: u64,
+}
+
+/// A world of copies. Nothing moves but by the methods below.
+pub(super) struct World {
+    pub now: Time,
+    pub hosts: BTreeMap<NodeId, Host>,
+    pub wires: BTreeMap<(NodeId, NodeId), VecDeque<Message>>,
+    pub cut: BTreeSet<(NodeId, NodeId)>,
+    pub replies: BTreeMap<RequestId, Reply>,
+    pub terms: Terms,
+    pub limits: ShardLimits,
+    pub sql: SqlLimits,
+    requests: u64,
+    first: Membership,
+    /// The content at each position that any copy ever had.
+    contents: BTreeMap<Position, (NodeId, ContentHash)>,
+}
+
+pub(super) fn insert(key: i64) -> Transaction {
+    let sql = "INSERT INTO t (k, v) VALUES (?, ?)";
+    let args = vec![Value::Integer(key), Value::Integer(1)];
+    Transaction { statements: vec![Statement::with(sql, args)] }
+}
+
+pub(super) fn add(key: i64, more: i64) -> Transaction {
+    let sql = "UPDATE t SET v = v + ? WHERE k = ?";
+    let args = vec![Value::Integer(more), Value::Integer(key)];
+    Transaction { statements: vec![Statement::with(sql, args)] }
+}
+
+pub(super) fn sql(text: &str) -> Transaction {
+    Transaction { statements: vec![Statement::new(text)] }
+}
+
+pub(super) fn select() -> Transaction {
+    sql("SELECT k, v FROM t ORDER BY k")
+}
+
+pub(super) fn create() -> Transaction {
+    sql("CREATE TABLE t (k INTEGER PRIMARY KEY, v)")
+}
+
+impl World {
+    pub(super) fn of(voters: &[NodeId]) -> Self {
+        let half =
+            Half { voters: voters.iter().copied().collect(), tie_breaker: voters.first().copied() };
+        let first = Membership {
+            incoming: half,
+            outgoing: None,
+            learners: BTreeSet::new(),
+            version: ConfigVersion(1),
+        };
+        let mut world = Self {
+            now: Time::from_millis(1000),
+            hosts: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            replies: BTreeMap::new(),
+            terms: Terms { online: true, ..Terms::default() },
+            limits: ShardLimits::default(),
+            sql: SqlLimits::default(),
+            requests: 0,
+            first,
+            contents: BTreeMap::new(),
+        };
+        for node in voters {
+            let payload = Payload::Membership(world.first.clone());
+            let entry = Entry { index: Index(1), term: Term(1), payload };
+            let hard_state = HardState { term: Term(1), vote: None, commit: Index(1) };
+            let disk = RecoveredLog { hard_state, entries: vec![entry], ..RecoveredLog::default() };
+            let host = Host {
+                shard: None,
+                disk,
+                unwritten: VecDeque::new(),
+                engine: Memory::default(),
+                calls: VecDeque::new(),
+                failed: 0,
+                opened: false,
+                starts: 0,
+            };
+            world.hosts.insert(*node, host);
+            world.start(*node);
+        }
+        world
+    }
+
+    /// A world with a leader, a table, and nothing under way.
+    pub(super) fn led(voters: &[NodeId]) -> (Self, NodeId) {
+        let mut world = Self::of(voters);
+        world.run(3000);
+        let leader = world.owner().expect("somebody leads");
+        let id = world.write(leader, create());
+        world.settle();
+        assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies[&id]);
+        (world, leader)
+    }
+
+    pub(super) fn start(&mut self, node: NodeId) {
+        let (limits, now) = (self.limits, self.now);
+        let host = self.hosts.get_mut(&node).expect("a host");
+        host.starts += 1;
+        let settings = Settings {
+            node,
+            log: LOG,
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(300),
+            election_max: Duration::from_millis(600),
+            limits: Limits::default(),
+        };
+        let mut seed = [0; 32];
+        seed[0] = u8::try_from(node.0).unwrap();
+        seed[1] = u8::try_from(host.starts % 251).unwrap();
+        let raft = Raft::new(settings, host.disk.clone(), ChaCha8Rng::from_seed(seed), now);
+        let mut shard = Shard::new(raft, limits, now);
+        shard.set_terms(now, self.terms);
+        host.shard = Some(shard);
+        (host.failed, host.opened) = (0, false);
+        self.drain(node);
+    }
+
+    /// The process ends; of what the log wrote and nobody synced `keep` operations survive.
+    pub(super) fn kill(&mut self, node: NodeId, keep: usize, power: bool) {
+        let host = self.hosts.get_mut(&node).expect("a host");
+        host.shard = None;
+        host.calls.clear();
+        if power {
+            host.engine.lose_power();
+        } else {
+            host.engine.kill();
+        }
+        let ops: Vec<StorageOp> =
+            std::mem::take(&mut host.unwritten).into_iter().flat_map(|(_, ops)| ops).collect();
+        for op in ops.iter().take(keep) {
+            apply(&mut host.disk, op);
+        }
+        self.wires.retain(|(from, to), _| *from != node && *to != node);
+    }
+
+    pub(super) fn at(&self, node: NodeId) -> &Shard {
+        self.hosts[&node].shard.as_ref().expect("it runs")
+    }
+
+    pub(super) fn with<R>(&mut self, node: NodeId, f: impl FnOnce(&mut Shard, Time) -> R) -> R {
+        let now = self.now;
+        let shard = self.hosts.get_mut(&node).and_then(|h| h.shard.as_mut()).expect("it runs");
+        let result = f(shard, now);
+        shard.flush(now);
+        self.drain(node);
+        result
+    }
+
+    fn drain(&mut self, node: NodeId) {
+        let now = self.now;
+        let host = self.hosts.get_mut(&node).expect("a host");
+        let Some(shard) = &mut host.shard else { return };
+        host.unwritten.extend(shard.take_batch(now));
+        while let Some((to, message)) = shard.next_message() {
+            self.wires.entry((node, to)).or_default().push_back(message);
+        }
+        while let Some(call) = shard.next_call() {
+            host.calls.push_back(call);
+        }
+        while let Some((id, reply)) = shard.next_reply() {
+            let before = self.replies.insert(id, reply.clone());
+            assert_eq!(before, None, "{id:?} is answered twice, now with {reply:?}");
+        }
+    }
+
+    pub(super) fn write(&mut self, node: NodeId, transaction: Transaction) -> RequestId {
+        let (id, deadline) = (self.next_id(), self.now + Duration::from_secs(5));
+        self.with(node, |shard, now| shard.write(now, Write { id, transaction, deadline }));
+        id
+    }
+
+    pub(super) fn read(
+        &mut self,
+        node: NodeId,
+        transaction: Transaction,
+        consistency: Consistency,
+    ) -> RequestId {
+        let (id, deadline) = (self.next_id(), self.now + Duration::from_secs(5));
+        let read = Read { id, transaction, consistency, deadline };
+        self.with(node, |shard, now| shard.read(now, read));
+        id
+    }
+
+    fn next_id(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    /// The oldest batch of the log is durable.
+    pub(super) fn persist(&mut self, node: NodeId) -> bool {
+        let host = self.hosts.get_mut(&node).expect("a host");
+        if host.shard.is_none() {
+            return false;
+        }
+        let Some((ticket, ops)) = host.unwritten.pop_front() else { return false };
+        ops.iter().for_each(|op| apply(&mut host.disk, op));
+        self.with(node, |shard, now| shard.persisted(now, ticket));
+        true
+    }
+
+    pub(super) fn deliver(&mut self, from: NodeId, to: NodeId) -> bool {
+        let Some(message) = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) else {
+            return false;
+        };
+        if self.hosts[&to].shard.is_none() || self.cut.contains(&(from.min(to), from.max(to))) {
+            return true;
+        }
+        self.with(to, |shard, now| shard.receive(now, from, message));
+        true
+    }
+
+    /// The engine carries out its next call.
+    pub(super) fn step_engine(&mut self, node: NodeId) -> bool {
+        let sql = self.sql;
+        let host = self.hosts.get_mut(&node).expect("a host");
+        if host.shard.is_none() {
+            return false;
+        }
+        let Some(Call { epoch, what }) = host.calls.pop_front() else { return false };
+        let before = host.engine.position();
+        let answer = match what {
+            CallKind::Query(id, transaction) => {
+                Some(Answer::Queried(id, host.engine.query(&transaction, &sql)))
+            }
+            _ if host.failed == epoch => None,
+            what => Some(match carry_out(host, what, &sql) {
+                Ok(answer) => answer,
+                Err(fault) => {
+                    host.failed = epoch;
+                    Answer::Failed(fault)
+                }
+            }),
+        };
+        let at = host.engine.position();
+        if at != before {
+            let fault = host.engine.fail.take();
+            let hash = host.engine.content_hash().expect("it does not fail");
+            host.engine.fail = fault;
+            let (first, known) = self.contents.entry(at).or_insert((node, hash));
+            assert_eq!(*known, hash, "{node:?} differs from {first:?} at {at:?}");
+        }
+        if let Some(answer) = answer {
+            self.with(node, |shard, now| shard.answer(now, epoch, answer));
+        }
+        true
+    }
+
+    /// Everything that can happen without time passing happens, but nothing at `stuck` engines.
+    pub(super) fn settle_but(&mut self, stuck: &[NodeId]) {
+        for _ in 0..100_000 {
+            let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+            let mut moved = false;
+            for node in &nodes {
+                while self.persist(*node) {
+                    moved = true;
+                }
+                while !stuck.contains(node) && self.step_engine(*node) {
+                    moved = true;
+                }
+            }
+            let wires: Vec<(NodeId, NodeId)> = self.wires.keys().copied().collect();
+            for (from, to) in wires {
+                while self.deliver(from, to) {
+                    moved = true;
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("it does not settle");
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.settle_but(&[]);
+    }
+
+    /// Time passes, and all that follows happens at once.
+    pub(super) fn run(&mut self, ms: u64) {
+        for _ in 0..ms / 10 {
+            self.now = self.now + Duration::from_millis(10);
+            self.tick_all();
+            self.settle();
+        }
+    }
+
+    pub(super) fn tick_all(&mut self) {
+        let running: Vec<NodeId> =
+            self.hosts.iter().filter(|(_, h)| h.shard.is_some()).map(|(n, _)| *n).collect();
+        for node in running {
+            if self.at(node).next_timeout() <= self.now {
+                self.with(node, |shard, now| shard.tick(now));
+            }
+        }
+    }
+
+    pub(super) fn cut(&mut self, one: NodeId, other: NodeId) {
+        self.cut.insert((one.min(other), one.max(other)));
+    }
+
+    pub(super) fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
+        let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for node in nodes {
+            if self.hosts[&node].shard.is_some() {
+                self.with(node, |shard, now| shard.set_terms(now, terms));
+            }
+        }
+    }
+
+    /// Whoever owns the shard in the latest term.
+    pub(super) fn owner(&self) -> Option<NodeId> {
+        let owners =
+            self.hosts.iter().filter_map(|(node, host)| Some((host.shard.as_ref()?, node)));
+        let owners = owners.filter(|(shard, _)| shard.is_owner());
+        owners.max_by_key(|(shard, _)| shard.log().term()).map(|(_, node)| *node)
+    }
+
+    pub(super) fn other_than(&self, node: NodeId) -> NodeId {
+        *self.hosts.keys().find(|other| **other != node).expect("another")
+    }
+
+    /// The rows of a done request.
+    pub(super) fn rows(&self, id: RequestId) -> Vec<Rows> {
+        match &self.replies[&id] {
+            Reply::Done { rows, .. } => rows.clone(),
+            Reply::Failed(error) => panic!("{id:?} failed: {error}"),
+        }
+    }
+
+    pub(super) fn error(&self, id: RequestId) -> ShardError {
+        match &self.replies[&id] {
+            Reply::Failed(error) => error.clone(),
+            done @ Reply::Done { .. } => panic!("{id:?} is {done:?}"),
+        }
+    }
+
+    pub(super) fn keys(&self, node: NodeId) -> BTreeSet<i64> {
+        self.hosts[&node].engine.table("t").into_keys().collect()
+    }
+}
+
+fn carry_out(host: &mut Host, what: CallKind, sql: &SqlLimits) -> Result<Answer, Fault> {
+    let engine = &mut host.engine;
+    assert!(host.opened || what == CallKind::Open, "{what:?} before it is open");
+    Ok(match what {
+        CallKind::Open => {
+            if let Some(fault) = engine.fail.take() {
+                return Err(fault);
+            }
+            engine.kill();
+            host.opened = true;
+            Answer::Opened(engine.position())
+        }
+        CallKind::Execute(batch) => Answer::Executed(engine.execute(&batch, sql)?),
+        CallKind::Commit(at) => engine.commit(at).map(|()| Answer::Committed)?,
+        CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack)?,
+        CallKind::Apply(entries) => engine.apply(&entries).map(|()| Answer::Applied)?,
+        CallKind::Sync => Answer::Synced(engine.sync()?),
+        CallKind::Query(..) => unreachable!("queries are answered elsewhere"),
+    })
+}
+
+fn apply(disk: &mut RecoveredLog, op: &StorageOp) {
+    let mut whole = crate::storage::Recovered::fresh(NodeId(0));
+    whole.logs.insert(LOG, std::mem::take(disk));
+    whole.apply(op);
+    *disk = whole.logs.remove(&LOG).unwrap_or_default();
+}
