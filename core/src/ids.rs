@@ -49,6 +49,11 @@ id128! {
     /// Which cluster: 128 random bits, made when the cluster is founded.
     ClusterId
 }
+id128! {
+    /// Which database: 128 random bits, made by whoever proposes to create it. A database that is
+    /// dropped and made again under its old name has another.
+    DatabaseId
+}
 
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {
@@ -103,6 +108,18 @@ pub struct LogId(pub u64);
 impl LogId {
     /// The one log that replicates the configuration document.
     pub const CONFIGURATION: Self = Self(0);
+
+    /// The one given out after this one; never given twice in a cluster's life.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The one given out before this one; the configuration log has none before it.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
 }
 
 /// One start of a node. Persisted before any contact, so that a peer that remembers a start

@@ -64,7 +64,8 @@ pub mod wire;
 
 pub use faults::Fault;
 pub use ids::{
-    ClusterId, CommandId, ConfigVersion, Index, LinkId, LogId, NodeId, PersistId, Start, Term,
+    ClusterId, CommandId, ConfigVersion, DatabaseId, Index, LinkId, LogId, NodeId, PersistId,
+    Start, Term,
 };
 pub use node::{
     Command, CommandError, Counters, DialError, Event, Input, NoQuorum, Node, NodeConfig, Output,

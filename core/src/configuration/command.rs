@@ -1,15 +1,18 @@
 //! The pure transitions of the configuration document.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
+use super::database::CopyStatus;
 use super::document::{
-    Absorption, Addresses, Configuration, Database, Defaults, Dissolved, Registration, Role,
-    Server, ServerStatus,
+    Absorption, Addresses, Configuration, Defaults, Registration, Role, Server, ServerStatus,
 };
-use crate::ids::{ClusterId, ConfigVersion, NodeId, Start};
+use super::rejection::{Rejection, check_server_name};
+use super::rules::{DatabaseRules, ShardRules};
+use super::{databases, merging, servers};
+use crate::ids::{ClusterId, ConfigVersion, DatabaseId, LogId, NodeId, Start};
 
 /// Why a server is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -108,15 +111,90 @@ pub enum ConfigCommand {
         /// The new registration.
         registration: Registration,
     },
-    /// A database is made.
+    /// A database is made, and its shards founded on the masters that are there.
     CreateDatabase {
         /// Its name.
         name: String,
+        /// Its id, drawn by the proposer.
+        id: DatabaseId,
+        /// What holds in it, and its shards.
+        rules: Box<DatabaseRules>,
     },
-    /// A database is dropped.
+    /// A database is dropped, with its shards and their logs.
     DropDatabase {
         /// Its name.
         name: String,
+    },
+    /// A database gets other rules while it runs. Shards that the rules name and that it lacks are
+    /// added; those that it has and the rules do not name follow `*`.
+    Configure {
+        /// Its name.
+        name: String,
+        /// The one that was meant.
+        id: DatabaseId,
+        /// All that holds from now on.
+        rules: Box<DatabaseRules>,
+    },
+    /// A database gets another shard.
+    AddShard {
+        /// The database.
+        name: String,
+        /// The one that was meant.
+        id: DatabaseId,
+        /// The name of the shard.
+        shard: String,
+        /// Its own rules; what they do not say is as for all shards.
+        rules: Box<ShardRules>,
+    },
+    /// A shard is dropped, with its log.
+    DropShard {
+        /// The database.
+        name: String,
+        /// The one that was meant.
+        id: DatabaseId,
+        /// The shard.
+        shard: String,
+    },
+    /// A shard gets a static owner, or none.
+    SetOwner {
+        /// The database.
+        name: String,
+        /// The one that was meant.
+        id: DatabaseId,
+        /// The shard.
+        shard: String,
+        /// The name of the owner; it must have a place.
+        owner: Option<String>,
+    },
+    /// The leader of a shard's log says how far a copy is. Nothing else makes a copy `ONLINE`.
+    SetCopy {
+        /// The shard's log.
+        log: LogId,
+        /// Whose copy.
+        node: NodeId,
+        /// How far it is: see [`CopyStatus::may_become`].
+        status: CopyStatus,
+        /// The version of the document that the leader judged by. Refused if the shard's copies
+        /// have changed since: a grant that was overtaken by its server's leaving is void.
+        judged_at: ConfigVersion,
+    },
+    /// An operator puts a copy out of use (`OFFLINE`), or takes it back (`NOT_AVAILABLE`, from where
+    /// it comes online again).
+    SetOffline {
+        /// The shard's log.
+        log: LogId,
+        /// Whose copy.
+        node: NodeId,
+        /// Out of use or back.
+        offline: bool,
+    },
+    /// The leader of a shard's log, having committed an entry of its own term, has seen these nodes
+    /// hold the log: none of them may begin it any more.
+    Born {
+        /// The shard's log.
+        log: LogId,
+        /// Who holds it, the leader included.
+        nodes: BTreeSet<NodeId>,
     },
     /// This cluster offers to take in `cluster`, and from here on may not dissolve itself.
     Absorb {
@@ -149,6 +227,28 @@ pub enum ConfigCommand {
     },
 }
 
+impl ConfigCommand {
+    /// Creates a database as without a file: one shard, on every server.
+    #[must_use]
+    pub fn create_database(name: impl Into<String>, id: DatabaseId) -> Self {
+        Self::CreateDatabase { name: name.into(), id, rules: Box::default() }
+    }
+
+    /// Whether it can lengthen the document by more than a few bytes.
+    fn lengthens(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateDatabase { .. }
+                | Self::Configure { .. }
+                | Self::AddShard { .. }
+                | Self::SetOwner { .. }
+                | Self::SetRole { .. }
+                | Self::Operator { .. }
+                | Self::Join { .. }
+        )
+    }
+}
+
 /// What a command did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Applied {
@@ -156,115 +256,6 @@ pub enum Applied {
     Changed,
     /// The document already was so.
     Unchanged,
-}
-
-/// Why a command was refused. Deterministic: every node refuses alike.
-#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
-pub enum Rejection {
-    /// Another server has the name.
-    #[error(
-        "the name '{name}' is taken by the server at {holder}; choose another with --name, \
-         or wait until that server is recorded as away"
-    )]
-    DuplicateName {
-        /// The name.
-        name: String,
-        /// Where the holder is.
-        holder: SocketAddr,
-    },
-    /// The name cannot be used.
-    #[error("'{name}' is not a server name: 1 to 64 letters, digits, '-' and '_' are allowed")]
-    BadName {
-        /// The name.
-        name: String,
-    },
-    /// No such server.
-    #[error("there is no server '{server}' in the cluster; `quorate status` lists them")]
-    UnknownServer {
-        /// As given.
-        server: String,
-    },
-    /// The change would leave no master.
-    #[error("'{name}' is the last master: make another server a master first")]
-    LastMaster {
-        /// The server.
-        name: String,
-    },
-    /// No room for another server.
-    #[error("the cluster is full: {max} servers")]
-    Full {
-        /// The bound.
-        max: usize,
-    },
-    /// Fewer servers than `--expect` have been members at once.
-    #[error("the cluster expects {expected} servers before its first database; {present} are here")]
-    ExpectNotMet {
-        /// As configured.
-        expected: u32,
-        /// How many there are.
-        present: u32,
-    },
-    /// The name cannot be used for a database.
-    #[error("'{name}' is not a database name: 1 to 64 letters, digits, '-' and '_' are allowed")]
-    BadDatabaseName {
-        /// The name, cut short.
-        name: String,
-    },
-    /// The name of a database is taken.
-    #[error("the database '{name}' already exists")]
-    DatabaseExists {
-        /// Its name.
-        name: String,
-    },
-    /// No such database.
-    #[error("there is no database '{name}'")]
-    UnknownDatabase {
-        /// Its name.
-        name: String,
-    },
-    /// Clusters with databases do not dissolve.
-    #[error("this cluster holds databases and cannot dissolve")]
-    HoldsDatabases,
-    /// A cluster that has offered to absorb another may not dissolve.
-    #[error("this cluster has offered to absorb another and cannot dissolve")]
-    Absorbing,
-    /// A cluster that has ended takes nobody in.
-    #[error("the cluster {into} has ended and takes nobody in")]
-    IntoEnded {
-        /// Which.
-        into: ClusterId,
-    },
-    /// The cluster has ended.
-    #[error("this cluster has dissolved into {into}")]
-    Dissolved {
-        /// The cluster that its servers join.
-        into: ClusterId,
-    },
-    /// Those that would be left to decide are not there.
-    #[error(
-        "without '{name}' the masters that remain cannot decide: {} away; remove or restart them \
-         first", missing.join(", ")
-    )]
-    MastersAway {
-        /// The server that was to go.
-        name: String,
-        /// The masters that are not reached.
-        missing: Vec<String>,
-    },
-    /// The cluster is founded already, or not yet.
-    #[error("the command does not fit the age of the cluster")]
-    NotFounding,
-}
-
-/// Whether `name` can be a server's name.
-///
-/// # Errors
-/// [`Rejection::BadName`] if not 1 to 64 ASCII letters, digits, `-` and `_`. No dots: OrientDB
-/// users know that a dot in a node name breaks things in one path and not in another.
-pub fn check_server_name(name: &str) -> Result<(), Rejection> {
-    let fits = (1..=64).contains(&name.len())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    if fits { Ok(()) } else { Err(Rejection::BadName { name: name.chars().take(80).collect() }) }
 }
 
 /// Applies `command` to the document; on a refusal it is as before.
@@ -289,13 +280,31 @@ pub fn apply(
     if let Some(dissolved) = &held.dissolved_into {
         return Err(Rejection::Dissolved { into: dissolved.into });
     }
-    let applied = transition(held, command)?;
+    let applied = if command.lengthens() {
+        let mut trial = held.clone();
+        let applied = transition(&mut trial, command)?;
+        check_length(held, &trial)?;
+        *held = trial;
+        applied
+    } else {
+        transition(held, command)?
+    };
     if applied == Applied::Changed {
         held.version = held.version.next();
         let online = u32::try_from(held.servers.len()).unwrap_or(u32::MAX);
         held.expect_met = held.expect_met || online >= held.defaults.expect;
     }
     Ok(applied)
+}
+
+/// The document must fit the packet that brings it to a server which lags. One that is too long
+/// all the same may still become shorter.
+fn check_length(before: &Configuration, after: &Configuration) -> Result<(), Rejection> {
+    let (bytes, max) = (after.encoded_bytes(), Configuration::BYTES_MAX);
+    if bytes > max && bytes > before.encoded_bytes() {
+        return Err(Rejection::DocumentFull { bytes, max });
+    }
+    Ok(())
 }
 
 fn found(
@@ -323,46 +332,36 @@ fn found(
         servers: [(node, founder)].into(),
         defaults: defaults.clone(),
         expect_met: defaults.expect <= 1,
+        turns: vec![node],
         databases: Default::default(),
+        last_log: LogId::CONFIGURATION,
         absorbed: Default::default(),
         expelled: Default::default(),
         dissolved_into: None,
     }
 }
 
-fn transition(held: &mut Configuration, command: &ConfigCommand) -> Result<Applied, Rejection> {
+pub(super) fn transition(
+    held: &mut Configuration,
+    command: &ConfigCommand,
+) -> Result<Applied, Rejection> {
     match command {
         ConfigCommand::Found { .. } => Err(Rejection::NotFounding),
         ConfigCommand::Join { node, name, addresses, start, dissolved_from } => {
-            join(held, *node, name, (*addresses, *start), *dissolved_from)
+            servers::join(held, *node, name, (*addresses, *start), *dissolved_from)
         }
         ConfigCommand::SetStatus { node, status, addresses, start } => {
-            let server = server_mut(held, *node)?;
-            let to = addresses.unwrap_or(server.addresses);
-            let started = note_start(server, *start);
-            Ok(change(&mut server.status, *status)
-                .or(change(&mut server.addresses, to))
-                .or(started))
+            servers::set_status(held, *node, (*status, *addresses), *start)
         }
         ConfigCommand::Operator { node, name, change } => {
-            operate(held, *node, name.as_deref(), *change)
+            servers::operate(held, *node, name.as_deref(), *change)
         }
-        ConfigCommand::Remove { node, reason } => remove(held, *node, *reason),
-        ConfigCommand::SetRole { node, role } => {
-            if *role == Role::Replica {
-                keep_a_master(held, *node)?;
-            }
-            Ok(change(&mut server_mut(held, *node)?.role, *role))
-        }
+        ConfigCommand::Remove { node, reason } => servers::remove(held, *node, *reason),
+        ConfigCommand::SetRole { node, role } => servers::set_role(held, *node, *role),
         ConfigCommand::SetRegistration { node, registration } => {
             Ok(change(&mut server_mut(held, *node)?.registration, *registration))
         }
-        ConfigCommand::CreateDatabase { name } => create_database(held, name),
-        ConfigCommand::DropDatabase { name } => match held.databases.remove(name) {
-            Some(_) => Ok(Applied::Changed),
-            None => Err(Rejection::UnknownDatabase { name: name.clone() }),
-        },
-        ConfigCommand::Absorb { cluster } => absorb(held, *cluster),
+        ConfigCommand::Absorb { cluster } => merging::absorb(held, *cluster),
         ConfigCommand::WithdrawAbsorb { cluster } => match held.absorbed.get(cluster) {
             Some(Absorption::Offered) => {
                 held.absorbed.remove(cluster);
@@ -370,19 +369,20 @@ fn transition(held: &mut Configuration, command: &ConfigCommand) -> Result<Appli
             }
             Some(Absorption::Done | Absorption::Abandoned) | None => Ok(Applied::Unchanged),
         },
-        ConfigCommand::Absorbed { cluster } => absorbed(held, *cluster),
-        ConfigCommand::Dissolve { into, addresses } => dissolve(held, *into, addresses),
-        ConfigCommand::Recover { cluster, survivor } => recover(held, *cluster, *survivor),
+        ConfigCommand::Absorbed { cluster } => merging::absorbed(held, *cluster),
+        ConfigCommand::Dissolve { into, addresses } => merging::dissolve(held, *into, addresses),
+        ConfigCommand::Recover { cluster, survivor } => merging::recover(held, *cluster, *survivor),
+        of_databases => databases::transition(held, of_databases),
     }
 }
 
 impl Applied {
-    fn or(self, other: Self) -> Self {
+    pub(super) fn or(self, other: Self) -> Self {
         if self == Self::Changed { self } else { other }
     }
 }
 
-fn change<T: PartialEq>(place: &mut T, value: T) -> Applied {
+pub(super) fn change<T: PartialEq>(place: &mut T, value: T) -> Applied {
     if *place == value {
         return Applied::Unchanged;
     }
@@ -390,210 +390,6 @@ fn change<T: PartialEq>(place: &mut T, value: T) -> Applied {
     Applied::Changed
 }
 
-fn server_mut(held: &mut Configuration, node: NodeId) -> Result<&mut Server, Rejection> {
+pub(super) fn server_mut(held: &mut Configuration, node: NodeId) -> Result<&mut Server, Rejection> {
     held.servers.get_mut(&node).ok_or_else(|| Rejection::UnknownServer { server: node.short() })
-}
-
-fn join(
-    held: &mut Configuration,
-    node: NodeId,
-    name: &str,
-    (addresses, start): (Addresses, Option<Start>),
-    dissolved_from: Option<ClusterId>,
-) -> Result<Applied, Rejection> {
-    check_server_name(name)?;
-    let holder = held.by_name(name).map(|(id, s)| (id, s.status, s.addresses.node));
-    let replaces = match holder {
-        Some((id, _, _)) if id == node => None,
-        Some((_, ServerStatus::Online, at)) => {
-            return Err(Rejection::DuplicateName { name: name.to_owned(), holder: at });
-        }
-        // A server that is in does not take another's name by renaming itself.
-        Some((_, ServerStatus::Away, at)) if held.servers.contains_key(&node) => {
-            return Err(Rejection::DuplicateName { name: name.to_owned(), holder: at });
-        }
-        // A wiped disk returns under its old name: old out, new in, as one change.
-        Some((id, ServerStatus::Away, _)) => Some(id),
-        None => None,
-    };
-    if !held.servers.contains_key(&node)
-        && replaces.is_none()
-        && held.servers.len() >= Configuration::SERVERS_MAX
-    {
-        return Err(Rejection::Full { max: Configuration::SERVERS_MAX });
-    }
-    let done = match dissolved_from {
-        Some(other) if other != held.cluster => absorbed(held, other)?,
-        _ => Applied::Unchanged,
-    };
-    if let Some(known) = held.servers.get_mut(&node) {
-        // It is in: only what may have changed since. A rename is a change like any other.
-        let renamed = change(&mut known.name, name.to_owned());
-        let moved = change(&mut known.addresses, addresses);
-        let back = change(&mut known.status, ServerStatus::Online);
-        let back = back.or(note_start(known, start));
-        return Ok(done.or(renamed).or(moved).or(back));
-    }
-    held.expelled.remove(&node);
-    let (role, registration) = match replaces.and_then(|old| held.servers.remove(&old)) {
-        Some(old) => (old.role, old.registration),
-        None => (held.defaults.role_of(name), held.defaults.registration_of(name)),
-    };
-    let joined = held.version.next();
-    let status = ServerStatus::Online;
-    let name = name.to_owned();
-    let server = Server { name, role, registration, status, addresses, joined, start, replaces };
-    held.servers.insert(node, server);
-    Ok(Applied::Changed)
-}
-
-/// Starts only ever rise: an older one is what an old copy of a directory would say.
-fn note_start(server: &mut Server, start: Option<Start>) -> Applied {
-    let newer = start.filter(|s| server.start.is_none_or(|held| s.number > held.number));
-    match newer {
-        Some(start) => change(&mut server.start, Some(start)),
-        None => Applied::Unchanged,
-    }
-}
-
-fn operate(
-    held: &mut Configuration,
-    node: NodeId,
-    name: Option<&str>,
-    what: OperatorChange,
-) -> Result<Applied, Rejection> {
-    if let (Some(server), Some(meant)) = (held.servers.get(&node), name)
-        && server.name != meant
-    {
-        return Err(Rejection::UnknownServer { server: meant.to_owned() });
-    }
-    let command = match what {
-        OperatorChange::Remove => ConfigCommand::Remove { node, reason: RemoveReason::Operator },
-        OperatorChange::Role(role) => ConfigCommand::SetRole { node, role },
-        OperatorChange::Registration(registration) => {
-            ConfigCommand::SetRegistration { node, registration }
-        }
-    };
-    transition(held, &command)
-}
-
-fn keep_a_master(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
-    let name = match held.servers.get(&node) {
-        Some(server) => server.name.clone(),
-        None => return Err(Rejection::UnknownServer { server: node.short() }),
-    };
-    if held.masters().all(|(id, _)| id == node) {
-        return Err(Rejection::LastMaster { name });
-    }
-    Ok(())
-}
-
-fn remove(
-    held: &mut Configuration,
-    node: NodeId,
-    reason: RemoveReason,
-) -> Result<Applied, Rejection> {
-    if !held.servers.contains_key(&node) {
-        return Ok(Applied::Unchanged);
-    }
-    keep_a_master(held, node)?;
-    held.servers.remove(&node);
-    if reason == RemoveReason::Operator {
-        held.expelled.insert(node, held.version.next());
-        if held.expelled.len() > Configuration::EXPELLED_MAX
-            && let Some((_, oldest)) = held.expelled.iter().map(|(id, at)| (*at, *id)).min()
-        {
-            held.expelled.remove(&oldest);
-        }
-    }
-    for server in held.servers.values_mut().filter(|s| s.replaces == Some(node)) {
-        server.replaces = None;
-    }
-    Ok(Applied::Changed)
-}
-
-fn create_database(held: &mut Configuration, name: &str) -> Result<Applied, Rejection> {
-    if check_server_name(name).is_err() {
-        return Err(Rejection::BadDatabaseName { name: name.chars().take(80).collect() });
-    }
-    if held.databases.contains_key(name) {
-        return Err(Rejection::DatabaseExists { name: name.to_owned() });
-    }
-    if !held.expect_met {
-        let present = u32::try_from(held.servers.len()).unwrap_or(u32::MAX);
-        return Err(Rejection::ExpectNotMet { expected: held.defaults.expect, present });
-    }
-    held.databases.insert(name.to_owned(), Database { created: held.version.next() });
-    Ok(Applied::Changed)
-}
-
-fn absorb(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejection> {
-    if cluster == held.cluster || held.absorbed.contains_key(&cluster) {
-        return Ok(Applied::Unchanged);
-    }
-    let kept = held.absorbed.values().filter(|state| **state != Absorption::Done).count();
-    if kept >= Configuration::ABSORBED_MAX {
-        return Err(Rejection::Full { max: Configuration::ABSORBED_MAX });
-    }
-    held.absorbed.insert(cluster, Absorption::Offered);
-    forget_absorbed(held, cluster);
-    Ok(Applied::Changed)
-}
-
-/// Keeps to the bound: an absorption that is over goes, never an offer that still binds nor a cluster
-/// that was abandoned. A straggler of a cluster that is forgotten is left to an operator.
-fn forget_absorbed(held: &mut Configuration, entered: ClusterId) {
-    if held.absorbed.len() <= Configuration::ABSORBED_MAX {
-        return;
-    }
-    let over =
-        |(id, state): &(&ClusterId, &Absorption)| **state == Absorption::Done && **id != entered;
-    let victim = held.absorbed.iter().find(over).map_or(entered, |(id, _)| *id);
-    held.absorbed.remove(&victim);
-}
-
-fn absorbed(held: &mut Configuration, cluster: ClusterId) -> Result<Applied, Rejection> {
-    // What was abandoned may still hold databases somewhere: nobody's word changes that.
-    if matches!(held.absorbed.get(&cluster), Some(Absorption::Done | Absorption::Abandoned)) {
-        return Ok(Applied::Unchanged);
-    }
-    held.absorbed.insert(cluster, Absorption::Done);
-    forget_absorbed(held, cluster);
-    Ok(Applied::Changed)
-}
-
-fn dissolve(
-    held: &mut Configuration,
-    into: ClusterId,
-    addresses: &[SocketAddr],
-) -> Result<Applied, Rejection> {
-    if !held.databases.is_empty() {
-        return Err(Rejection::HoldsDatabases);
-    }
-    if held.absorbed.values().any(|state| *state == Absorption::Offered) {
-        return Err(Rejection::Absorbing);
-    }
-    if held.absorbed.contains_key(&into) {
-        // An old request of a cluster that has ended since.
-        return Err(Rejection::IntoEnded { into });
-    }
-    let addresses = addresses.iter().copied().take(16).collect();
-    held.dissolved_into = Some(Dissolved { into, addresses });
-    Ok(Applied::Changed)
-}
-
-fn recover(
-    held: &mut Configuration,
-    cluster: ClusterId,
-    survivor: NodeId,
-) -> Result<Applied, Rejection> {
-    let server = server_mut(held, survivor)?;
-    server.status = ServerStatus::Online;
-    server.role = Role::Master;
-    server.replaces = None;
-    held.servers.retain(|id, _| *id == survivor);
-    // Whoever is left of the old cluster and holds no database may join this one.
-    held.absorbed = [(held.cluster, Absorption::Abandoned)].into();
-    held.cluster = cluster;
-    Ok(Applied::Changed)
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use postcard::ser_flavors::Size;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterId, ConfigVersion, NodeId, Start};
+use super::database::Database;
+use crate::ids::{ClusterId, ConfigVersion, LogId, NodeId, Start};
 
 /// What a server does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -136,13 +139,6 @@ pub enum Absorption {
     Abandoned,
 }
 
-/// A named set of shards. What it holds comes with databases; here it is known that it exists.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Database {
-    /// The configuration version that created it.
-    pub created: ConfigVersion,
-}
-
 /// The document. Changed only by [`crate::configuration::ConfigCommand`]s, in log order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Configuration {
@@ -158,8 +154,13 @@ pub struct Configuration {
     pub defaults: Defaults,
     /// Whether [`Defaults::expect`] has ever been met; stays true.
     pub expect_met: bool,
-    /// The databases, by name.
-    pub databases: BTreeMap<String, Database>,
+    /// Whose turn it is to own a shard: one slot for each server that is in, or was and may be back.
+    /// A newcomer takes the slot of one that is gone. At most [`Configuration::SERVERS_MAX`].
+    pub turns: Vec<NodeId>,
+    /// The databases, by name; at most [`Configuration::DATABASES_MAX`].
+    pub databases: BTreeMap<String, Arc<Database>>,
+    /// The last log id that was given to a shard. None is ever given twice.
+    pub last_log: LogId,
     /// Clusters that dissolve, or have dissolved, into this one; at most
     /// [`Configuration::ABSORBED_MAX`].
     pub absorbed: BTreeMap<ClusterId, Absorption>,
@@ -186,6 +187,23 @@ impl Configuration {
     pub const EXPELLED_MAX: usize = 64;
     /// How many servers a cluster may have: the full mesh and the quorums are made for this.
     pub const SERVERS_MAX: usize = 64;
+    /// How many databases a cluster may have.
+    pub const DATABASES_MAX: usize = 1000;
+    /// How many shards a database may have.
+    pub const SHARDS_MAX: usize = 256;
+    /// How many shards all databases may have together: each has a log on every server it is on.
+    pub const LOGS_MAX: usize = 4096;
+    /// How long the encoded document may get by creating, configuring, joining or renaming, in
+    /// bytes. The document travels whole, as the snapshot of the configuration log, in one packet
+    /// ([`crate::wire::PACKET_BYTES_MAX`]); the rest of that is for what else is in the packet, and
+    /// for the little by which other commands lengthen the document.
+    pub const BYTES_MAX: usize = 6 * 1024 * 1024;
+
+    /// How long the document is on the wire and on disk, in bytes.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        postcard::serialize_with_flavor(self, Size::default()).unwrap_or(usize::MAX)
+    }
 
     /// The server of that name.
     #[must_use]

@@ -1,8 +1,11 @@
-//! How a log's membership follows the configuration, one step at a time.
+//! How a log's membership follows the configuration, one step at a time. The rules exist once, for
+//! the configuration log and for the logs of shards; these differ in who is to take part.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::document::{Configuration, Role};
+use super::database::CopyStatus;
+use super::document::Configuration;
+use super::ownership::ShardRef;
 use crate::ids::NodeId;
 use crate::raft::{Change, Half, Membership, Quorum};
 
@@ -14,75 +17,120 @@ pub struct Reach<'a> {
     pub caught_up: &'a dyn Fn(NodeId) -> bool,
 }
 
+/// Who is to take part in a log.
+struct Wanted<'a> {
+    document: &'a Configuration,
+    /// The masters, and whether each may be made a voter if it is none yet.
+    masters: BTreeMap<NodeId, bool>,
+    /// Who receives the log if it does not vote.
+    admitted: BTreeSet<NodeId>,
+}
+
 /// The next change of the configuration log's membership, or `None` when it implements the
 /// configuration as far as can be for now.
 ///
 /// Voters are the masters, once caught up; learners are all other servers. The tie-breaker stays
 /// where it is while its holder is a reachable voter, and else goes to the reachable voter that
 /// has been a member longest. No change of voters is planned that could not decide with those
-/// that are reachable, for it would stop the log half-way; learners are added all the same.
+/// that are reachable, for it would stop the log half-way; learners are added all the same. None
+/// is planned from an older version of the configuration than the membership implements.
 #[must_use]
 pub fn plan(
     configuration: &Configuration,
     membership: &Membership,
     reach: &Reach<'_>,
 ) -> Option<Change> {
-    if membership.is_joint() {
-        // The log leaves a joint membership by itself, and nothing else may be changed until then.
-        return None;
-    }
-    let voters = target_voters(configuration, membership, reach);
-    let tie_breaker = tie_breaker(configuration, membership, &voters, reach);
-    let mut half = Half { voters, tie_breaker };
-    if half != membership.incoming && !Quorum::of_half(&half).is_met(|id| (reach.reachable)(id)) {
-        // The voters cannot change yet. Whoever is to vote some day must be able to catch up.
-        half = membership.incoming.clone();
-    }
-    let others = configuration.servers.keys().filter(|id| !half.voters.contains(id));
-    let learners: BTreeSet<NodeId> = others.copied().collect();
-    if half == membership.incoming && learners == membership.learners {
-        return None;
-    }
-    Some(Change { half, learners, version: configuration.version })
+    let masters = configuration.masters().map(|(id, _)| (id, true)).collect();
+    let admitted = configuration.servers.keys().copied().collect();
+    Wanted { document: configuration, masters, admitted }.next(membership, reach)
 }
 
-fn target_voters(
-    configuration: &Configuration,
+/// The next change of the membership of a shard's log, by the same rules as [`plan`].
+///
+/// A master's copy becomes a voter when it is caught up and `ONLINE`, and **stays one whatever its
+/// status** until its server is removed, made a replica, or taken from the shard's places: what a
+/// copy is worth in a quorum does not depend on whether it is there. All other copies are learners.
+///
+/// Where `autoDeploy` is off, a copy is no member at all until it is asked for (`SYNCHRONIZING`),
+/// for to receive the log is to be copied; once it is a member it stays one. Nor does an `OFFLINE`
+/// copy become a member, while one that is stays.
+#[must_use]
+pub fn plan_shard(
+    shard: ShardRef<'_>,
     membership: &Membership,
     reach: &Reach<'_>,
-) -> BTreeSet<NodeId> {
-    let present = &membership.incoming.voters;
-    let mut voters = BTreeSet::new();
-    for (id, server) in &configuration.servers {
-        if server.role != Role::Master {
-            continue;
-        }
-        let ready =
-            membership.learners.contains(id) && (reach.reachable)(*id) && (reach.caught_up)(*id);
-        if present.contains(id) || ready {
-            voters.insert(*id);
-        } else if let Some(old) = server.replaces.filter(|old| present.contains(old)) {
-            // The holder of the name goes when its successor comes: one joint change for both.
-            voters.insert(old);
-        }
-    }
-    voters
+) -> Option<Change> {
+    let status = |id: NodeId| shard.shard.copies.get(&id).copied();
+    let whole = |id: NodeId| status(id).is_some_and(CopyStatus::is_whole);
+    let admitted = |id: &NodeId| {
+        membership.contains(*id)
+            || match status(*id) {
+                Some(CopyStatus::NotAvailable) => shard.database.settings.auto_deploy,
+                Some(CopyStatus::Offline) | None => false,
+                Some(CopyStatus::Synchronizing | CopyStatus::Online | CopyStatus::Backup) => true,
+            }
+    };
+    let masters = shard.masters().map(|(id, _)| (id, whole(id))).collect();
+    let admitted = shard.servers().map(|(id, _)| id).filter(admitted).collect();
+    Wanted { document: shard.document, masters, admitted }.next(membership, reach)
 }
 
-fn tie_breaker(
-    configuration: &Configuration,
-    membership: &Membership,
-    voters: &BTreeSet<NodeId>,
-    reach: &Reach<'_>,
-) -> Option<NodeId> {
-    let held = membership.incoming.tie_breaker.filter(|id| voters.contains(id));
-    if held.is_some_and(|id| (reach.reachable)(id)) {
-        return held;
+impl Wanted<'_> {
+    fn next(&self, membership: &Membership, reach: &Reach<'_>) -> Option<Change> {
+        if membership.is_joint() || self.document.version < membership.version {
+            // The log leaves a joint membership by itself, and nothing else may be changed until
+            // then. And what it implements is never taken back by who knows an older version.
+            return None;
+        }
+        let voters = self.voters(membership, reach);
+        let tie_breaker = self.tie_breaker(membership, &voters, reach);
+        let mut half = Half { voters, tie_breaker };
+        if half != membership.incoming && !Quorum::of_half(&half).is_met(|id| (reach.reachable)(id))
+        {
+            // The voters cannot change yet. Whoever is to vote some day must be able to catch up.
+            half = membership.incoming.clone();
+        }
+        let learners = self.admitted.difference(&half.voters).copied().collect();
+        if half == membership.incoming && learners == membership.learners {
+            return None;
+        }
+        Some(Change { half, learners, version: self.document.version })
     }
-    let oldest = voters
-        .iter()
-        .filter(|id| (reach.reachable)(**id))
-        .filter_map(|id| configuration.servers.get(id).map(|s| (s.joined, *id)))
-        .min();
-    oldest.map(|(_, id)| id).or(held).or_else(|| voters.first().copied())
+
+    fn voters(&self, membership: &Membership, reach: &Reach<'_>) -> BTreeSet<NodeId> {
+        let present = &membership.incoming.voters;
+        let mut voters = BTreeSet::new();
+        for (id, may_vote) in &self.masters {
+            let follows = membership.learners.contains(id)
+                && (reach.reachable)(*id)
+                && (reach.caught_up)(*id);
+            let replaces = self.document.servers.get(id).and_then(|server| server.replaces);
+            if present.contains(id) || (follows && *may_vote) {
+                voters.insert(*id);
+            } else if let Some(old) = replaces.filter(|old| present.contains(old)) {
+                // The holder of the name goes when its successor comes: one joint change for both.
+                voters.insert(old);
+            }
+        }
+        voters
+    }
+
+    fn tie_breaker(
+        &self,
+        membership: &Membership,
+        voters: &BTreeSet<NodeId>,
+        reach: &Reach<'_>,
+    ) -> Option<NodeId> {
+        let held = membership.incoming.tie_breaker.filter(|id| voters.contains(id));
+        if held.is_some_and(|id| (reach.reachable)(id)) {
+            return held;
+        }
+        let servers = &self.document.servers;
+        let oldest = voters
+            .iter()
+            .filter(|id| (reach.reachable)(**id))
+            .filter_map(|id| servers.get(id).map(|s| (s.joined, *id)))
+            .min();
+        oldest.map(|(_, id)| id).or(held).or_else(|| voters.first().copied())
+    }
 }

@@ -144,7 +144,7 @@ fn holds(document: &Configuration, command: &Command, since: ConfigVersion) -> b
         Command::SetRegistration { server: text, registration } => {
             server(text).is_some_and(|s| s.registration == *registration)
         }
-        Command::Change(ConfigCommand::CreateDatabase { name }) => {
+        Command::Change(ConfigCommand::CreateDatabase { name, .. }) => {
             document.databases.contains_key(name)
         }
         Command::Change(ConfigCommand::DropDatabase { name }) => {

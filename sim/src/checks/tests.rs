@@ -483,7 +483,7 @@ fn two_documents_of_one_version_are_found() {
 
 #[test]
 fn a_run_that_shows_an_older_version_again_is_found() {
-    let create = ConfigCommand::CreateDatabase { name: "db".to_owned() };
+    let create = ConfigCommand::create_database("db", quorate_core::DatabaseId(1));
     let (mut scene, newer) = committed(&[create]);
     let older = scene.checks.known(CLUSTER).and_then(|l| l.version(ConfigVersion(1))).cloned();
     let mut run = RunView::default();
@@ -494,7 +494,7 @@ fn a_run_that_shows_an_older_version_again_is_found() {
 
 #[test]
 fn an_answer_without_its_effect_is_found() {
-    let create = ConfigCommand::CreateDatabase { name: "db".to_owned() };
+    let create = ConfigCommand::create_database("db", quorate_core::DatabaseId(1));
     let (mut scene, _) = committed(std::slice::from_ref(&create));
     let acknowledges = |scene: &mut Scene, version, command: &Command| {
         let since = ConfigVersion(1);

@@ -1,7 +1,7 @@
 //! Operators: what they ask for, at which node, and what they are told.
 
 use quorate_core::configuration::ConfigCommand;
-use quorate_core::{Command, CommandId, ConfigVersion, Input, Reply};
+use quorate_core::{Command, CommandId, ConfigVersion, DatabaseId, Input, Reply};
 
 use super::{RunRef, World};
 use crate::counts::Count;
@@ -56,7 +56,8 @@ impl World {
                 Command::SetRegistration { server: server(host)?, registration }
             }
             Order::Create(n) => {
-                Command::Change(ConfigCommand::CreateDatabase { name: database(n) })
+                let id = DatabaseId(self.issued.len() as u128 + 1);
+                Command::Change(ConfigCommand::create_database(database(n), id))
             }
             Order::Drop(n) => Command::Change(ConfigCommand::DropDatabase { name: database(n) }),
             Order::Stop => Command::Stop,

@@ -5,7 +5,7 @@ use super::super::{
     Rejection, RemoveReason, Role, ServerStatus, apply,
 };
 use super::{addresses, after, founded, join, node, refused};
-use crate::ids::{ClusterId, ConfigVersion};
+use crate::ids::{ClusterId, ConfigVersion, DatabaseId};
 
 fn away(number: u128) -> ConfigCommand {
     ConfigCommand::SetStatus {
@@ -111,7 +111,7 @@ fn who_was_taken_out_by_an_operator_is_remembered_until_it_joins_again() {
 
 #[test]
 fn no_database_before_the_expected_servers_were_there_at_once() {
-    let create = ConfigCommand::CreateDatabase { name: "demo".to_owned() };
+    let create = ConfigCommand::create_database("demo", DatabaseId(1));
     let document = founded(2, Defaults { expect: 3, ..Defaults::default() });
     let reason = Rejection::ExpectNotMet { expected: 3, present: 2 };
     assert_eq!(refused(&document, &create), reason);
@@ -126,7 +126,7 @@ fn no_database_before_the_expected_servers_were_there_at_once() {
 #[test]
 fn a_cluster_with_databases_or_with_an_offer_out_does_not_dissolve() {
     let dissolve = ConfigCommand::Dissolve { into: ClusterId(9), addresses: vec![] };
-    let create = ConfigCommand::CreateDatabase { name: "demo".to_owned() };
+    let create = ConfigCommand::create_database("demo", DatabaseId(1));
     let document = founded(1, Defaults::default());
     assert_eq!(refused(&after(&document, &create), &dissolve), Rejection::HoldsDatabases);
     let offering = after(&document, &ConfigCommand::Absorb { cluster: ClusterId(8) });
@@ -231,7 +231,7 @@ fn any_command() -> impl Strategy<Value = ConfigCommand> {
             node: node(n),
             registration: Registration::Dynamic,
         }),
-        Just(ConfigCommand::CreateDatabase { name: "demo".to_owned() }),
+        Just(ConfigCommand::create_database("demo", DatabaseId(1))),
         Just(ConfigCommand::DropDatabase { name: "demo".to_owned() }),
         cluster.clone().prop_map(|cluster| ConfigCommand::Absorb { cluster }),
         cluster.clone().prop_map(|cluster| ConfigCommand::WithdrawAbsorb { cluster }),

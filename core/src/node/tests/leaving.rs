@@ -211,7 +211,10 @@ fn an_offline_dynamic_server_is_removed_as_configured() {
 #[test]
 fn a_change_is_answered_with_the_version_that_has_it_though_its_sender_leaves_with_it() {
     let create = |name: &str| {
-        Command::Change(crate::configuration::ConfigCommand::CreateDatabase { name: name.into() })
+        Command::Change(crate::configuration::ConfigCommand::create_database(
+            name,
+            crate::DatabaseId(1),
+        ))
     };
     let mut world = cluster(4, &dynamic());
     let leader = coordinator(&world, 0);

@@ -308,7 +308,8 @@ fn expect_refuses_the_first_database_until_so_many_servers_are_in() {
     let mut world = cluster(2, &Defaults { expect: 3, ..Defaults::default() });
     let create = |w: &mut World| {
         let name = "demo".to_owned();
-        let command = crate::configuration::ConfigCommand::CreateDatabase { name };
+        let command =
+            crate::configuration::ConfigCommand::create_database(name, crate::DatabaseId(1));
         w.command(0, Command::Change(command))
     };
     let id = create(&mut world);

@@ -6,7 +6,7 @@ use crate::configuration::{ConfigCommand, Defaults, Rejection};
 use crate::{ClusterId, Command, CommandError, Event, NodeId, Recovered, Reply, StopReason};
 
 fn create(name: &str) -> Command {
-    Command::Change(ConfigCommand::CreateDatabase { name: name.to_owned() })
+    Command::Change(ConfigCommand::create_database(name, crate::DatabaseId(1)))
 }
 
 /// Clusters of the sizes given, that do not see each other yet.

@@ -1,0 +1,213 @@
+//! Servers come, change and go.
+
+use std::sync::Arc;
+
+use super::command::{Applied, change, server_mut, transition};
+use super::document::{Addresses, Configuration, Role, Server, ServerStatus};
+use super::merging::absorbed;
+use super::rejection::{Rejection, check_server_name};
+use super::{ConfigCommand, OperatorChange, RemoveReason};
+use super::{placement, rules};
+use crate::ids::{ClusterId, NodeId, Start};
+
+/// A server joins, or one that is in already says where it is and what it is called.
+pub(super) fn join(
+    held: &mut Configuration,
+    node: NodeId,
+    name: &str,
+    (addresses, start): (Addresses, Option<Start>),
+    dissolved_from: Option<ClusterId>,
+) -> Result<Applied, Rejection> {
+    check_server_name(name)?;
+    let holder = held.by_name(name).map(|(id, s)| (id, s.status, s.addresses.node));
+    let replaces = match holder {
+        Some((id, _, _)) if id == node => None,
+        Some((_, ServerStatus::Online, at)) => {
+            return Err(Rejection::DuplicateName { name: name.to_owned(), holder: at });
+        }
+        // A server that is in does not take another's name by renaming itself.
+        Some((_, ServerStatus::Away, at)) if held.servers.contains_key(&node) => {
+            return Err(Rejection::DuplicateName { name: name.to_owned(), holder: at });
+        }
+        // A wiped disk returns under its old name: old out, new in, as one change.
+        Some((id, ServerStatus::Away, _)) => Some(id),
+        None => None,
+    };
+    if !held.servers.contains_key(&node)
+        && replaces.is_none()
+        && held.servers.len() >= Configuration::SERVERS_MAX
+    {
+        return Err(Rejection::Full { max: Configuration::SERVERS_MAX });
+    }
+    let done = match dissolved_from {
+        Some(other) if other != held.cluster => absorbed(held, other)?,
+        _ => Applied::Unchanged,
+    };
+    if let Some(known) = held.servers.get_mut(&node) {
+        // It is in: only what may have changed since. A rename is a change like any other.
+        let before = known.name.clone();
+        let renamed = change(&mut known.name, name.to_owned());
+        let moved = change(&mut known.addresses, addresses);
+        let back = change(&mut known.status, ServerStatus::Online);
+        let back = back.or(note_start(known, start));
+        if renamed == Applied::Changed {
+            placement::rename(held, &before, name);
+        }
+        return Ok(done.or(renamed).or(moved).or(back));
+    }
+    held.expelled.remove(&node);
+    let (role, registration) = match replaces.and_then(|old| held.servers.remove(&old)) {
+        Some(old) => (old.role, old.registration),
+        None => (held.defaults.role_of(name), held.defaults.registration_of(name)),
+    };
+    let joined = held.version.next();
+    let status = ServerStatus::Online;
+    let name = name.to_owned();
+    let server = Server { name, role, registration, status, addresses, joined, start, replaces };
+    held.servers.insert(node, server);
+    placement::enter(held, node, replaces);
+    Ok(Applied::Changed)
+}
+
+/// A server is back, perhaps at another address, or gone and its copies with it.
+pub(super) fn set_status(
+    held: &mut Configuration,
+    node: NodeId,
+    (status, addresses): (ServerStatus, Option<Addresses>),
+    start: Option<Start>,
+) -> Result<Applied, Rejection> {
+    let server = server_mut(held, node)?;
+    let to = addresses.unwrap_or(server.addresses);
+    let started = note_start(server, start);
+    let changed = change(&mut server.status, status);
+    let moved = change(&mut server.addresses, to);
+    if changed == Applied::Changed && status == ServerStatus::Away {
+        placement::gone_away(held, node);
+    }
+    Ok(changed.or(moved).or(started))
+}
+
+/// Starts only ever rise: an older one is what an old copy of a directory would say.
+fn note_start(server: &mut Server, start: Option<Start>) -> Applied {
+    let newer = start.filter(|s| server.start.is_none_or(|held| s.number > held.number));
+    match newer {
+        Some(start) => change(&mut server.start, Some(start)),
+        None => Applied::Unchanged,
+    }
+}
+
+/// What an operator wants of a server, whose name they may have given.
+pub(super) fn operate(
+    held: &mut Configuration,
+    node: NodeId,
+    name: Option<&str>,
+    what: OperatorChange,
+) -> Result<Applied, Rejection> {
+    if let (Some(server), Some(meant)) = (held.servers.get(&node), name)
+        && server.name != meant
+    {
+        return Err(Rejection::UnknownServer { server: meant.to_owned() });
+    }
+    let command = match what {
+        OperatorChange::Remove => ConfigCommand::Remove { node, reason: RemoveReason::Operator },
+        OperatorChange::Role(role) => ConfigCommand::SetRole { node, role },
+        OperatorChange::Registration(registration) => {
+            ConfigCommand::SetRegistration { node, registration }
+        }
+    };
+    transition(held, &command)
+}
+
+/// Makes a server a master or a replica, in every database too: an operator's word for it weighs
+/// more than the files that the databases were made by.
+pub(super) fn set_role(
+    held: &mut Configuration,
+    node: NodeId,
+    role: Role,
+) -> Result<Applied, Rejection> {
+    if role == Role::Replica {
+        keep_a_master(held, node)?;
+        keep_copies(held, node)?;
+        keep_quorums(held, node)?;
+    }
+    let server = server_mut(held, node)?;
+    let done = change(&mut server.role, role);
+    let server = server.clone();
+    if role == Role::Replica {
+        return Ok(done);
+    }
+    let mut lifted = Applied::Unchanged;
+    for database in held.databases.values_mut() {
+        if database.role_of(&server) == Role::Replica {
+            let roles = &mut Arc::make_mut(database).settings.roles;
+            roles.insert(server.name.clone(), Role::Master);
+            lifted = Applied::Changed;
+        }
+    }
+    Ok(done.or(lifted))
+}
+
+fn keep_a_master(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
+    let name = match held.servers.get(&node) {
+        Some(server) => server.name.clone(),
+        None => return Err(Rejection::UnknownServer { server: node.short() }),
+    };
+    if held.masters().all(|(id, _)| id == node) {
+        return Err(Rejection::LastMaster { name });
+    }
+    Ok(())
+}
+
+/// No operator takes the last whole copy of a shard from its masters. A server that is removed
+/// because it is gone, or leaves in good order, goes all the same: its data waits for it.
+fn keep_copies(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
+    for shard in held.shards() {
+        let is_master = shard.masters().any(|(id, _)| id == node);
+        let Some(own) = shard.shard.copies.get(&node).filter(|_| is_master) else { continue };
+        let mut others = shard.masters().filter(|(id, _)| *id != node).peekable();
+        let alone = others.peek().is_none();
+        let whole = |id: &NodeId| shard.shard.copies.get(id).is_some_and(|c| c.is_whole());
+        if (own.is_whole() || alone) && !others.any(|(id, _)| whole(&id)) {
+            let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
+            return Err(Rejection::LastCopy { server: held.name_of(node), database, shard });
+        }
+    }
+    Ok(())
+}
+
+/// No server becomes a replica whose vote a quorum that is given as a number needs.
+fn keep_quorums(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
+    for shard in held.shards().filter(|s| s.masters().any(|(id, _)| id == node)) {
+        rules::check_quorums(shard, 1)?;
+    }
+    Ok(())
+}
+
+/// A server is taken out.
+pub(super) fn remove(
+    held: &mut Configuration,
+    node: NodeId,
+    reason: RemoveReason,
+) -> Result<Applied, Rejection> {
+    if !held.servers.contains_key(&node) {
+        return Ok(Applied::Unchanged);
+    }
+    keep_a_master(held, node)?;
+    if reason == RemoveReason::Operator {
+        keep_copies(held, node)?;
+    }
+    held.servers.remove(&node);
+    if reason == RemoveReason::Operator {
+        held.expelled.insert(node, held.version.next());
+        if held.expelled.len() > Configuration::EXPELLED_MAX
+            && let Some((_, oldest)) = held.expelled.iter().map(|(id, at)| (*at, *id)).min()
+        {
+            held.expelled.remove(&oldest);
+        }
+    }
+    for server in held.servers.values_mut().filter(|s| s.replaces == Some(node)) {
+        server.replaces = None;
+    }
+    placement::adapt(held);
+    Ok(Applied::Changed)
+}
