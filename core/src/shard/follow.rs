@@ -75,10 +75,11 @@ impl Shard {
         self.copy = CopyState::Open;
         let follow = &mut self.follow;
         (follow.position, follow.opened, follow.synced) = (position, position, position);
-        follow.next = index.next();
         follow.applied = index;
-        if let Some(term) = self.term_of(index) {
-            self.check_history(position, term);
+        // The log may still lack what the copy holds: it is compared when it comes.
+        follow.next = index.min(self.raft.commit()).next();
+        if let Some(term) = self.term_of(index).filter(|term| *term != position.term) {
+            self.diverged(position, term);
         }
     }
 
@@ -91,12 +92,10 @@ impl Shard {
         self.raft.entry(index).filter(|e| e.index <= self.raft.commit()).map(|e| e.term)
     }
 
-    /// The copy says that it holds the entry at `position`: then the log must hold the same there.
-    fn check_history(&mut self, position: Position, term: Term) {
-        if position.term != term {
-            let reason = format!("the log has an entry of term {term} there");
-            self.break_copy(Fault::Conflict { at: position, reason });
-        }
+    /// The copy says that it holds the entry at `position`, and the log holds another one there.
+    fn diverged(&mut self, position: Position, term: Term) {
+        let reason = format!("the log has an entry of term {term} there");
+        self.break_copy(Fault::Conflict { at: position, reason });
     }
 
     /// Tells the engine of what has been committed.
@@ -142,18 +141,18 @@ impl Shard {
                 return;
             };
             let at = Position { index, term: held.term };
-            let Payload::Data(data) = &held.payload else {
+            let data = match &held.payload {
+                Payload::Data(data) => Some(data.clone()),
+                Payload::Empty | Payload::Membership(_) => None,
+            };
+            if index == self.follow.opened.index && at != self.follow.opened {
+                self.diverged(self.follow.opened, at.term);
+                return;
+            }
+            let Some(data) = data.filter(|_| index > self.follow.opened.index) else {
                 self.follow.next = index.next();
                 continue;
             };
-            let data = data.clone();
-            if index <= self.follow.opened.index {
-                self.follow.next = index.next();
-                if index == self.follow.opened.index {
-                    self.check_history(self.follow.opened, at.term);
-                }
-                continue;
-            }
             if self.writer.open.as_ref().is_some_and(|open| open.at == at) {
                 if apply.is_empty() {
                     self.follow.next = index.next();

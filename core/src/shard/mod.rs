@@ -74,6 +74,8 @@ pub struct Shard {
     replies: VecDeque<(RequestId, Reply)>,
     /// The term in which this replica last was seen to lead.
     led: Option<Term>,
+    /// Since when it leads, or follows.
+    office_since: Time,
     /// Since when it leads without a copy that it could write.
     lame: Option<Time>,
     /// No hand-over before this.
@@ -97,6 +99,7 @@ impl Shard {
             calls: VecDeque::new(),
             replies: VecDeque::new(),
             led: None,
+            office_since: now,
             lame: None,
             next_handover: now,
             next_sweep: None,
@@ -296,6 +299,7 @@ impl Shard {
             return;
         }
         self.led = leads;
+        self.office_since = self.now;
         self.lame = None;
         self.undo_open();
         if leads.is_none() {

@@ -64,6 +64,10 @@ impl Shard {
             return;
         }
         if let Some(error) = self.out_of_reach() {
+            // Whoever has just been elected has not heard from all who are there.
+            if self.now.since(self.office_since) < self.limits.patience {
+                return;
+            }
             for write in std::mem::take(&mut self.writer.queue) {
                 self.fail(write.id, error.clone());
             }

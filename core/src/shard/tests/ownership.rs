@@ -58,3 +58,74 @@ fn an_owner_of_a_new_term_runs_nothing_before_its_own_entry_is_in_the_copy() {
     world.settle();
     assert!(matches!(world.error(id), ShardError::Sql(_)), "{:?}", world.replies[&id]);
 }
+
+#[test]
+fn a_leader_that_does_not_know_what_is_committed_runs_nothing() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    let next = world.other_than(owner);
+    let third = [A, B, C].into_iter().find(|n| ![owner, next].contains(n)).unwrap();
+    // The entry reaches one of the others only, and its owner dies.
+    world.write(owner, insert(1));
+    world.step_engine(owner);
+    while world.deliver(owner, next) {}
+    while world.persist(next) {}
+    world.kill(owner, 0, false);
+    for _ in 0..500 {
+        world.now = world.now + Duration::from_millis(10);
+        world.tick_all();
+        for _ in 0..4 {
+            if world.at(next).log().is_leader() {
+                break;
+            }
+            for (from, to) in [(next, third), (third, next)] {
+                while world.deliver(from, to) {}
+            }
+            while world.persist(next) || world.persist(third) {}
+        }
+        if world.at(next).log().is_leader() {
+            break;
+        }
+    }
+    assert!(world.at(next).log().is_leader() && !world.at(next).log().is_settled_leader());
+    // The row may be committed; its own copy does not have it yet.
+    let id = world.write(next, insert(1));
+    while world.step_engine(next) {}
+    world.settle();
+    assert!(matches!(world.error(id), ShardError::Sql(_)), "{:?}", world.replies[&id]);
+    assert_eq!(world.at(third).broken(), None);
+}
+
+#[test]
+fn what_was_run_in_an_earlier_term_is_not_appended_in_a_later_one() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    let others: Vec<NodeId> = [A, B, C].into_iter().filter(|n| *n != owner).collect();
+    // Its engine is slow: it has not answered when the next owner does the same, and not when it
+    // owns the shard again.
+    let slow = world.write(owner, insert(1));
+    others.iter().for_each(|other| world.cut(owner, *other));
+    let without_engine = |world: &mut World, ms: u64| {
+        for _ in 0..ms / 10 {
+            world.now = world.now + Duration::from_millis(10);
+            world.tick_all();
+            world.settle_but(&[owner]);
+        }
+    };
+    without_engine(&mut world, 2000);
+    let next = world.owner().expect("another owns it");
+    let id = world.write(next, insert(1));
+    without_engine(&mut world, 100);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+    world.cut.clear();
+    world.set_terms(Terms { preferred: Some(owner), ..world.terms });
+    without_engine(&mut world, 1000);
+    assert!(world.at(owner).log().is_settled_leader());
+    world.run(500);
+    let told = world.replies.get(&slow);
+    assert!(!matches!(told, Some(Reply::Done { .. })), "{told:?}");
+    assert!([A, B, C].into_iter().all(|n| world.at(n).broken().is_none()));
+    let id = world.write(owner, insert(2));
+    world.settle();
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+}

@@ -128,3 +128,50 @@ fn an_entry_that_the_next_owner_commits_is_answered_as_done_by_the_one_that_ran_
     assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies[&id]);
     assert!([A, B, C].into_iter().all(|n| world.keys(n) == [1].into()));
 }
+
+#[test]
+fn what_a_tie_breaker_commits_alone_waits_for_the_majority_that_is_asked_for() {
+    let (mut world, owner) = with_quorum(&[A, B], WriteQuorum::Majority);
+    if owner != A {
+        let terms = Terms { preferred: Some(A), ..world.terms };
+        world.set_terms(terms);
+        world.run(2000);
+    }
+    world.run(500);
+    let id = world.write(A, insert(1));
+    while world.step_engine(A) || world.persist(A) {}
+    assert!(world.keys(A).contains(&1), "the tie-breaker commits it");
+    assert!(!world.replies.contains_key(&id), "on one copy of two");
+    world.settle();
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+}
+
+#[test]
+fn a_new_owner_waits_a_moment_for_the_others_before_it_says_that_they_are_missing() {
+    let (mut world, owner) = with_quorum(&[A, B, C], WriteQuorum::All);
+    world.run(500);
+    let next = world.other_than(owner);
+    let third = [A, B, C].into_iter().find(|n| ![owner, next].contains(n)).unwrap();
+    world.set_terms(Terms { preferred: Some(next), ..world.terms });
+    // What the third one answers comes late.
+    for _ in 0..200 {
+        if world.at(next).log().is_settled_leader() {
+            break;
+        }
+        world.now = world.now + Duration::from_millis(1);
+        world.tick_all();
+        for (from, to) in [(owner, next), (next, owner)] {
+            while world.deliver(from, to) {}
+        }
+        for node in [owner, next] {
+            while world.persist(node) || world.step_engine(node) {}
+        }
+    }
+    assert!(world.at(next).log().is_settled_leader());
+    let id = world.write(next, insert(1));
+    while world.step_engine(next) {}
+    assert!(!world.replies.contains_key(&id), "{:?}", world.replies.get(&id));
+    while world.deliver(third, next) {}
+    world.run(100);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies.get(&id));
+}

@@ -76,3 +76,18 @@ fn many_reads_ask_the_quorum_once() {
     world.settle();
     assert!(ids.iter().all(|id| matches!(world.replies[id], Reply::Done { .. })));
 }
+
+#[test]
+fn a_linearizable_read_waits_until_the_copy_has_what_it_must_see() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    let next = world.other_than(owner);
+    world.write(owner, insert(1));
+    world.settle_but(&[next]);
+    world.set_terms(Terms { preferred: Some(next), ..world.terms });
+    world.settle_but(&[next]);
+    assert!(world.at(next).log().is_settled_leader());
+    let id = world.read(next, select(), Consistency::Linearizable);
+    world.settle();
+    assert_eq!(world.rows(id)[0].rows.len(), 1);
+}

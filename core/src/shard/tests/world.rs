@@ -259,6 +259,7 @@ impl World {
             what => Some(match carry_out(host, what, &sql) {
                 Ok(answer) => answer,
                 Err(fault) => {
+                    assert!(!matches!(fault, Fault::Misuse { .. }), "{node:?}: {fault}");
                     host.failed = epoch;
                     Answer::Failed(fault)
                 }
