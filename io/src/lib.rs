@@ -1,8 +1,13 @@
-//! What *happens* in a real node: sockets, multicast, the handshake, the log store, config files.
+//! What *happens* in a real node: sockets, multicast, the handshake, the log store, the
+//! database engine, config files.
 //!
 //! Nothing in here decides: decisions are `quorate-core`'s, and this crate carries them out.
 
+#![deny(unsafe_code)]
+
 pub mod config;
+#[cfg(feature = "node")]
+pub mod engine;
 pub mod net;
 pub mod runtime;
 pub mod store;
