@@ -17,7 +17,7 @@
 //! was ever seen, and those that would remain could not decide without it. Then the log may not
 //! exist until this node writes it, and without this exception a tie-breaker that crashed between
 //! the creation and its own first entry, and was removed, could never be helped. It is safe because
-//! a node drops no log in whose `unborn` set it is.
+//! no membership but the first is planned until a leader was seen, so that nobody had to drop it.
 //!
 //! What this asks of a node, since the document it knows after a restart may be an old one:
 //!
