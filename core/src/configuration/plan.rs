@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::database::CopyStatus;
-use super::document::{Configuration, ServerStatus};
+use super::document::{Configuration, Role, ServerStatus};
 use super::ownership::ShardRef;
 use crate::ids::NodeId;
 use crate::raft::{Change, Half, Membership, Quorum};
@@ -85,9 +85,12 @@ pub fn plan_shard(
     };
     let masters = shard.masters().map(|(id, _)| (id, whole(id))).collect();
     let admitted = shard.servers().map(|(id, _)| id).filter(admitted).collect();
-    let is_there = |id: &NodeId| shard.document.servers.contains_key(id);
+    let is_master = |id: &NodeId| {
+        let server = shard.document.servers.get(id);
+        server.is_some_and(|server| shard.database.role_of(server) == Role::Master)
+    };
     let placed: BTreeSet<NodeId> = shard.servers().map(|(id, _)| id).collect();
-    let lingering = membership.incoming.voters.difference(&placed).copied().filter(is_there);
+    let lingering = membership.incoming.voters.difference(&placed).copied().filter(is_master);
     let lingering = lingering.collect();
     Wanted { document: shard.document, masters, admitted, lingering }.next(membership, reach)
 }

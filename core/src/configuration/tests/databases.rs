@@ -119,6 +119,10 @@ fn every_bad_placement_is_refused_and_names_the_shard() {
     let (database, shard) = names();
     assert_eq!(refused_with(on("")), Rejection::NoPlace { database, shard });
     let (database, shard) = names();
+    let many: Vec<String> = (0..66).map(|number| format!("x{number}")).collect();
+    let too_many = Rejection::TooManyPlaces { database, shard, asked: 66, max: 64 };
+    assert_eq!(refused_with(on(&many.join(" "))), too_many);
+    let (database, shard) = names();
     let servers = vec!["x".to_owned(), "y".to_owned()];
     assert_eq!(refused_with(on("x y")), Rejection::NoneThere { database, shard, servers });
     let (database, shard) = names();

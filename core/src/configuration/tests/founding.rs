@@ -7,7 +7,7 @@ use super::{
     add_shard, after, away, born, cluster, configure, create, join, node, nodes, on, remove, role,
     rules, shard,
 };
-use crate::ids::NodeId;
+use crate::ids::{Index, NodeId, Term};
 use crate::raft::Quorum;
 
 /// Who may write the first entry of a shard's log.
@@ -36,10 +36,11 @@ fn the_first_voters_are_the_masters_that_are_there_with_the_owner_as_tie_breaker
 #[test]
 fn every_voter_writes_the_same_first_entry_however_late() {
     let document = founded(&["a", "b", "c"]);
-    let entry = shard(&document, "notes").shard.first_entry(node(1)).cloned();
+    let entry = shard(&document, "notes").shard.first_entry(node(1)).unwrap();
     let later = after(&after(&document, &join(4, "d")), &away(1));
     let later = after(&later, &born(&later, "notes", &[1, 2]));
-    assert_eq!(shard(&later, "notes").shard.first_entry(node(3)).cloned(), entry);
+    assert_eq!(shard(&later, "notes").shard.first_entry(node(3)), Some(entry.clone()));
+    assert_eq!((entry.index, entry.term), (Index(1), Term(1)));
     assert_eq!(unborn(&later, "notes"), nodes(&[3]));
     assert_eq!(unborn(&after(&later, &born(&later, "notes", &[3])), "notes"), nodes(&[]));
 }
