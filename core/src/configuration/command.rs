@@ -234,6 +234,42 @@ impl ConfigCommand {
         Self::CreateDatabase { name: name.into(), id, rules: Box::default() }
     }
 
+    /// Whether only the leader of a shard's log may ask for it, and the coordinator should make
+    /// sure that it is one who asks.
+    #[must_use]
+    pub fn is_of_shard_leader(&self) -> bool {
+        matches!(self, Self::SetCopy { .. } | Self::Born { .. })
+    }
+
+    /// Whether it is an operator's, who may ask any server.
+    #[must_use]
+    pub fn is_of_operator(&self) -> bool {
+        matches!(
+            self,
+            Self::Operator { .. }
+                | Self::CreateDatabase { .. }
+                | Self::DropDatabase { .. }
+                | Self::Configure { .. }
+                | Self::AddShard { .. }
+                | Self::DropShard { .. }
+                | Self::SetOwner { .. }
+                | Self::SetOffline { .. }
+        )
+    }
+
+    /// Whether, applied a second time, it would be refused or meet something that has come since,
+    /// so that it must not be sent again while its first outcome is unknown.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateDatabase { .. }
+                | Self::DropDatabase { .. }
+                | Self::AddShard { .. }
+                | Self::DropShard { .. }
+        )
+    }
+
     /// Whether it can lengthen the document by more than a few bytes.
     fn lengthens(&self) -> bool {
         matches!(

@@ -90,7 +90,7 @@ impl Default for Settings {
             read_your_writes: true,
             execution_mode: ExecutionMode::Undefined,
             auto_deploy: true,
-            roles: BTreeMap::new(),
+            roles: BTreeMap::from([(EVERY.to_owned(), Role::Master)]),
             places: vec![PlaceRule::NewNode],
             owner: None,
         }

@@ -17,7 +17,7 @@
 //! was ever seen, and those that would remain could not decide without it. Then the log may not
 //! exist until this node writes it, and without this exception a tie-breaker that crashed between
 //! the creation and its own first entry, and was removed, could never be helped. It is safe because
-//! a node drops no log in whose `unborn` set it is.
+//! no membership but the first is planned until a leader was seen, so that nobody had to drop it.
 //!
 //! What this asks of a node, since the document it knows after a restart may be an old one:
 //!
@@ -32,8 +32,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::database::Shard;
-use crate::ids::{ConfigVersion, NodeId};
-use crate::raft::{Half, Membership, Quorum};
+use crate::ids::{ConfigVersion, Index, NodeId, Term};
+use crate::raft::{Entry, Half, Membership, Payload, Quorum};
 
 /// How a shard's log begins.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -69,11 +69,13 @@ impl Founding {
 }
 
 impl Shard {
-    /// The membership that `node` is to write as the log's first entry (index 1, term 1,
-    /// committed), provided that its store has never held the log; `None`: it must not.
+    /// The log's first entry, for `node` to write as committed, provided that its store has never
+    /// held the log; `None`: it must not write it.
     #[must_use]
-    pub fn first_entry(&self, node: NodeId) -> Option<&Membership> {
-        self.founding.as_ref().filter(|f| f.unborn.contains(&node)).map(|f| &f.first)
+    pub fn first_entry(&self, node: NodeId) -> Option<Entry> {
+        let founding = self.founding.as_ref().filter(|f| f.unborn.contains(&node))?;
+        let payload = Payload::Membership(founding.first.clone());
+        Some(Entry { index: Index(1), term: Term(1), payload })
     }
 
     /// What is left to begin when only `placed` have a place.

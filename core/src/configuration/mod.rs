@@ -16,6 +16,7 @@ mod databases;
 mod document;
 mod founding;
 mod merging;
+mod moves;
 mod ownership;
 mod placement;
 mod plan;
@@ -36,6 +37,7 @@ pub use document::{
     Server, ServerStatus,
 };
 pub use founding::Founding;
+pub use moves::{Presence, ShardMoves, preview, what_moves};
 pub use ownership::{ShardRef, preferred_owner};
 pub use plan::{Reach, plan, plan_shard};
 pub use rejection::{Rejection, check_server_name};

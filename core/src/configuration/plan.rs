@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::database::CopyStatus;
-use super::document::Configuration;
+use super::document::{Configuration, Role, ServerStatus};
 use super::ownership::ShardRef;
 use crate::ids::NodeId;
 use crate::raft::{Change, Half, Membership, Quorum};
@@ -24,6 +24,9 @@ struct Wanted<'a> {
     masters: BTreeMap<NodeId, bool>,
     /// Who receives the log if it does not vote.
     admitted: BTreeSet<NodeId>,
+    /// Who has no part any more and yet votes until those who are there have caught up: whoever
+    /// moves house does not burn the old one first.
+    lingering: BTreeSet<NodeId>,
 }
 
 /// The next change of the configuration log's membership, or `None` when it implements the
@@ -42,7 +45,8 @@ pub fn plan(
 ) -> Option<Change> {
     let masters = configuration.masters().map(|(id, _)| (id, true)).collect();
     let admitted = configuration.servers.keys().copied().collect();
-    Wanted { document: configuration, masters, admitted }.next(membership, reach)
+    let lingering = BTreeSet::new();
+    Wanted { document: configuration, masters, admitted, lingering }.next(membership, reach)
 }
 
 /// The next change of the membership of a shard's log, by the same rules as [`plan`].
@@ -50,16 +54,25 @@ pub fn plan(
 /// A master's copy becomes a voter when it is caught up and `ONLINE`, and **stays one whatever its
 /// status** until its server is removed, made a replica, or taken from the shard's places: what a
 /// copy is worth in a quorum does not depend on whether it is there. All other copies are learners.
+/// When a shard moves, those that have only lost their place vote on until the masters that are
+/// placed and there have caught up, so that no move thins out what is durable.
 ///
 /// Where `autoDeploy` is off, a copy is no member at all until it is asked for (`SYNCHRONIZING`),
 /// for to receive the log is to be copied; once it is a member it stays one. Nor does an `OFFLINE`
 /// copy become a member, while one that is stays.
+///
+/// Nothing is planned before the document knows that the log has a leader
+/// ([`ConfigCommand::Born`](super::ConfigCommand)): until then the membership is the first one, so
+/// that nobody who may still have to begin the log has been taken out of it.
 #[must_use]
 pub fn plan_shard(
     shard: ShardRef<'_>,
     membership: &Membership,
     reach: &Reach<'_>,
 ) -> Option<Change> {
+    if shard.shard.founding.as_ref().is_some_and(|founding| !founding.led) {
+        return None;
+    }
     let status = |id: NodeId| shard.shard.copies.get(&id).copied();
     let whole = |id: NodeId| status(id).is_some_and(CopyStatus::is_whole);
     let admitted = |id: &NodeId| {
@@ -72,7 +85,14 @@ pub fn plan_shard(
     };
     let masters = shard.masters().map(|(id, _)| (id, whole(id))).collect();
     let admitted = shard.servers().map(|(id, _)| id).filter(admitted).collect();
-    Wanted { document: shard.document, masters, admitted }.next(membership, reach)
+    let is_master = |id: &NodeId| {
+        let server = shard.document.servers.get(id);
+        server.is_some_and(|server| shard.database.role_of(server) == Role::Master)
+    };
+    let placed: BTreeSet<NodeId> = shard.servers().map(|(id, _)| id).collect();
+    let lingering = membership.incoming.voters.difference(&placed).copied().filter(is_master);
+    let lingering = lingering.collect();
+    Wanted { document: shard.document, masters, admitted, lingering }.next(membership, reach)
 }
 
 impl Wanted<'_> {
@@ -111,6 +131,15 @@ impl Wanted<'_> {
                 // The holder of the name goes when its successor comes: one joint change for both.
                 voters.insert(old);
             }
+        }
+        let servers = &self.document.servers;
+        let on_its_way = |id: &NodeId| {
+            !voters.contains(id)
+                && self.admitted.contains(id)
+                && servers.get(id).is_some_and(|s| s.status == ServerStatus::Online)
+        };
+        if self.masters.keys().any(on_its_way) {
+            voters.extend(&self.lingering);
         }
         voters
     }

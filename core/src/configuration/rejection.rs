@@ -183,6 +183,20 @@ pub enum Rejection {
         /// The shard.
         shard: String,
     },
+    /// More servers than a cluster may have.
+    #[error(
+        "the shard '{shard}' of '{database}' lists {asked} servers; a cluster has at most {max}"
+    )]
+    TooManyPlaces {
+        /// The database.
+        database: String,
+        /// The shard.
+        shard: String,
+        /// How many it lists.
+        asked: usize,
+        /// The bound.
+        max: usize,
+    },
     /// Nobody of those listed is in the cluster.
     #[error(
         "the shard '{shard}' of '{database}' is placed on {} only, not in the cluster: start one \

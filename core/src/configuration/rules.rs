@@ -90,6 +90,11 @@ impl Site<'_> {
     ) -> Result<Shard, Rejection> {
         let settings = &self.database.settings;
         let places = rules.places.as_ref().unwrap_or(&settings.places);
+        let (asked, max) = (places.len(), Configuration::SERVERS_MAX + 1);
+        if asked > max {
+            let (database, shard) = (self.name.to_owned(), shard.to_owned());
+            return Err(Rejection::TooManyPlaces { database, shard, asked, max: max - 1 });
+        }
         for place in places {
             if let PlaceRule::Server(name) = place {
                 check_server_name(name)?;

@@ -4,21 +4,8 @@ use super::super::{
     Absorption, Applied, AutoRemove, ConfigCommand, Defaults, OperatorChange, Registration,
     Rejection, RemoveReason, Role, ServerStatus, apply,
 };
-use super::{addresses, after, founded, join, node, refused};
+use super::{addresses, after, away, founded, join, node, refused, remove};
 use crate::ids::{ClusterId, ConfigVersion, DatabaseId};
-
-fn away(number: u128) -> ConfigCommand {
-    ConfigCommand::SetStatus {
-        node: node(number),
-        status: ServerStatus::Away,
-        addresses: None,
-        start: None,
-    }
-}
-
-fn remove(number: u128, reason: RemoveReason) -> ConfigCommand {
-    ConfigCommand::Remove { node: node(number), reason }
-}
 
 #[test]
 fn every_change_raises_the_version_by_one_and_nothing_else_does() {

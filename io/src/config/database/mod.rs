@@ -1,6 +1,7 @@
 //! The database JSON (`default-distributed-db-config.json`), the union of OrientDB's versions.
 
 mod read;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::path::Path;

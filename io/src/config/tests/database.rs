@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_core::configuration::{AutoRemove, Defaults, Registration, Role};
+use quorate_core::configuration::{
+    self as core, AutoRemove, DatabaseRules, Defaults, PlaceRule, Registration, Role,
+};
 
 use super::super::{DatabaseConfig, ExecutionMode, Level, Note, Placement, QuorumRule, ShardRules};
 
@@ -156,4 +158,46 @@ fn what_is_not_an_object_is_refused_with_its_line() {
         assert!(error.to_string().starts_with("x.json:1: the file: "), "{error}");
     }
     assert!(DatabaseConfig::parse("x.json", b"").is_err());
+}
+
+#[test]
+fn the_shipped_file_makes_the_default_rules() {
+    let (read, _) = read(include_str!("../testdata/orientdb-2.2-db-config.json"));
+    assert_eq!(read.rules(), DatabaseRules::default());
+    let (empty, _) = DatabaseConfig::parse("x.json", b"{}").expect("accepted");
+    assert_eq!(empty.rules(), DatabaseRules::default());
+    let (old, _) =
+        DatabaseConfig::parse("x.json", include_bytes!("../testdata/orientdb-1.7-db-config.json"))
+            .expect("accepted");
+    assert!(old.rules().shards.is_empty(), "internal and index hold nothing");
+}
+
+#[test]
+fn what_the_document_is_told_is_what_holds_for_each_shard() {
+    let (read, _) = read(include_str!("../testdata/sharded-db-config.json"));
+    let rules = read.rules();
+    let place = |name: &str| PlaceRule::Server(name.to_owned());
+    assert_eq!(rules.settings.places, [place("europe-0"), PlaceRule::NewNode]);
+    assert_eq!(rules.settings.write_quorum, core::QuorumRule::Majority, "of the star");
+    assert_eq!(rules.settings.read_quorum, core::QuorumRule::All, "of the top");
+    assert_eq!(rules.settings.execution_mode, core::ExecutionMode::Asynchronous);
+    assert_eq!(rules.settings.roles["archive"], Role::Replica);
+    assert!(!rules.settings.auto_deploy && !rules.settings.read_your_writes);
+    let names: Vec<&String> = rules.shards.keys().collect();
+    assert_eq!(names, ["client_europe", "client_usa", "notes"]);
+    let usa = &rules.shards["client_usa"];
+    assert_eq!(usa.places, Some(vec![place("usa-0"), place("europe-0")]));
+    assert_eq!(usa.write_quorum, Some(core::QuorumRule::Count(1)));
+    let europe = &rules.shards["client_europe"];
+    assert_eq!((europe.owner.as_deref(), europe.read_your_writes), (Some("europe-1"), Some(true)));
+    assert_eq!((&rules.shards["notes"].places, &rules.shards["notes"].owner), (&None, &None));
+    // The reader's own view and the document's agree wherever both say something.
+    for name in ["main", "client_usa", "client_europe", "notes"] {
+        let effective = read.effective(name);
+        let own = rules.shards.get(name).cloned().unwrap_or_default();
+        let places = own.places.unwrap_or_else(|| rules.settings.places.clone());
+        assert_eq!(places.len(), effective.servers.len(), "{name}");
+        let write = own.write_quorum.unwrap_or(rules.settings.write_quorum);
+        assert_eq!(format!("{write:?}"), format!("{:?}", effective.write_quorum), "{name}");
+    }
 }
