@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::configuration::{Absorption, Addresses, ConfigCommand, Rejection};
+use crate::engine::Transaction;
 use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Start, Term};
 use crate::raft::Message;
+use crate::shard::{Reply, SqlKind};
 
 /// The longest packet on a link, in bytes.
 pub const PACKET_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -23,8 +25,11 @@ pub const DATAGRAM_MAGIC: [u8; 4] = *b"QRT\x01";
 /// The most entries in one [`Heard`] report.
 pub const HEARD_MAX: usize = 256;
 
+/// The most messages in one [`Packet::Logs`].
+pub const LOGS_MAX: usize = 256;
+
 /// What is sent on an authenticated link. The sender's [`NodeId`] is known from the handshake.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Packet {
     /// The first packet in each direction.
     Hello(Hello),
@@ -65,6 +70,34 @@ pub enum Packet {
         id: u64,
         /// What it says.
         response: Response,
+    },
+    /// Small messages of several logs, in order: what many shards have to say at one time.
+    Logs {
+        /// Of which cluster; another cluster's are dropped.
+        cluster: ClusterId,
+        /// At most [`LOGS_MAX`].
+        messages: Vec<(LogId, Message)>,
+    },
+    /// A transaction for the receiver's copy of a shard; answered once, or not at all if the link is
+    /// lost.
+    Sql {
+        /// Repeated in the answer.
+        id: u64,
+        /// The shard's log.
+        log: LogId,
+        /// What to run.
+        transaction: Transaction,
+        /// Whether it may write, or what it must have seen.
+        kind: SqlKind,
+        /// How long the asker still waits, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// The answer.
+    SqlReply {
+        /// Of the request.
+        id: u64,
+        /// What came of it.
+        reply: Reply,
     },
 }
 
@@ -275,6 +308,7 @@ pub fn decode_packet(bytes: &[u8]) -> Result<Packet, WireError> {
     }
     let fits = match &packet {
         Packet::Alive { heard } => heard.len() <= HEARD_MAX,
+        Packet::Logs { messages, .. } => messages.len() <= LOGS_MAX,
         Packet::Hello(hello) => hello.name.len() <= 64,
         Packet::Request { request: Request::Dissolve { addresses, .. }, .. } => {
             addresses.len() <= 16

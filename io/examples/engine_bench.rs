@@ -1,1 +1,2 @@
+//! Figures of the engine.
 fn main() {}

@@ -48,6 +48,11 @@ pub(crate) enum Command {
     /// Change a server's place in the cluster
     #[command(subcommand)]
     Server(Server),
+    /// Make, drop and list databases
+    #[command(subcommand)]
+    Db(Db),
+    /// Run SQL in a database, through any node
+    Sql(Sql),
     /// Go on alone with what one stopped node has, after a quorum was lost for good
     Recover(Recover),
 }
@@ -234,6 +239,72 @@ pub(crate) enum Server {
         #[command(flatten)]
         target: Target,
     },
+}
+
+/// `quorate db …`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Db {
+    /// Make a database: every server that is to hold it gets a copy
+    #[command(after_help = "\
+Examples:
+  quorate db create demo
+  quorate db create world --db-config sharded-db-config.json")]
+    Create {
+        /// Its name: 1 to 64 letters, digits, '-' and '_'
+        name: String,
+        /// Where its shards are and what its quorums are, as OrientDB writes them (JSON)
+        #[arg(long, value_name = "FILE")]
+        db_config: Option<PathBuf>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Drop a database, with all its data on all servers
+    #[command(after_help = "Example:\n  quorate db drop demo")]
+    Drop {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List the databases, their shards, and how far each copy is
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// `quorate sql`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  quorate sql demo \"CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)\"
+  quorate sql demo \"INSERT INTO t (name) VALUES (?)\" --arg Ada
+  quorate sql demo/client_usa \"SELECT * FROM t\" --query --json
+
+Several statements are one transaction: give them one after the other.")]
+pub(crate) struct Sql {
+    /// The database, and the shard unless it is `main`: DB or DB/SHARD
+    pub(crate) database: String,
+    /// The statements: all of them are done, or none
+    #[arg(required = true, value_name = "STATEMENT")]
+    pub(crate) statements: Vec<String>,
+    /// A value for a `?`, the first for the first (one statement only): a number, or text
+    #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) args: Vec<String>,
+    /// Only read, from the copy of the node that is asked
+    #[arg(long)]
+    pub(crate) query: bool,
+    /// With --query: see everything that was acknowledged before, wherever
+    #[arg(long, requires = "query")]
+    pub(crate) linearizable: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
 }
 
 /// A server's role.

@@ -90,6 +90,50 @@ impl Client {
         self.read(request.send_json(body))
     }
 
+    /// Has the node run SQL.
+    ///
+    /// # Errors
+    /// As [`Client::post`]; [`Failure::NoQuorum`] if nobody can run it, [`Failure::OutcomeUnknown`]
+    /// if it may have been done.
+    pub(crate) fn sql<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let Some(token) = &self.token else {
+            return Err(Failure::Usage(format!(
+                "SQL at {} needs the node's admin token: name its data directory with --data, or a \
+                 copy of its admin.token with --token-file",
+                self.at
+            )));
+        };
+        let request = self.agent.post(format!("{}{path}", self.url));
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.config().timeout_global(Some(COMMAND_MAX_WAIT)).build();
+        let mut response = request.send_json(body).map_err(|error| self.unreached(&error))?;
+        let code = response.status();
+        let text = response.body_mut().read_to_string().map_err(|error| self.unreached(&error))?;
+        if code.is_success() {
+            return serde_json::from_str(&text).map_err(|error| {
+                let at = &self.at;
+                Failure::Refused(format!(
+                    "the answer of {at} is not one of a Quorate node: {error}"
+                ))
+            });
+        }
+        let told: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let word = |name: &str| told.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        let said = match word("error") {
+            "" => format!("the node at {} answered {code}", self.at),
+            said => said.to_owned(),
+        };
+        Err(match (code.as_u16(), word("outcome")) {
+            (503, _) => Failure::NoQuorum(said),
+            (_, "unknown") => Failure::OutcomeUnknown(said),
+            _ => Failure::Refused(said),
+        })
+    }
+
     fn read<T: DeserializeOwned>(
         &self,
         answer: Result<Response<ureq::Body>, ureq::Error>,

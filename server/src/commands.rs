@@ -89,18 +89,25 @@ pub(crate) fn server(args: &Server) -> Result<(), Failure> {
         Server::SetDynamic { server, target } => (server, ToDo::SetDynamic, target),
     };
     let request = ChangeRequest { server: server.clone(), todo };
-    match Client::find(target)?.post("/admin/server", &request)? {
-        ChangeAnswer::Done { version } => {
-            let done = match todo {
-                ToDo::Remove => "is no longer a server of the cluster",
-                ToDo::SetMaster => "is a master",
-                ToDo::SetReplica => "is a replica",
-                ToDo::SetStatic => "is static: awaited when it is gone",
-                ToDo::SetDynamic => "is dynamic: removed when it is gone",
-            };
-            println!("{server} {done}; the configuration has version {version}");
-            Ok(())
-        }
+    let version = changed(Client::find(target)?.post("/admin/server", &request)?)?;
+    let done = match todo {
+        ToDo::Remove => "is no longer a server of the cluster",
+        ToDo::SetMaster => "is a master",
+        ToDo::SetReplica => "is a replica",
+        ToDo::SetStatic => "is static: awaited when it is gone",
+        ToDo::SetDynamic => "is dynamic: removed when it is gone",
+    };
+    println!("{server} {done}; the configuration has version {version}");
+    Ok(())
+}
+
+/// The version of the configuration after a change, or why there is none.
+///
+/// # Errors
+/// What the cluster answered, as the kind of failure that it is.
+pub(crate) fn changed(answer: ChangeAnswer) -> Result<u64, Failure> {
+    match answer {
+        ChangeAnswer::Done { version } => Ok(version),
         ChangeAnswer::Refused { error } => Err(Failure::Refused(error)),
         ChangeAnswer::NoQuorum { error } => Err(Failure::NoQuorum(error)),
         ChangeAnswer::OutcomeUnknown { error } => Err(Failure::OutcomeUnknown(error)),

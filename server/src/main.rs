@@ -5,6 +5,7 @@
 mod cli;
 mod client;
 mod commands;
+mod databases;
 mod exit;
 mod http;
 mod presence;
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         Command::Status(args) => commands::status(&args),
         Command::Stop(args) => commands::stop(&args),
         Command::Server(args) => commands::server(&args),
+        Command::Db(args) => databases::db(&args),
+        Command::Sql(args) => databases::sql(&args),
         Command::Recover(args) => recover::run(&args),
     };
     match done {

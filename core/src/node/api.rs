@@ -12,8 +12,12 @@ use thiserror::Error;
 use crate::configuration::{
     Addresses, ConfigCommand, Configuration, Defaults, Registration, Rejection, Role,
 };
-use crate::ids::{ClusterId, CommandId, ConfigVersion, LinkId, NodeId, PersistId, Start, Term};
+use crate::engine::Transaction;
+use crate::ids::{
+    ClusterId, CommandId, ConfigVersion, LinkId, LogId, NodeId, PersistId, Start, Term,
+};
 use crate::raft::Limits;
+use crate::shard::{Answer, Call, Reply as SqlReply, ShardLimits, SqlKind};
 use crate::storage::StorageOp;
 use crate::wire::StaleReason;
 
@@ -84,6 +88,24 @@ pub struct NodeConfig {
     pub timings: Timings,
     /// How much of a log is sent and kept at a time.
     pub limits: Limits,
+    /// What its copies of shards take at a time; `None`: the adapter carries no engines, and the
+    /// node holds no copies.
+    pub shards: Option<ShardLimits>,
+}
+
+/// A transaction for a shard of a database.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SqlRequest {
+    /// The name of the database.
+    pub database: String,
+    /// The shard; `None`: `main`.
+    pub shard: Option<String>,
+    /// What to run.
+    pub transaction: Transaction,
+    /// Whether it may write, or what it must have seen.
+    pub kind: SqlKind,
+    /// How long the answer is waited for.
+    pub timeout: Duration,
 }
 
 /// One thing that happened.
@@ -145,6 +167,22 @@ pub enum Input {
     Seeds {
         /// All of it.
         addrs: Vec<SocketAddr>,
+    },
+    /// Somebody wants a transaction run; answered once by [`Output::SqlReply`].
+    Sql {
+        /// To be repeated in the reply; never used twice in one run.
+        id: CommandId,
+        /// What is wanted.
+        request: SqlRequest,
+    },
+    /// The engine of a copy has answered an [`Output::Engine`].
+    Engine {
+        /// Whose copy.
+        log: LogId,
+        /// Of the call.
+        epoch: u64,
+        /// The answer.
+        answer: Answer,
     },
     /// An operator wants something; answered once by [`Output::Reply`].
     Command {
@@ -333,6 +371,27 @@ pub enum Output {
         /// What to say.
         reply: Reply,
     },
+    /// Answer a transaction.
+    SqlReply {
+        /// Which.
+        id: CommandId,
+        /// What came of it.
+        reply: SqlReply,
+    },
+    /// A call to the engine of a copy: [`Input::Engine`] follows, see [`CallKind`].
+    ///
+    /// [`CallKind`]: crate::shard::CallKind
+    Engine {
+        /// Whose copy.
+        log: LogId,
+        /// What to do.
+        call: Call,
+    },
+    /// The copy is not this node's any more, for its database was dropped: close its engine.
+    CloseEngine {
+        /// Whose copy.
+        log: LogId,
+    },
     /// Something that people and clients want to know.
     Event(Event),
     /// The node has ended; it emits nothing more. Its directory may be reused as `StopReason` says.
@@ -502,6 +561,7 @@ impl NodeConfig {
             defaults: Defaults::default(),
             timings: Timings::default(),
             limits: Limits::default(),
+            shards: None,
         }
     }
 }

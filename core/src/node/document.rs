@@ -88,6 +88,7 @@ impl Node {
         let me = self.id();
         self.next_dial = self.now;
         self.doubt_links();
+        self.adopt_shards(&document);
         #[cfg(quorate_faults)]
         self.suggest_tie_breaker(&document);
         if document.dissolved_into.is_some() {

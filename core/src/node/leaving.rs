@@ -28,6 +28,7 @@ impl Node {
         }
         self.leaving.deadline = self.now + self.config.timings.leave;
         self.set_state(State::Leaving);
+        self.on_peer_leaving();
         let alone =
             self.document.as_ref().is_none_or(|d| d.servers.keys().all(|node| *node == self.id()));
         if !in_cluster || alone {
@@ -48,6 +49,9 @@ impl Node {
         let hopeless = self.quorum_lost_for() >= self.config.timings.election_max * 3;
         if hopeless {
             self.finish_leaving(StopReason::LeftUnheard);
+            return;
+        }
+        if !self.leaving.asked && self.hand_over_shards() {
             return;
         }
         let successor = self.successor();

@@ -115,6 +115,7 @@ impl Node {
     pub(super) fn on_link_down(&mut self, link: LinkId) {
         let Some(gone) = self.links.all.remove(&link) else { return };
         self.requests_link_down(link);
+        self.sql_link_down(link);
         self.next_dial = self.now;
         if let Some(addr) = gone.dialed {
             self.dialer.lost(self.now, addr, gone.up, self.config.timings.redial);
@@ -124,6 +125,7 @@ impl Node {
             if let Some(raft) = &mut self.raft {
                 raft.link_lost(now, gone.peer);
             }
+            self.each_shard(|shard, now| shard.link_lost(now, gone.peer));
         }
     }
 
@@ -302,6 +304,7 @@ impl Node {
         if let Some(raft) = &mut self.raft {
             raft.link_open(now, peer);
         }
+        self.each_shard(|shard, now| shard.link_open(now, peer));
     }
 
     /// Two nodes may dial each other at once. Of several usable links the smaller id keeps the

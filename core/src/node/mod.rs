@@ -4,7 +4,8 @@
 //! `detector` who was heard · `discovery` announcements and founding · `joining` · `leaving` ·
 //! `document` the configuration log's state machine · `coordinator` its leader's duties ·
 //! `merge` two clusters of one name · `requests` questions and answers · `report` what is told ·
-//! `persist` writes on their way.
+//! `shards` the copies of shards · `sql` transactions on their way to them · `persist` writes on
+//! their way.
 
 mod api;
 mod coordinator;
@@ -19,6 +20,8 @@ mod merge;
 mod persist;
 mod report;
 mod requests;
+mod shards;
+mod sql;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +34,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 
 pub use api::{
     Command, CommandError, Counters, DialError, Event, Input, NoQuorum, NodeConfig, Output, Reply,
-    State, Status, StopReason, Timings,
+    SqlRequest, State, Status, StopReason, Timings,
 };
 
 use crate::configuration::Configuration;
@@ -41,7 +44,7 @@ use crate::storage::{Identity, Recovered, RecoveredLog, StorageOp};
 use crate::time::Time;
 use crate::wire::{self, Packet};
 pub use document::decode_command;
-use persist::Then;
+use persist::{LogBatch, Then};
 
 /// One node of a cluster. See the crate's documentation for the contract.
 #[derive(Debug)]
@@ -79,6 +82,8 @@ pub struct Node {
     coordinator: coordinator::Coordinator,
     requests: requests::Requests,
     merge: merge::Merge,
+    shards: shards::Shards,
+    sql: sql::Sql,
     counters: Counters,
 
     next_dial: Time,
@@ -133,6 +138,8 @@ impl Node {
             coordinator: coordinator::Coordinator::default(),
             requests: requests::Requests::default(),
             merge: merge::Merge::default(),
+            shards: shards::Shards::default(),
+            sql: sql::Sql::default(),
             counters: Counters::default(),
             next_dial: now,
             next_alive: now,
@@ -141,7 +148,9 @@ impl Node {
         node.out.push_back(Output::Event(Event::State(node.state)));
         node.persist.push(StorageOp::Identity(node.identity.clone()), Some(Then::Started));
         if member {
-            node.open_log(logs.remove(&LogId::CONFIGURATION).unwrap_or_default());
+            let configuration = logs.remove(&LogId::CONFIGURATION).unwrap_or_default();
+            node.shards = shards::Shards::holding(logs);
+            node.open_log(configuration);
         }
         node.settle();
         node
@@ -188,6 +197,12 @@ impl Node {
         self.raft.as_ref()
     }
 
+    /// Its copy of the shard with that log, if it holds one.
+    #[must_use]
+    pub fn shard(&self, log: LogId) -> Option<&crate::shard::Shard> {
+        self.shards.all.get(&log)
+    }
+
     /// The configuration it has applied.
     #[must_use]
     pub fn configuration(&self) -> Option<&Arc<Configuration>> {
@@ -213,6 +228,8 @@ impl Node {
             Input::StorageFailed { reason } => self.stop(StopReason::StorageFailed(reason)),
             Input::Seeds { addrs } => self.config.seeds = addrs,
             Input::Command { id, command } => self.on_command(id, command),
+            Input::Sql { id, request } => self.on_sql(id, request),
+            Input::Engine { log, epoch, answer } => self.on_engine(log, epoch, answer),
         }
     }
 
@@ -238,6 +255,7 @@ impl Node {
             Packet::Raft { .. } => {
                 self.raft.as_ref().is_some_and(|raft| raft.membership().is_voter(peer))
             }
+            Packet::Logs { .. } | Packet::Sql { .. } | Packet::SqlReply { .. } => true,
             _ => false,
         };
         if !routine {
@@ -250,8 +268,12 @@ impl Node {
             // All else only from a peer whose start is remembered here.
             _ if !accepted => self.counters.messages_dropped += 1,
             Packet::Info(info) => {
+                let leaving = info.leaving;
                 if let Some(held) = self.links.all.get_mut(&link) {
                     held.info = Some(info.clone());
+                }
+                if leaving {
+                    self.on_peer_leaving();
                 }
                 self.next_dial = self.now;
                 self.on_info(&info);
@@ -261,12 +283,26 @@ impl Node {
                 }
             }
             Packet::Raft { cluster, log, message } => {
-                let ours = Some(cluster) == self.identity.cluster && log == LogId::CONFIGURATION;
+                let ours = Some(cluster) == self.identity.cluster;
                 match &mut self.raft {
-                    Some(raft) if ours => raft.receive(self.now, peer, message),
+                    Some(raft) if ours && log == LogId::CONFIGURATION => {
+                        raft.receive(self.now, peer, message);
+                    }
+                    Some(_) if ours => self.on_shard_message(log, peer, message),
                     _ => self.counters.messages_dropped += 1,
                 }
             }
+            Packet::Logs { cluster, messages } => {
+                let ours = Some(cluster) == self.identity.cluster;
+                for (log, message) in messages.into_iter().filter(|_| ours) {
+                    self.on_shard_message(log, peer, message);
+                }
+            }
+            Packet::Sql { id, log, transaction, kind, timeout_ms } => {
+                let timeout = Duration::from_millis(timeout_ms.into());
+                self.on_peer_sql(link, id, log, (transaction, kind), timeout);
+            }
+            Packet::SqlReply { id, reply } => self.on_sql_reply(link, id, reply),
             Packet::Alive { heard } => self.detector.report(peer, &heard, self.now),
             Packet::Request { id, request } => self.on_peer_request(link, peer, id, request),
             Packet::Response { id, response } => self.on_response(link, peer, id, response),
@@ -274,9 +310,16 @@ impl Node {
     }
 
     fn on_persisted(&mut self, id: crate::ids::PersistId) {
-        let (ticket, then) = self.persist.complete(id);
-        if let (Some(ticket), Some(raft)) = (ticket, &mut self.raft) {
-            raft.persisted(self.now, ticket);
+        let (tickets, then) = self.persist.complete(id);
+        let now = self.now;
+        for (log, ticket) in tickets {
+            if log == LogId::CONFIGURATION {
+                if let Some(raft) = &mut self.raft {
+                    raft.persisted(now, ticket);
+                }
+            } else if let Some(shard) = self.shards.touch(log) {
+                shard.persisted(now, ticket);
+            }
         }
         for then in then {
             match then {
@@ -289,6 +332,7 @@ impl Node {
                 Then::Remembered { link, peer, start } => self.remembered(link, peer, start),
                 Then::Founded => self.on_founded(),
                 Then::Joined => self.cluster_durable = true,
+                Then::Begun(log) => self.on_begun(log),
             }
         }
     }
@@ -310,6 +354,7 @@ impl Node {
         if let Some(raft) = &mut self.raft {
             raft.paused(now);
         }
+        self.each_shard(|shard, now| shard.paused(now));
         if self.state == State::Discovering {
             self.discovery.begin(now);
         }
@@ -328,6 +373,10 @@ impl Node {
         }
         if !self.stopped {
             self.advance();
+        }
+        if !self.stopped {
+            self.run_shards();
+            self.drive_sql();
         }
         self.drain_log();
         self.due = (!self.stopped).then(|| self.earliest());
@@ -388,15 +437,20 @@ impl Node {
     /// Hands out what the log wants durable and what it may send.
     fn drain_log(&mut self) {
         let now = self.now;
-        let batch = self.raft.as_mut().and_then(|raft| {
+        let configuration = self.raft.as_mut().and_then(|raft| {
             raft.flush(now);
             raft.take_batch(now)
         });
-        if let Some((id, ops)) = self.persist.take(batch)
+        let log = LogId::CONFIGURATION;
+        let configuration = configuration.map(|(ticket, ops)| LogBatch { log, ticket, ops });
+        let mut batches: Vec<LogBatch> = configuration.into_iter().collect();
+        batches.extend(self.shard_batches());
+        if let Some((id, ops)) = self.persist.take(batches)
             && !self.stopped
         {
             self.out.push_back(Output::Persist { id, ops });
         }
+        self.drain_shards();
         if self.stopped || !self.cluster_durable {
             return;
         }
@@ -425,7 +479,13 @@ impl Node {
                 _ => {}
             }
         }
-        let machines = [self.coordinator.next(), self.requests.next(), self.merge.dissolved];
+        let machines = [
+            self.coordinator.next(),
+            self.requests.next(),
+            self.merge.dissolved,
+            self.shards.next(),
+            self.sql.next(),
+        ];
         due = machines.into_iter().flatten().fold(due, Time::min);
         // Never in the past: a machine that could not act now is looked at again soon.
         due.max(self.now + Duration::from_millis(1))

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::{LinkId, NodeId, PersistId, Start};
+use crate::ids::{LinkId, LogId, NodeId, PersistId, Start};
 use crate::raft::Ticket;
 use crate::storage::StorageOp;
 
@@ -17,12 +17,22 @@ pub(super) enum Then {
     Founded,
     /// The cluster that was joined is durable.
     Joined,
+    /// The first entry of a shard's log is durable.
+    Begun(LogId),
+}
+
+/// What one log wants durable.
+#[derive(Debug)]
+pub(super) struct LogBatch {
+    pub log: LogId,
+    pub ticket: Ticket,
+    pub ops: Vec<StorageOp>,
 }
 
 #[derive(Debug)]
 struct Flight {
     id: PersistId,
-    ticket: Option<Ticket>,
+    tickets: Vec<(LogId, Ticket)>,
     then: Vec<Then>,
 }
 
@@ -42,30 +52,28 @@ impl Persist {
         self.then.extend(then);
     }
 
-    /// Closes the batch: the node's own operations, then the log's.
-    pub(super) fn take(
-        &mut self,
-        log: Option<(Ticket, Vec<StorageOp>)>,
-    ) -> Option<(PersistId, Vec<StorageOp>)> {
+    /// Closes the batch: the node's own operations, then those of the logs.
+    pub(super) fn take(&mut self, logs: Vec<LogBatch>) -> Option<(PersistId, Vec<StorageOp>)> {
         let mut ops = std::mem::take(&mut self.ops);
-        let ticket = log.map(|(ticket, log_ops)| {
-            ops.extend(log_ops);
-            ticket
-        });
+        let mut tickets = Vec::with_capacity(logs.len());
+        for LogBatch { log, ticket, ops: of_log } in logs {
+            ops.extend(of_log);
+            tickets.push((log, ticket));
+        }
         if ops.is_empty() {
             return None;
         }
         self.next = PersistId(self.next.0 + 1);
         let then = std::mem::take(&mut self.then);
-        self.flights.push_back(Flight { id: self.next, ticket, then });
+        self.flights.push_back(Flight { id: self.next, tickets, then });
         Some((self.next, ops))
     }
 
     /// The batch `id` is durable.
-    pub(super) fn complete(&mut self, id: PersistId) -> (Option<Ticket>, Vec<Then>) {
+    pub(super) fn complete(&mut self, id: PersistId) -> (Vec<(LogId, Ticket)>, Vec<Then>) {
         let flight = self.flights.pop_front();
         let flight = flight.unwrap_or_else(|| unreachable!("a completion has a batch"));
         assert_eq!(flight.id, id, "batches become durable in order");
-        (flight.ticket, flight.then)
+        (flight.tickets, flight.then)
     }
 }

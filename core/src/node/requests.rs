@@ -63,6 +63,8 @@ impl Pending {
 enum Purpose {
     Command(CommandId),
     Leave,
+    /// A leader of a shard tells what it has seen: asked again if it comes to nothing.
+    Duty,
 }
 
 /// Requests in both directions.
@@ -149,6 +151,12 @@ impl Node {
         let pending = Pending { what, purpose, deadline, sent: None, unresolved: false };
         self.requests.pending.insert(id, pending);
         self.requests.next = Some(self.now);
+    }
+
+    pub(super) fn begin_duty(&mut self, what: Request) {
+        if self.requests.pending.len() < PENDING_MAX {
+            self.begin(what, Purpose::Duty);
+        }
     }
 
     pub(super) fn begin_leave(&mut self) {
@@ -310,6 +318,8 @@ impl Node {
                         ConfigCommand::Operator { .. }
                             | ConfigCommand::CreateDatabase { .. }
                             | ConfigCommand::DropDatabase { .. }
+                            | ConfigCommand::SetCopy { .. }
+                            | ConfigCommand::Born { .. }
                     )
             }
             Request::Dissolve { into, .. } => {
@@ -504,6 +514,7 @@ impl Node {
         self.requests.pending.remove(&id);
         match purpose {
             Purpose::Command(command) => self.reply(command, reply),
+            Purpose::Duty => {}
             Purpose::Leave => {
                 // The last master has nobody to take leave of: the cluster rests with it.
                 let last = CommandError::Refused(Rejection::LastMaster { name: self.name() });

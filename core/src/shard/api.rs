@@ -75,6 +75,15 @@ pub enum Consistency {
     Linearizable,
 }
 
+/// What a transaction may do, and what it must have seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SqlKind {
+    /// It writes, or may.
+    Write,
+    /// It only reads.
+    Read(Consistency),
+}
+
 /// A transaction that only reads.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Read {
@@ -141,6 +150,20 @@ pub enum ShardError {
     /// Nothing ran, for the time was up.
     #[error("the time was up before it could run")]
     TimedOut,
+    /// There is no such database.
+    #[error("there is no database '{name}'; `quorate db list` lists them")]
+    UnknownDatabase {
+        /// As given.
+        name: String,
+    },
+    /// There is no such shard.
+    #[error("the database '{database}' has no shard '{shard}'")]
+    UnknownShard {
+        /// The database.
+        database: String,
+        /// As given.
+        shard: String,
+    },
     /// Nothing ran: this node's copy is not there, not whole, or cannot be opened.
     #[error("this node's copy of the shard cannot be used: {0}")]
     Unavailable(String),

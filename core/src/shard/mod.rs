@@ -30,8 +30,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use api::{
-    Answer, Call, CallKind, Consistency, Read, Reply, RequestId, ShardError, ShardLimits, Terms,
-    Write, WriteQuorum,
+    Answer, Call, CallKind, Consistency, Read, Reply, RequestId, ShardError, ShardLimits, SqlKind,
+    Terms, Write, WriteQuorum,
 };
 pub use entry::effects;
 
@@ -198,6 +198,14 @@ impl Shard {
         let done = self.raft.change(now, change);
         self.drive();
         done
+    }
+
+    /// Hands the lead over: this node is about to stop.
+    pub fn hand_over(&mut self, now: Time, to: NodeId) {
+        self.now = now;
+        // Refused if it does not vote: then the others elect somebody when this node is gone.
+        let _ = self.raft.transfer(now, to);
+        self.drive();
     }
 
     /// No link to `peer` is left.

@@ -184,11 +184,7 @@ fn is_schema(table: &str) -> bool {
 }
 
 /// Notes what the statement does; the reason if it may not.
-fn judge(
-    action: &AuthAction<'_>,
-    database: Option<&str>,
-    info: &mut Info,
-) -> Result<(), String> {
+fn judge(action: &AuthAction<'_>, database: Option<&str>, info: &mut Info) -> Result<(), String> {
     match action {
         AuthAction::Read { table_name, .. } => not_own(table_name),
         AuthAction::Select | AuthAction::Recursive => Ok(()),
@@ -200,7 +196,9 @@ fn judge(
         AuthAction::Update { table_name, .. } | AuthAction::Delete { table_name } => {
             row_change(table_name, info)
         }
-        AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, *pragma_value, info),
+        AuthAction::Pragma { pragma_name, pragma_value } => {
+            pragma(pragma_name, *pragma_value, info)
+        }
         AuthAction::Analyze { .. } => {
             info.analyzes = true;
             Ok(())
@@ -214,9 +212,9 @@ fn judge(
              what is sent together is one transaction"
                 .into(),
         ),
-        AuthAction::Attach { filename } => {
-            Err(format!("ATTACH of {filename:?}: a copy is one file, and others are not replicated"))
-        }
+        AuthAction::Attach { filename } => Err(format!(
+            "ATTACH of {filename:?}: a copy is one file, and others are not replicated"
+        )),
         AuthAction::Detach { database_name } => {
             Err(format!("DETACH of {database_name}: a copy is one file"))
         }

@@ -228,9 +228,9 @@ impl Capture {
         if self.trouble.is_some() {
             return;
         }
-        let result = self.table(row).and_then(|table| {
-            self.write(row, &table).map_err(|NoValue| Trouble::Memory)
-        });
+        let result = self
+            .table(row)
+            .and_then(|table| self.write(row, &table).map_err(|NoValue| Trouble::Memory));
         if let Err(trouble) = result {
             self.trouble = Some(trouble);
         }

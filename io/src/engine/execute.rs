@@ -131,11 +131,7 @@ impl Executor {
     }
 
     /// Runs one transaction; undoes it if it fails.
-    fn transaction(
-        &mut self,
-        transaction: &Transaction,
-        limits: &SqlLimits,
-    ) -> Result<End, Fault> {
+    fn transaction(&mut self, transaction: &Transaction, limits: &SqlLimits) -> Result<End, Fault> {
         let mark = self.capture().mark();
         // With nothing written before it, undoing it is undoing everything.
         let alone = self.capture().is_empty();
@@ -146,7 +142,8 @@ impl Executor {
         let foreign_keys = self.foreign_keys;
         clear_last_insert_rowid(&self.conn);
         self.statements.authorizer.guard(true);
-        let result = memory::limited(limits.memory_bytes, || self.statements_of(transaction, limits));
+        let result =
+            memory::limited(limits.memory_bytes, || self.statements_of(transaction, limits));
         self.statements.authorizer.guard(false);
         self.listen(Listen::Closed);
         let stop = match result {
@@ -221,8 +218,7 @@ impl Executor {
     ) -> Result<Rows, Stop> {
         // Compiling, too, can make a virtual table look at its tables, but never change a row.
         self.listen(Listen::All);
-        let (mut prepared, info) =
-            self.statements.prepare(&self.conn, &statement.sql, limits)?;
+        let (mut prepared, info) = self.statements.prepare(&self.conn, &statement.sql, limits)?;
         bind(&mut prepared, statement, limits)?;
         seen.inserts |= info.inserts;
         seen.sequences |= info.sequences;
@@ -316,10 +312,8 @@ impl Executor {
     }
 
     fn note_sequences(&mut self, all: bool) -> Result<(), Stop> {
-        let after = self
-            .sequences
-            .reread(&self.conn)
-            .map_err(|error| self.statements.explain(&error))?;
+        let after =
+            self.sequences.reread(&self.conn).map_err(|error| self.statements.explain(&error))?;
         // A schema change may have made, renamed or removed sequences at the receiver too; if none
         // is different here, none needs to be said.
         let all = all && (after != *self.sequences || !after.is_empty());

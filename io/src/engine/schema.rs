@@ -222,9 +222,7 @@ impl Executor {
                  WHERE substr(name, 1, length(?1)) = ?1 COLLATE NOCASE AND name <> ?2 LIMIT 1",
             )
             .and_then(|mut statement| {
-                statement
-                    .query_row((OWN_PREFIX, META), |row| row.get(0))
-                    .optional()
+                statement.query_row((OWN_PREFIX, META), |row| row.get(0)).optional()
             })
             .map_err(|error| self.statements.explain(&error))?;
         match taken {
@@ -255,28 +253,19 @@ impl Executor {
 
     fn schema_version(&mut self) -> Result<i64, Stop> {
         self.sql(|executor| {
-            executor
-                .conn
-                .prepare_cached("PRAGMA schema_version")?
-                .query_row([], |row| row.get(0))
+            executor.conn.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))
         })
     }
 
     /// Runs something of ours in the middle of a transaction, by no rules.
-    fn unguarded<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, Stop>,
-    ) -> Result<T, Stop> {
+    fn unguarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, Stop> {
         self.statements.authorizer.guard(false);
         let result = work(self);
         self.statements.authorizer.guard(true);
         result
     }
 
-    fn sql<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
-    ) -> Result<T, Stop> {
+    fn sql<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> Result<T, Stop> {
         work(self).map_err(|error| self.statements.explain(&error))
     }
 }

@@ -54,8 +54,7 @@ impl Statements {
     ) -> Result<(CachedStatement<'c>, Arc<Info>), Stop> {
         if let Some(info) = self.infos.get(sql) {
             self.authorizer.reset();
-            let statement =
-                conn.prepare_cached(sql).map_err(|error| self.explain(&error))?;
+            let statement = conn.prepare_cached(sql).map_err(|error| self.explain(&error))?;
             return Ok((statement, Arc::clone(info)));
         }
         if sql.len() > limits.effect_bytes {
@@ -92,9 +91,10 @@ impl Statements {
         } else if failure.kind == SqlErrorKind::Timeout {
             if self.watch.has_given_up() {
                 failure.kind = SqlErrorKind::TooLarge;
-                failure.message = "the effects of the transaction are larger than an entry may be: \
+                failure.message =
+                    "the effects of the transaction are larger than an entry may be: \
                                    split it"
-                    .into();
+                        .into();
             } else {
                 failure.message = "the transaction ran longer than it may".into();
             }
@@ -221,15 +221,12 @@ fn by_name<'n>(named: &'n [(String, Value)], name: &str) -> Option<&'n (String, 
     named.iter().find(|(given, _)| given == name || name.get(1..) == Some(given.as_str()))
 }
 
-fn check_names(
-    prepared: &CachedStatement<'_>,
-    named: &[(String, Value)],
-) -> Result<(), Stop> {
+fn check_names(prepared: &CachedStatement<'_>, named: &[(String, Value)]) -> Result<(), Stop> {
     let count = prepared.parameter_count();
     for (given, _) in named {
-        let known = (1..=count).filter_map(|number| prepared.parameter_name(number)).any(|name| {
-            name == given || name.get(1..) == Some(given.as_str())
-        });
+        let known = (1..=count)
+            .filter_map(|number| prepared.parameter_name(number))
+            .any(|name| name == given || name.get(1..) == Some(given.as_str()));
         if !known {
             return Err(refusal(
                 SqlErrorKind::Statement,
@@ -267,9 +264,7 @@ fn bind_one(
             ),
         ));
     }
-    prepared
-        .raw_bind_parameter(number, ToSqlOutput::Borrowed(value))
-        .map_err(|error| stop(&error))
+    prepared.raw_bind_parameter(number, ToSqlOutput::Borrowed(value)).map_err(|error| stop(&error))
 }
 
 fn columns(statement: &CachedStatement<'_>) -> Vec<Column> {

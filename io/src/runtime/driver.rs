@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use quorate_core::configuration::Addresses;
+use quorate_core::shard::Reply as SqlReply;
 use quorate_core::{
     ClusterId, Command, CommandId, Event, Input, Node, NodeConfig, NodeId, Output, Recovered,
     Reply, StopReason, Time,
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::engines::{Answered, Engines};
 use super::handle::{Ask, Inbox};
 use super::narrator::Narrator;
 use super::seeds;
@@ -68,7 +70,10 @@ pub struct Runtime {
     network: mpsc::Receiver<NetEvent>,
     seeds: mpsc::Receiver<Vec<SocketAddr>>,
     resolver: Option<JoinHandle<()>>,
+    engines: Engines,
+    engine_answers: mpsc::UnboundedReceiver<Answered>,
     replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
+    sql_replies: BTreeMap<CommandId, oneshot::Sender<SqlReply>>,
     commands: u64,
     /// Why the store took no more.
     unstored: Option<String>,
@@ -119,6 +124,8 @@ impl Runtime {
             // After the end of the node nobody waits for it.
             let _ = completed.send(completion);
         };
+        let (answers, engine_answers) = mpsc::unbounded_channel();
+        let engines = Engines::new(dir.path(), answers);
         let (store, mut recovered) = dir.open(Options::default(), complete)?;
         if recovered.identity.dissolved_from.is_none() {
             // Made durable by core, with the start.
@@ -141,7 +148,10 @@ impl Runtime {
             network,
             seeds,
             resolver,
+            engines,
+            engine_answers,
             replies: BTreeMap::new(),
+            sql_replies: BTreeMap::new(),
             commands: 0,
             unstored: None,
         })
@@ -189,6 +199,7 @@ impl Runtime {
         }
         let name = self.node.status(self.clock.now()).name;
         self.transport.shutdown().await;
+        self.engines.shutdown();
         Ended { reason, name, dir: self.store.close() }
     }
 
@@ -211,6 +222,9 @@ impl Runtime {
                 Ok(()) => Input::Persisted { id },
                 Err(error) => Input::StorageFailed { reason: error.to_string() },
             }),
+            Some((log, epoch, answer)) = self.engine_answers.recv() => {
+                Some(Input::Engine { log, epoch, answer })
+            }
             Some(ask) = inbox.next() => self.answer(ask),
             Some(addrs) = self.seeds.recv() => Some(Input::Seeds { addrs }),
         }
@@ -245,6 +259,12 @@ impl Runtime {
                 None
             }
             Ask::Command(command, answer) => Some(self.command(*command, answer)),
+            Ask::Sql(request, answer) => {
+                self.commands += 1;
+                let id = CommandId(self.commands);
+                self.sql_replies.insert(id, answer);
+                Some(Input::Sql { id, request: *request })
+            }
         }
     }
 
@@ -274,6 +294,13 @@ impl Runtime {
                         let _ = answer.send(reply);
                     }
                 }
+                Output::SqlReply { id, reply } => {
+                    if let Some(answer) = self.sql_replies.remove(&id) {
+                        let _ = answer.send(reply);
+                    }
+                }
+                Output::Engine { log, call } => self.engines.call(log, call),
+                Output::CloseEngine { log } => self.engines.close(log),
                 Output::Event(event) => self.report(event, inbox),
                 Output::Stop(reason) => return Some(reason),
             }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use quorate_core::configuration::Configuration;
+use quorate_core::node::SqlRequest;
+use quorate_core::shard::Reply as SqlReply;
 use quorate_core::{Command, NodeId, Reply, Status, StopReason, Term};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -31,6 +33,7 @@ pub struct Stopped;
 pub(super) enum Ask {
     Status(oneshot::Sender<Status>),
     Command(Box<Command>, oneshot::Sender<Reply>),
+    Sql(Box<SqlRequest>, oneshot::Sender<SqlReply>),
 }
 
 /// Asks a running node; cheap to clone. It outlives a change of the node's identity.
@@ -70,6 +73,17 @@ impl Handle {
     pub async fn status(&self) -> Result<Status, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.asks.send(Ask::Status(answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Has the node run a transaction, itself or through the node that can, and waits for what came
+    /// of it.
+    ///
+    /// # Errors
+    /// [`Stopped`] when it ended before it answered: a write may have been done.
+    pub async fn sql(&self, request: SqlRequest) -> Result<SqlReply, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::Sql(Box::new(request), answer)).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
     }
 

@@ -12,6 +12,7 @@
 //! ```
 
 mod driver;
+mod engines;
 mod handle;
 mod narrator;
 mod refusals;

@@ -110,7 +110,8 @@ pub(super) async fn change(
     }
 }
 
-fn answer(reply: Reply) -> ChangeAnswer {
+/// What became of a command.
+pub(super) fn answer(reply: Reply) -> ChangeAnswer {
     match reply {
         Reply::Done { version } => ChangeAnswer::Done { version: version.0 },
         Reply::Failed(error @ CommandError::NoQuorum(_)) => {

@@ -10,14 +10,20 @@
 //! | `/metrics` | GET | Prometheus text |
 //! | `/admin/stop` | POST | answers when the node has stopped; needs the token |
 //! | `/admin/server` | POST | a change of one server; needs the token |
+//! | `/admin/db` | POST | makes or drops a database; needs the token |
+//! | `/db` | GET | the databases, their shards and copies |
+//! | `/db/{db}/execute` | POST | a transaction; `?shard=`; needs the token |
+//! | `/db/{db}/query` | POST | one that only reads; `?shard=`; needs the token |
 //!
 //! Bounds: [`server::CONNECTIONS_MAX`] connections, a request head within [`server::HEAD_MAX_WAIT`],
-//! a body of [`BODY_BYTES_MAX`], [`EVENTS_MAX`] listeners, an answer within [`ANSWER_MAX_WAIT`].
+//! a body of [`BODY_BYTES_MAX`] ([`sql::SQL_BYTES_MAX`] with SQL), [`EVENTS_MAX`] listeners, an answer within [`ANSWER_MAX_WAIT`].
 
 mod admin;
+mod databases;
 mod events;
 mod metrics;
 mod server;
+mod sql;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +39,9 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub(crate) use admin::{ChangeAnswer, ChangeRequest, StopAnswer, ToDo};
+pub(crate) use databases::{DatabaseRequest, DatabaseView};
 pub(crate) use server::{Listening, bind, serve};
+pub(crate) use sql::{Args, ConsistencyBody, SqlAnswer, SqlBody, StatementBody};
 
 use crate::token::Token;
 use crate::view::{LayoutView, StatusView};
@@ -82,6 +90,7 @@ fn router(app: App) -> Router {
     let quick = Router::new()
         .route("/status", get(status))
         .route("/layout", get(layout))
+        .route("/db", get(databases::list))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::serve))
@@ -89,13 +98,16 @@ fn router(app: App) -> Router {
     let admin = Router::new()
         .route("/admin/stop", post(admin::stop))
         .route("/admin/server", post(admin::change))
+        .route("/admin/db", post(databases::change))
+        .route("/db/{db}/execute", post(sql::execute))
+        .route("/db/{db}/query", post(sql::query))
+        .layer(DefaultBodyLimit::max(sql::SQL_BYTES_MAX))
         .layer(middleware::from_fn_with_state(app.clone(), admin::authorize));
     Router::new()
-        .merge(quick)
+        .merge(quick.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)))
         .merge(admin)
         .route("/events", get(events::serve))
         .fallback(nowhere)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)
 }
 
@@ -109,7 +121,7 @@ async fn in_time(request: axum::extract::Request, next: middleware::Next) -> Res
 async fn nowhere() -> Response {
     refuse(
         StatusCode::NOT_FOUND,
-        "no such path; there are /status /layout /events /healthz /readyz /metrics",
+        "no such path; there are /status /layout /events /db /healthz /readyz /metrics",
     )
 }
 

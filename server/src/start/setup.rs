@@ -45,6 +45,7 @@ pub(super) fn prepare(args: &Start) -> Result<Prepared, Failure> {
     let net = net(args, &settings)?;
     let node = NodeConfig {
         limits: quorate_core::Limits::default(),
+        shards: Some(quorate_core::shard::ShardLimits::default()),
         name: args.name.clone(),
         group: settings.group.clone(),
         // Known when the port is bound.

@@ -62,6 +62,10 @@ impl World {
                 self.event(host, event);
                 Ok(())
             }
+            Output::SqlReply { .. } | Output::Engine { .. } | Output::CloseEngine { .. } => {
+                let detail = format!("host {host} was given no engines, and calls one");
+                Err(Violation::new("engine-unasked", detail))
+            }
             Output::Stop(reason) => {
                 tell!(self, "host {host} ends: {reason}");
                 self.stopped[host] = Some(reason);

@@ -80,6 +80,7 @@ impl World {
         seeds.extend(held.leads_to.iter().copied());
         NodeConfig {
             limits: self.plan.limits,
+            shards: None,
             name: held.plan.name.clone(),
             group: held.plan.credentials.group_name(),
             addresses: Addresses { node: address(host), client: None, http: None },

@@ -6,8 +6,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::configuration::Defaults;
+use crate::engine::memory::Memory;
+use crate::engine::{Engine as _, Reader as _, SqlLimits, Transaction};
+use crate::node::SqlRequest;
+use crate::shard::{Answer, Call, CallKind, Reply as SqlReply, ShardLimits, SqlKind};
 use crate::{
-    Command, CommandId, DialError, Event, Input, LinkId, Node, NodeConfig, NodeId, Output,
+    Command, CommandId, DialError, Event, Input, LinkId, LogId, Node, NodeConfig, NodeId, Output,
     Recovered, Reply, State, StopReason, StorageOp, Time,
 };
 
@@ -19,6 +23,11 @@ pub(crate) struct Machine {
     pub events: Vec<Event>,
     pub stopped: Option<StopReason>,
     pub replies: BTreeMap<CommandId, Reply>,
+    pub answers: BTreeMap<CommandId, SqlReply>,
+    /// The copies on its disk.
+    pub engines: BTreeMap<LogId, Memory>,
+    /// Epochs in which an engine has failed.
+    failed: BTreeMap<LogId, u64>,
     pub password: &'static str,
     /// How long a write takes to become durable.
     pub sync: Duration,
@@ -33,7 +42,7 @@ pub(crate) struct Machine {
     starts: u8,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq)]
 struct Due {
     at: Time,
     order: u64,
@@ -43,7 +52,7 @@ struct Due {
     what: What,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq)]
 enum What {
     Wake,
     Durable(crate::PersistId),
@@ -53,7 +62,10 @@ enum What {
     Up(LinkId, NodeId, Option<SocketAddr>),
     Failed(SocketAddr, DialError),
     Refused(SocketAddr),
+    Engine(LogId, Call),
 }
+
+impl Eq for Due {}
 
 impl Ord for Due {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
@@ -84,6 +96,34 @@ pub(crate) struct World {
 }
 
 pub(crate) const STEP: Duration = Duration::from_millis(1);
+
+impl Machine {
+    fn carry_out(&mut self, log: LogId, call: &Call) -> Option<Answer> {
+        let engine = self.engines.entry(log).or_default();
+        let limits = SqlLimits::default();
+        if self.failed.get(&log) == Some(&call.epoch) && !matches!(call.what, CallKind::Query(..)) {
+            return None;
+        }
+        let answer = match &call.what {
+            CallKind::Open => {
+                engine.kill();
+                Ok(Answer::Opened(engine.position()))
+            }
+            CallKind::Execute(batch) => engine.execute(batch, &limits).map(Answer::Executed),
+            CallKind::Commit(at) => engine.commit(*at).map(|()| Answer::Committed),
+            CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack),
+            CallKind::Apply(entries) => engine.apply(entries).map(|()| Answer::Applied),
+            CallKind::Sync => engine.sync().map(Answer::Synced),
+            CallKind::Query(id, transaction) => {
+                Ok(Answer::Queried(*id, engine.query(transaction, &limits)))
+            }
+        };
+        Some(answer.unwrap_or_else(|fault| {
+            self.failed.insert(log, call.epoch);
+            Answer::Failed(fault)
+        }))
+    }
+}
 
 impl World {
     pub(crate) fn new() -> Self {
@@ -120,6 +160,7 @@ impl World {
         let mut config = NodeConfig::loopback("demo", port);
         config.name = Some(name.to_owned());
         config.defaults = defaults;
+        config.shards = Some(ShardLimits::default());
         let id = NodeId((u128::try_from(number).unwrap() + 1) << 96);
         self.machines.push(Machine {
             node: None,
@@ -128,6 +169,9 @@ impl World {
             events: Vec::new(),
             stopped: None,
             replies: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            engines: BTreeMap::new(),
+            failed: BTreeMap::new(),
             password: "secret",
             sync: STEP,
             crash_after: None,
@@ -210,6 +254,27 @@ impl World {
         id
     }
 
+    pub(crate) fn next_command_id(&mut self) -> CommandId {
+        self.next_command += 1;
+        CommandId(self.next_command - 1)
+    }
+
+    /// Asks a node to run a transaction in the shard `main` of a database.
+    pub(crate) fn sql(
+        &mut self,
+        number: usize,
+        database: &str,
+        kind: SqlKind,
+        transaction: Transaction,
+    ) -> CommandId {
+        let id = self.next_command_id();
+        let (database, shard) = (database.to_owned(), None);
+        let timeout = Duration::from_secs(5);
+        let request = SqlRequest { database, shard, transaction, kind, timeout };
+        self.input(number, Input::Sql { id, request });
+        id
+    }
+
     pub(crate) fn node(&self, number: usize) -> &Node {
         self.machines[number].node.as_ref().expect("the process runs")
     }
@@ -273,6 +338,10 @@ impl World {
             What::Up(link, peer, dialed) => Input::LinkUp { link, peer, dialed },
             What::Failed(addr, error) => Input::DialFailed { addr, error },
             What::Refused(from) => Input::PeerRefused { from },
+            What::Engine(log, call) => {
+                let Some(answer) = self.machines[due.to].carry_out(log, &call) else { return };
+                Input::Engine { log, epoch: call.epoch, answer }
+            }
         };
         self.input(due.to, input);
     }
@@ -358,6 +427,14 @@ impl World {
             }
             Output::Reply { id, reply } => {
                 self.machines[number].replies.insert(id, reply);
+            }
+            Output::SqlReply { id, reply } => {
+                let before = self.machines[number].answers.insert(id, reply);
+                assert_eq!(before, None, "{id:?} is answered twice");
+            }
+            Output::Engine { log, call } => self.later(number, What::Engine(log, call)),
+            Output::CloseEngine { log } => {
+                self.machines[number].engines.remove(&log);
             }
             Output::Event(event) => self.machines[number].events.push(event),
             Output::Stop(reason) => {

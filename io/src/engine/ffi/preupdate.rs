@@ -109,11 +109,7 @@ impl<'a> RowChange<'a> {
     fn value(
         &self,
         column: usize,
-        read: unsafe extern "C" fn(
-            *mut ffi::sqlite3,
-            c_int,
-            *mut *mut ffi::sqlite3_value,
-        ) -> c_int,
+        read: unsafe extern "C" fn(*mut ffi::sqlite3, c_int, *mut *mut ffi::sqlite3_value) -> c_int,
     ) -> Result<ValueRef<'a>, NoValue> {
         let column = c_int::try_from(column).map_err(|_| NoValue)?;
         let mut value = std::ptr::null_mut();

@@ -1,0 +1,412 @@
+//! The copies of shards that this node holds: their logs beside the configuration log, and what the
+//! leader of each owes to the configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng as _;
+
+use super::persist::{LogBatch, Then};
+use super::{Node, Output, State};
+use crate::configuration::{
+    ConfigCommand, Configuration, CopyStatus, ExecutionMode, QuorumRule, Reach, ServerStatus,
+    ShardRef, plan_shard,
+};
+use crate::ids::{Index, LinkId, LogId, NodeId};
+use crate::raft::{Body, Entry, Message, Raft, Settings};
+use crate::shard::{Answer, Shard, Terms, WriteQuorum};
+use crate::storage::{HardState, RecoveredLog, StorageOp};
+use crate::time::Time;
+use crate::wire::{LOGS_MAX, Packet, Request};
+
+/// A change of the document that the leader of a shard has asked for: of which copy, or of whether
+/// the log has begun.
+type Duty = (LogId, Option<NodeId>);
+
+/// The copies that this node holds.
+#[derive(Default, Debug)]
+pub(super) struct Shards {
+    pub all: BTreeMap<LogId, Shard>,
+    /// What the store held at the start, of logs that the document has not spoken of yet.
+    recovered: BTreeMap<LogId, RecoveredLog>,
+    /// Logs whose first entry is on its way to the disk.
+    beginning: BTreeMap<LogId, RecoveredLog>,
+    /// When each shard is to be looked at; the first is the node's.
+    due: BTreeMap<LogId, Time>,
+    timers: BTreeSet<(Time, LogId)>,
+    /// Shards to which something has happened with this input.
+    touched: BTreeSet<LogId>,
+    /// Duties that were asked for, and when.
+    asked: BTreeMap<Duty, Time>,
+    next_duties: Option<Time>,
+}
+
+impl Shards {
+    pub(super) fn holding(recovered: BTreeMap<LogId, RecoveredLog>) -> Self {
+        Self { recovered, ..Self::default() }
+    }
+
+    pub(super) fn next(&self) -> Option<Time> {
+        let first = self.timers.first().map(|(at, _)| *at);
+        [first, self.next_duties].into_iter().flatten().min()
+    }
+
+    pub(super) fn touch(&mut self, log: LogId) -> Option<&mut Shard> {
+        let shard = self.all.get_mut(&log)?;
+        self.touched.insert(log);
+        Some(shard)
+    }
+}
+
+impl Node {
+    /// Opens the copies that the document gives this node, begins the logs that it is to begin, and
+    /// closes the copies of databases that were dropped.
+    pub(super) fn adopt_shards(&mut self, document: &Arc<Configuration>) {
+        if self.config.shards.is_none() {
+            return;
+        }
+        let me = self.id();
+        let mut listed = BTreeSet::new();
+        for shard in document.shards() {
+            let log = shard.shard.log;
+            listed.insert(log);
+            let first = shard.shard.first_entry(me);
+            let mine = shard.shard.copies.contains_key(&me) || first.is_some();
+            let held =
+                self.shards.all.contains_key(&log) || self.shards.beginning.contains_key(&log);
+            if mine && !held {
+                match (self.shards.recovered.remove(&log), first) {
+                    (Some(recovered), _) => self.open_shard(log, recovered),
+                    (None, Some(first)) => self.begin_shard(log, first),
+                    (None, None) => self.open_shard(log, RecoveredLog::default()),
+                }
+            }
+            self.refresh_terms(shard);
+        }
+        let gone: Vec<LogId> =
+            self.shards.all.keys().filter(|log| !listed.contains(log)).copied().collect();
+        for log in gone {
+            self.shards.all.remove(&log);
+            self.shards.touched.remove(&log);
+            if let Some(at) = self.shards.due.remove(&log) {
+                self.shards.timers.remove(&(at, log));
+            }
+            self.out.push_back(Output::CloseEngine { log });
+        }
+        self.shards.next_duties = (!self.shards.all.is_empty()).then_some(self.now);
+    }
+
+    /// Writes the first entry of a shard's log: the same on every node that may. It is committed by
+    /// the document that says so.
+    fn begin_shard(&mut self, log: LogId, first: Entry) {
+        let hard_state = HardState { term: first.term, vote: None, commit: first.index };
+        let entries = vec![first];
+        let append = StorageOp::Append { log, entries: entries.clone() };
+        self.persist.push(append, None);
+        let state = StorageOp::HardState { log, state: hard_state };
+        self.persist.push(state, Some(Then::Begun(log)));
+        let recovered = RecoveredLog { hard_state, entries, ..RecoveredLog::default() };
+        self.shards.beginning.insert(log, recovered);
+    }
+
+    pub(super) fn on_begun(&mut self, log: LogId) {
+        let Some(recovered) = self.shards.beginning.remove(&log) else { return };
+        let Some(document) = self.document.clone() else { return };
+        if let Some(shard) = document.shard_of(log) {
+            self.open_shard(log, recovered);
+            self.refresh_terms(shard);
+        }
+    }
+
+    /// A peer is about to stop: it is no good owner any more.
+    pub(super) fn on_peer_leaving(&mut self) {
+        let Some(document) = self.document.clone() else { return };
+        document.shards().for_each(|shard| self.refresh_terms(shard));
+    }
+
+    fn refresh_terms(&mut self, shard: ShardRef<'_>) {
+        let (now, log) = (self.now, shard.shard.log);
+        if !self.shards.all.contains_key(&log) {
+            return;
+        }
+        let terms = self.terms_of(shard);
+        if let Some(held) = self.shards.touch(log) {
+            held.set_terms(now, terms);
+        }
+    }
+
+    /// What the document says of a shard, for the copy of this node.
+    fn terms_of(&self, shard: ShardRef<'_>) -> Terms {
+        let write_quorum = match shard.write_quorum() {
+            QuorumRule::Count(count) => WriteQuorum::Count(count),
+            QuorumRule::Majority => WriteQuorum::Majority,
+            QuorumRule::All => WriteQuorum::All,
+        };
+        let mut stay = shard.candidates().into_iter().filter(|node| !self.peer_is_leaving(*node));
+        Terms {
+            write_quorum,
+            asynchronous: shard.database.settings.execution_mode == ExecutionMode::Asynchronous,
+            preferred: stay.next(),
+            online: shard.shard.copies.get(&self.id()) == Some(&CopyStatus::Online),
+        }
+    }
+
+    fn open_shard(&mut self, log: LogId, recovered: RecoveredLog) {
+        let Some(limits) = self.config.shards else { return };
+        let timings = &self.config.timings;
+        let settings = Settings {
+            node: self.id(),
+            log,
+            heartbeat: timings.heartbeat,
+            election_min: timings.election_min,
+            election_max: timings.election_max,
+            limits: self.config.limits,
+        };
+        let rng = ChaCha8Rng::from_seed(self.new_seed());
+        let raft = Raft::new(settings, recovered, rng, self.now);
+        self.shards.all.insert(log, Shard::new(raft, limits, self.now));
+        self.shards.touched.insert(log);
+        self.shards.next_duties = Some(self.now);
+    }
+
+    pub(super) fn on_shard_message(&mut self, log: LogId, from: NodeId, message: Message) {
+        let now = self.now;
+        match self.shards.touch(log) {
+            Some(shard) => shard.receive(now, from, message),
+            None => self.counters.messages_dropped += 1,
+        }
+    }
+
+    pub(super) fn on_engine(&mut self, log: LogId, epoch: u64, answer: Answer) {
+        let now = self.now;
+        if let Some(shard) = self.shards.touch(log) {
+            shard.answer(now, epoch, answer);
+        }
+    }
+
+    pub(super) fn each_shard(&mut self, mut f: impl FnMut(&mut Shard, Time)) {
+        let now = self.now;
+        for (log, shard) in &mut self.shards.all {
+            self.shards.touched.insert(*log);
+            f(shard, now);
+        }
+    }
+
+    /// Lets the shards do what is due.
+    pub(super) fn run_shards(&mut self) {
+        let now = self.now;
+        while let Some((at, log)) = self.shards.timers.first().copied().filter(|(at, _)| *at <= now)
+        {
+            self.shards.timers.remove(&(at, log));
+            self.shards.due.remove(&log);
+            if let Some(shard) = self.shards.touch(log) {
+                shard.tick(now);
+            }
+        }
+        if self.shards.next_duties.is_some_and(|at| at <= now) {
+            self.shards.next_duties =
+                (!self.shards.all.is_empty()).then_some(now + self.config.timings.heartbeat);
+            self.do_duties();
+        }
+    }
+
+    /// What the leader of a shard's log owes to the document: the membership follows it, and it
+    /// learns which copies have caught up.
+    fn do_duties(&mut self) {
+        let now = self.now;
+        let retry = self.config.timings.retry;
+        self.shards.asked.retain(|_, at| now.since(*at) < retry * 2);
+        let Some(document) = self.document.clone() else { return };
+        for shard in document.shards() {
+            let log = shard.shard.log;
+            if self.shards.all.get(&log).is_some_and(|held| held.log().is_settled_leader()) {
+                self.follow_plan_of(shard);
+                self.tell_begun(shard);
+                self.grant_copies(shard);
+            }
+        }
+    }
+
+    fn follow_plan_of(&mut self, shard: ShardRef<'_>) {
+        let (now, log, me) = (self.now, shard.shard.log, self.id());
+        let Some(held) = self.shards.all.get(&log) else { return };
+        let raft = held.log();
+        let here = |node: NodeId| {
+            let listed = shard.document.servers.get(&node);
+            node == me
+                || raft.is_active(now, node)
+                    && listed.is_none_or(|s| s.status == ServerStatus::Online)
+                    && !self.peer_is_leaving(node)
+        };
+        let caught_up = |node: NodeId| raft.is_caught_up(now, node);
+        let reach = Reach { reachable: &here, caught_up: &caught_up };
+        let Some(change) = plan_shard(shard, raft.membership(), &reach) else { return };
+        if let Some(held) = self.shards.touch(log) {
+            // Refused while another change is under way; planned again then.
+            let _ = held.change(now, change);
+        }
+    }
+
+    /// Whoever is seen to hold the log may not begin it any more.
+    fn tell_begun(&mut self, shard: ShardRef<'_>) {
+        let (log, me) = (shard.shard.log, self.id());
+        let Some(founding) = &shard.shard.founding else { return };
+        let Some(held) = self.shards.all.get(&log) else { return };
+        let holds = |node: &NodeId| {
+            *node == me || held.log().matched(*node).is_some_and(|index| index > Index::ZERO)
+        };
+        let nodes: BTreeSet<NodeId> =
+            founding.unborn.iter().filter(|n| holds(n)).copied().collect();
+        if !nodes.is_empty() {
+            self.ask_once((log, None), ConfigCommand::Born { log, nodes });
+        }
+    }
+
+    /// A copy that holds all that is committed, as the leader's log knows it, comes online.
+    fn grant_copies(&mut self, shard: ShardRef<'_>) {
+        let (now, log, me) = (self.now, shard.shard.log, self.id());
+        let judged_at = shard.document.version;
+        for (node, status) in &shard.shard.copies {
+            let online = shard.document.servers.get(node);
+            let online = online.is_some_and(|s| s.status == ServerStatus::Online);
+            let Some(held) = self.shards.all.get(&log) else { return };
+            let whole = if *node == me {
+                held.broken().is_none() && held.applied() >= held.log().commit()
+            } else {
+                held.log().is_caught_up(now, *node)
+            };
+            let due = online
+                && whole
+                && status.may_become(CopyStatus::Online)
+                && *status != CopyStatus::Online
+                && *status != CopyStatus::Backup;
+            if due {
+                let status = CopyStatus::Online;
+                let grant = ConfigCommand::SetCopy { log, node: *node, status, judged_at };
+                self.ask_once((log, Some(*node)), grant);
+            }
+        }
+    }
+
+    fn ask_once(&mut self, duty: Duty, command: ConfigCommand) {
+        let now = self.now;
+        let retry = self.config.timings.retry;
+        if self.shards.asked.get(&duty).is_some_and(|at| now.since(*at) < retry) {
+            return;
+        }
+        self.shards.asked.insert(duty, now);
+        self.begin_duty(Request::Change(command));
+    }
+
+    /// Hands the logs that this node leads to others, before it stops. Whether any is left to hand.
+    pub(super) fn hand_over_shards(&mut self) -> bool {
+        let now = self.now;
+        let mut left = false;
+        let led: Vec<LogId> = self
+            .shards
+            .all
+            .iter()
+            .filter(|(_, s)| s.log().is_leader())
+            .map(|(log, _)| *log)
+            .collect();
+        for log in led {
+            let stays = |node: NodeId| !self.peer_is_leaving(node);
+            let Some(held) = self.shards.all.get(&log) else { continue };
+            let Some(successor) = held.log().best_successor(now, stays) else { continue };
+            left = true;
+            if !held.log().is_transferring()
+                && let Some(held) = self.shards.touch(log)
+            {
+                held.hand_over(now, successor);
+            }
+        }
+        left
+    }
+
+    /// What the logs of shards want durable.
+    pub(super) fn shard_batches(&mut self) -> Vec<LogBatch> {
+        let now = self.now;
+        let mut batches = Vec::new();
+        for log in &self.shards.touched {
+            let Some(shard) = self.shards.all.get_mut(log) else { continue };
+            shard.flush(now);
+            if let Some((ticket, ops)) = shard.take_batch(now) {
+                batches.push(LogBatch { log: *log, ticket, ops });
+            }
+        }
+        batches
+    }
+
+    /// Hands out what has come of the shards that something happened to: messages, calls, answers.
+    pub(super) fn drain_shards(&mut self) {
+        let mut small: BTreeMap<LinkId, Vec<(LogId, Message)>> = BTreeMap::new();
+        let cluster = self.identity.cluster.filter(|_| self.cluster_durable && !self.stopped);
+        while let Some(log) = self.shards.touched.pop_first() {
+            let Some(mut shard) = self.shards.all.remove(&log) else { continue };
+            while let Some((to, message)) = shard.next_message() {
+                let (Some(cluster), Some(link)) = (cluster, self.links.usable(to)) else {
+                    continue;
+                };
+                if is_bulky(&message) {
+                    // What is bulky goes alone, behind what was said before it.
+                    self.send_small(cluster, link, small.remove(&link).unwrap_or_default());
+                    self.send_packet(link, &Packet::Raft { cluster, log, message });
+                } else {
+                    small.entry(link).or_default().push((log, message));
+                }
+            }
+            while let Some(call) = shard.next_call() {
+                self.out.push_back(Output::Engine { log, call });
+            }
+            let mut replies = Vec::new();
+            while let Some(reply) = shard.next_reply() {
+                replies.push(reply);
+            }
+            let at = shard.next_timeout();
+            self.shards.all.insert(log, shard);
+            if let Some(before) = self.shards.due.insert(log, at) {
+                self.shards.timers.remove(&(before, log));
+            }
+            self.shards.timers.insert((at, log));
+            for (id, reply) in replies {
+                self.on_shard_reply(id, reply);
+            }
+        }
+        if let Some(cluster) = cluster {
+            for (link, messages) in small {
+                self.send_small(cluster, link, messages);
+            }
+        }
+    }
+
+    fn send_small(
+        &mut self,
+        cluster: crate::ids::ClusterId,
+        link: LinkId,
+        messages: Vec<(LogId, Message)>,
+    ) {
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() {
+            let some = messages.by_ref().take(LOGS_MAX).collect();
+            self.send_packet(link, &Packet::Logs { cluster, messages: some });
+        }
+    }
+
+    /// Whether the copies may be used: this node belongs to its cluster.
+    pub(super) fn takes_requests(&self) -> bool {
+        matches!(self.state, State::Member | State::Returning) && self.document.is_some()
+    }
+}
+
+fn is_bulky(message: &Message) -> bool {
+    match &message.body {
+        Body::Append { entries, .. } => !entries.is_empty(),
+        Body::Install { .. } => true,
+        _ => false,
+    }
+}
+
+/// How soon a request that found nobody to serve it is tried again.
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(20);

@@ -1,0 +1,340 @@
+//! Databases on whole nodes: made on one, written through any, held by all.
+
+use std::collections::BTreeMap;
+
+use super::lifecycle::{SECOND, cluster, dynamic};
+use super::world::World;
+use crate::configuration::{
+    ConfigCommand, CopyStatus, DatabaseRules, Defaults, PlaceRule, QuorumRule, Role, Settings,
+};
+use crate::engine::{Statement, Transaction, Value};
+use crate::shard::{Consistency, Reply, ShardError, SqlKind};
+use crate::{Command, CommandId, DatabaseId, LogId, NodeId};
+
+fn sql(text: &str, args: &[i64]) -> Transaction {
+    let args: Vec<Value> = args.iter().map(|arg| Value::Integer(*arg)).collect();
+    Transaction { statements: vec![Statement::with(text, args)] }
+}
+
+fn insert(key: i64) -> Transaction {
+    sql("INSERT INTO t (k, v) VALUES (?, ?)", &[key, 1])
+}
+
+fn log(world: &World, at: usize, database: &str) -> LogId {
+    world.node(at).configuration().unwrap().databases[database].shards["main"].log
+}
+
+fn keys(world: &World, at: usize, log: LogId) -> Vec<i64> {
+    world.machines[at].engines[&log].table("t").into_keys().collect()
+}
+
+fn online(world: &World, at: usize, database: &str) -> usize {
+    let document = world.node(at).configuration().unwrap();
+    let copies = &document.databases[database].shards["main"].copies;
+    copies.values().filter(|status| **status == CopyStatus::Online).count()
+}
+
+fn write(world: &mut World, at: usize, transaction: Transaction) -> Reply {
+    let id = world.sql(at, "demo", SqlKind::Write, transaction);
+    answer(world, at, id)
+}
+
+fn read(world: &mut World, at: usize, consistency: Consistency) -> Vec<Vec<Value>> {
+    let all = sql("SELECT k, v FROM t ORDER BY k", &[]);
+    let id = world.sql(at, "demo", SqlKind::Read(consistency), all);
+    match answer(world, at, id) {
+        Reply::Done { rows, .. } => rows[0].rows.clone(),
+        Reply::Failed(error) => panic!("{error}"),
+    }
+}
+
+fn answer(world: &mut World, at: usize, id: CommandId) -> Reply {
+    let told = world.until(SECOND * 8, |w| w.machines[at].answers.contains_key(&id));
+    assert!(told, "no answer: {world:?}");
+    world.machines[at].answers[&id].clone()
+}
+
+fn done(reply: &Reply) -> bool {
+    matches!(reply, Reply::Done { .. })
+}
+
+/// A cluster with the database `demo`, whose table is there.
+fn with_database(count: usize, defaults: &Defaults, settings: &Settings) -> World {
+    let mut world = cluster(count, defaults);
+    let create = ConfigCommand::CreateDatabase {
+        name: "demo".to_owned(),
+        id: DatabaseId(7),
+        rules: Box::new(DatabaseRules { settings: settings.clone(), shards: BTreeMap::new() }),
+    };
+    let id = world.command(count - 1, Command::Change(create));
+    assert!(world.until(SECOND * 3, |w| w.machines[count - 1].replies.contains_key(&id)));
+    let table = write(&mut world, 0, sql("CREATE TABLE t (k INTEGER PRIMARY KEY, v)", &[]));
+    assert!(done(&table), "{table:?}");
+    world
+}
+
+#[test]
+fn a_database_made_on_one_node_is_written_through_any_and_is_on_all() {
+    for count in [1, 2, 3, 5] {
+        let mut world = with_database(count, &Defaults::default(), &Settings::default());
+        for (at, key) in (0..count).zip(1..) {
+            let reply = write(&mut world, at, insert(key));
+            assert!(done(&reply), "{at}: {reply:?}");
+        }
+        world.run(SECOND);
+        let log = log(&world, 0, "demo");
+        let expected: Vec<i64> = (1..=i64::try_from(count).unwrap()).collect();
+        for at in 0..count {
+            assert_eq!(keys(&world, at, log), expected, "{count} servers, at {at}");
+            assert_eq!(read(&mut world, at, Consistency::Local).len(), count);
+            assert_eq!(read(&mut world, at, Consistency::Linearizable).len(), count);
+        }
+        assert_eq!(online(&world, 0, "demo"), count);
+    }
+}
+
+#[test]
+fn a_server_that_joins_later_gets_the_database_and_a_vote_in_its_log() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    for key in 0..50 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    let late = world.add("late", Defaults::default());
+    world.start(late);
+    let log = log(&world, 0, "demo");
+    let id = world.id(late);
+    let whole = |w: &World| {
+        online(w, 0, "demo") == 4
+            && w.node(late).shard(log).is_some_and(|s| s.log().membership().is_voter(id))
+    };
+    assert!(world.until(SECOND * 5, whole), "{world:?}");
+    world.run(SECOND);
+    assert_eq!(keys(&world, late, log).len(), 50);
+    assert!(done(&write(&mut world, late, insert(100))));
+}
+
+#[test]
+fn a_killed_owner_is_followed_by_another_and_nothing_acknowledged_is_lost() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let through = (owner + 1) % 3;
+    let mut acknowledged = Vec::new();
+    for key in 0..200 {
+        if key == 60 {
+            world.kill(owner);
+        }
+        if key == 140 {
+            world.start(owner);
+        }
+        match write(&mut world, through, insert(key)) {
+            Reply::Done { .. } => acknowledged.push(key),
+            Reply::Failed(ShardError::OutcomeUnknown) => {}
+            Reply::Failed(other) => panic!("{key}: {other}"),
+        }
+    }
+    assert!(acknowledged.len() >= 199, "{}", acknowledged.len());
+    world.run(SECOND * 8);
+    for at in 0..3 {
+        let held = keys(&world, at, log);
+        assert!(acknowledged.iter().all(|key| held.contains(key)), "{at}");
+        assert_eq!(held, keys(&world, 0, log));
+    }
+}
+
+fn owner(world: &World, log: LogId) -> usize {
+    let owns = |n: &usize| {
+        let node = world.machines[*n].node.as_ref();
+        node.and_then(|node| node.shard(log)).is_some_and(crate::shard::Shard::is_owner)
+    };
+    (0..world.machines.len()).find(owns).expect("somebody owns it")
+}
+
+#[test]
+fn a_node_that_comes_back_gets_only_what_it_missed_and_owns_its_shard_again() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let first = owner(&world, log);
+    world.kill(first);
+    world.run(SECOND * 7);
+    let through = (first + 1) % 3;
+    for key in 0..30 {
+        assert!(done(&write(&mut world, through, insert(key))), "{key}");
+    }
+    let before = world.machines[first].engines[&log].clone();
+    world.start(first);
+    let back = |w: &World| {
+        w.node(first).shard(log).is_some_and(crate::shard::Shard::is_owner)
+            && online(w, first, "demo") == 3
+    };
+    assert!(world.until(SECOND * 15, back), "{world:?}");
+    assert_eq!(keys(&world, first, log).len(), 30);
+    assert!(before.table("t").is_empty());
+}
+
+#[test]
+fn half_of_two_writes_with_a_number_and_not_with_the_majority() {
+    for (quorum, works) in [(QuorumRule::Majority, false), (QuorumRule::Count(1), true)] {
+        let settings = Settings { write_quorum: quorum, ..Settings::default() };
+        let mut world = with_database(2, &Defaults::default(), &settings);
+        assert!(done(&write(&mut world, 0, insert(1))));
+        let log = log(&world, 0, "demo");
+        let tie = world.node(0).shard(log).unwrap().log().membership().incoming.tie_breaker;
+        let (stays, goes) = if tie == Some(world.id(0)) { (0, 1) } else { (1, 0) };
+        world.kill(goes);
+        world.run(SECOND * 3);
+        let reply = write(&mut world, stays, insert(2));
+        match reply {
+            Reply::Done { .. } => assert!(works),
+            Reply::Failed(ShardError::NoQuorum { missing, .. }) => {
+                assert!(!works);
+                assert_eq!(missing, [world.id(goes)]);
+            }
+            Reply::Failed(other) => panic!("{other}"),
+        }
+        world.start(goes);
+        world.run(SECOND * 3);
+        assert!(done(&write(&mut world, goes, insert(3))));
+    }
+}
+
+#[test]
+fn of_two_dynamic_servers_the_one_that_is_left_goes_on() {
+    let mut world = with_database(2, &dynamic(), &Settings::default());
+    assert!(done(&write(&mut world, 0, insert(1))));
+    let tie = world.node(0).configuration_log().unwrap().membership().incoming.tie_breaker;
+    let (stays, goes) = if tie == Some(world.id(0)) { (0, 1) } else { (1, 0) };
+    world.kill(goes);
+    let alone = |w: &World| w.node(stays).configuration().unwrap().servers.len() == 1;
+    assert!(world.until(SECOND * 12, alone), "{world:?}");
+    world.run(SECOND * 3);
+    let reply = write(&mut world, stays, insert(2));
+    // The shard's tie-breaker may be the one that is gone: then nobody may decide.
+    let log = log(&world, stays, "demo");
+    let shard_tie = world.node(stays).shard(log).unwrap().log().membership().incoming.tie_breaker;
+    if shard_tie == Some(world.id(stays)) {
+        assert!(done(&reply), "{reply:?}");
+    } else {
+        let missing = vec![world.id(goes)];
+        assert!(
+            matches!(&reply, Reply::Failed(ShardError::NoQuorum { missing: m, .. }) if *m == missing),
+            "{reply:?}"
+        );
+    }
+    world.start(goes);
+    world.run(SECOND * 5);
+    let reply = write(&mut world, goes, insert(3));
+    assert!(done(&reply), "{reply:?}");
+}
+
+#[test]
+fn each_shard_is_only_where_it_belongs_and_works_while_its_holders_do() {
+    use crate::configuration::ShardRules;
+    let mut world = World::new();
+    for name in ["usa", "europe", "china"] {
+        let number = world.add(name, Defaults::default());
+        world.start(number);
+    }
+    assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2])));
+    let on = |names: &[&str]| {
+        let places = names.iter().map(|n| PlaceRule::Server((*n).to_owned())).collect();
+        ShardRules { places: Some(places), ..ShardRules::default() }
+    };
+    let shards = [
+        ("client_usa".to_owned(), on(&["usa", "europe"])),
+        ("client_europe".to_owned(), on(&["europe"])),
+        ("client_china".to_owned(), on(&["china", "usa", "europe"])),
+    ];
+    let create = ConfigCommand::CreateDatabase {
+        name: "demo".to_owned(),
+        id: DatabaseId(7),
+        rules: Box::new(DatabaseRules { settings: Settings::default(), shards: shards.into() }),
+    };
+    world.command(2, Command::Change(create));
+    world.run(SECOND * 2);
+    let holders = |w: &World, shard: &str| -> Vec<usize> {
+        let document = w.node(0).configuration().unwrap();
+        let log = document.databases["demo"].shards[shard].log;
+        (0..3).filter(|n| w.machines[*n].engines.contains_key(&log)).collect()
+    };
+    assert_eq!(holders(&world, "client_usa"), [0, 1]);
+    assert_eq!(holders(&world, "client_europe"), [1]);
+    assert_eq!(holders(&world, "client_china"), [0, 1, 2]);
+    let create_in = |world: &mut World, at: usize, shard: &str| {
+        let request = crate::node::SqlRequest {
+            database: "demo".to_owned(),
+            shard: Some(shard.to_owned()),
+            transaction: sql("CREATE TABLE t (k INTEGER PRIMARY KEY, v)", &[]),
+            kind: SqlKind::Write,
+            timeout: SECOND * 3,
+        };
+        let id = world.next_command_id();
+        world.input(at, crate::Input::Sql { id, request });
+        answer(world, at, id)
+    };
+    // Written through one that holds nothing of it.
+    assert!(done(&create_in(&mut world, 2, "client_europe")));
+    world.kill(1);
+    world.run(SECOND);
+    let reply = create_in(&mut world, 2, "client_europe");
+    let missing: Vec<NodeId> = vec![world.id(1)];
+    assert!(
+        matches!(&reply, Reply::Failed(ShardError::NoQuorum { missing: m, .. }) if *m == missing),
+        "{reply:?}"
+    );
+    assert!(done(&create_in(&mut world, 2, "client_china")), "the others work");
+}
+
+#[test]
+fn a_replica_serves_reads_and_neither_votes_nor_owns() {
+    let roles = [("*".to_owned(), Role::Master), ("n2".to_owned(), Role::Replica)];
+    let defaults = Defaults { roles: roles.into(), ..Defaults::default() };
+    let mut world = with_database(3, &defaults, &Settings::default());
+    assert!(done(&write(&mut world, 2, insert(1))), "it passes writes on");
+    world.run(SECOND);
+    assert_eq!(read(&mut world, 2, Consistency::Local).len(), 1);
+    let log = log(&world, 0, "demo");
+    let membership = world.node(0).shard(log).unwrap().log().membership().clone();
+    assert!(!membership.is_voter(world.id(2)) && membership.contains(world.id(2)));
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let mut world = with_database(1, &Defaults::default(), &Settings::default());
+    let id = world.sql(0, "nothing", SqlKind::Write, insert(1));
+    let reply = answer(&mut world, 0, id);
+    let unknown = ShardError::UnknownDatabase { name: "nothing".to_owned() };
+    assert_eq!(reply, Reply::Failed(unknown));
+}
+
+#[test]
+fn a_dropped_database_is_gone_and_one_of_the_same_name_begins_empty() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    assert!(done(&write(&mut world, 0, insert(1))));
+    let old = log(&world, 0, "demo");
+    let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
+    world.command(1, Command::Change(drop));
+    world.run(SECOND);
+    assert!((0..3).all(|n| !world.machines[n].engines.contains_key(&old)));
+    let create = ConfigCommand::create_database("demo", DatabaseId(8));
+    world.command(2, Command::Change(create));
+    world.run(SECOND);
+    assert_ne!(log(&world, 0, "demo"), old);
+    let table = write(&mut world, 0, sql("CREATE TABLE t (k INTEGER PRIMARY KEY, v)", &[]));
+    assert!(done(&table), "{table:?}");
+    assert!(read(&mut world, 1, Consistency::Linearizable).is_empty());
+}
+
+#[test]
+fn servers_that_stop_hand_their_shards_over() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let first = owner(&world, log);
+    world.command(first, Command::Stop);
+    assert!(world.until(SECOND * 5, |w| w.machines[first].stopped.is_some()));
+    let began = world.now;
+    let reply = write(&mut world, (first + 1) % 3, insert(1));
+    assert!(done(&reply), "{reply:?}");
+    let took = world.now.since(began);
+    assert!(took < SECOND / 5, "the shard was handed over before: {took:?}");
+}

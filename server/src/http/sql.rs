@@ -1,0 +1,296 @@
+//! `POST /db/{db}/execute` and `/query`: transactions as JSON.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use quorate_core::engine::{Rows, SqlErrorKind, Statement, Transaction, Value};
+use quorate_core::node::SqlRequest;
+use quorate_core::shard::{Consistency, Reply, ShardError, SqlKind};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{App, refuse};
+
+/// The longest body of a request with SQL, in bytes.
+pub(super) const SQL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a transaction is waited for, unless the request says otherwise, and at most.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// Statements of one transaction.
+const STATEMENTS_MAX: usize = 1024;
+
+/// The body of `/execute` and `/query`: one statement, or several that are done together.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SqlBody {
+    /// One statement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sql: Option<String>,
+    /// Its parameters: a list for `?`, an object for `:name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) args: Option<Args>,
+    /// Or several statements: all of them are done, or none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) statements: Vec<StatementBody>,
+    /// How long the answer is waited for, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_ms: Option<u64>,
+    /// For `/query`: `local` (the default) or `linearizable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) consistency: Option<ConsistencyBody>,
+}
+
+/// One statement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StatementBody {
+    /// The statement.
+    pub(crate) sql: String,
+    /// Its parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) args: Option<Args>,
+}
+
+/// Parameters of a statement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Args {
+    /// For `?` and `?NNN`.
+    List(Vec<serde_json::Value>),
+    /// For `:name`, `@name` and `$name`.
+    Named(BTreeMap<String, serde_json::Value>),
+}
+
+/// What a query must have seen.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ConsistencyBody {
+    /// What the node has that was asked.
+    Local,
+    /// Everything acknowledged before.
+    Linearizable,
+}
+
+/// The shard of a database.
+#[derive(Debug, Deserialize)]
+pub(super) struct OfShard {
+    shard: Option<String>,
+}
+
+/// What a transaction has returned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SqlAnswer {
+    /// The entry of the shard's log that the content stands at.
+    pub(crate) lsn: u64,
+    /// The result of each statement.
+    pub(crate) results: Vec<ResultBody>,
+}
+
+/// What a statement has returned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ResultBody {
+    /// The names of the columns.
+    pub(crate) columns: Vec<String>,
+    /// The rows; a BLOB is `{"base64": "..."}`.
+    pub(crate) rows: Vec<Vec<serde_json::Value>>,
+    /// Rows changed by the statement itself.
+    pub(crate) affected: u64,
+    /// The rowid of the last row that it inserted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_insert_rowid: Option<i64>,
+}
+
+pub(super) async fn execute(
+    State(app): State<App>,
+    Path(database): Path<String>,
+    Query(of): Query<OfShard>,
+    body: Result<Json<SqlBody>, JsonRejection>,
+) -> Response {
+    run(&app, database, of, body, |_| SqlKind::Write).await
+}
+
+pub(super) async fn query(
+    State(app): State<App>,
+    Path(database): Path<String>,
+    Query(of): Query<OfShard>,
+    body: Result<Json<SqlBody>, JsonRejection>,
+) -> Response {
+    let kind = |consistency| {
+        SqlKind::Read(match consistency {
+            Some(ConsistencyBody::Linearizable) => Consistency::Linearizable,
+            Some(ConsistencyBody::Local) | None => Consistency::Local,
+        })
+    };
+    run(&app, database, of, body, kind).await
+}
+
+async fn run(
+    app: &App,
+    database: String,
+    of: OfShard,
+    body: Result<Json<SqlBody>, JsonRejection>,
+    kind: impl Fn(Option<ConsistencyBody>) -> SqlKind,
+) -> Response {
+    let body = match body {
+        Ok(Json(body)) => body,
+        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
+    };
+    let kind = kind(body.consistency);
+    let timeout = body.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(TIMEOUT_MAX);
+    let transaction = match transaction(body) {
+        Ok(transaction) => transaction,
+        Err(problem) => return refuse(StatusCode::BAD_REQUEST, &problem),
+    };
+    let request = SqlRequest { database, shard: of.shard, transaction, kind, timeout };
+    match app.handle.sql(request).await {
+        Ok(Reply::Done { at, rows }) => {
+            let results = rows.into_iter().map(result).collect();
+            Json(SqlAnswer { lsn: at.index.0, results }).into_response()
+        }
+        Ok(Reply::Failed(error)) => failed(&error),
+        Err(_) => failed(&ShardError::OutcomeUnknown),
+    }
+}
+
+fn transaction(body: SqlBody) -> Result<Transaction, String> {
+    let single = body.sql.map(|sql| StatementBody { sql, args: body.args });
+    let statements: Vec<StatementBody> = single.into_iter().chain(body.statements).collect();
+    if statements.is_empty() {
+        return Err("give \"sql\", or \"statements\" with at least one".to_owned());
+    }
+    if statements.len() > STATEMENTS_MAX {
+        return Err(format!("a transaction has at most {STATEMENTS_MAX} statements"));
+    }
+    let statements = statements.into_iter().map(statement).collect::<Result<_, _>>()?;
+    Ok(Transaction { statements })
+}
+
+fn statement(body: StatementBody) -> Result<Statement, String> {
+    let StatementBody { sql, args } = body;
+    let (args, named) = match args {
+        None => (Vec::new(), Vec::new()),
+        Some(Args::List(list)) => {
+            (list.into_iter().map(value).collect::<Result<_, _>>()?, Vec::new())
+        }
+        Some(Args::Named(named)) => {
+            let pair = |(name, given)| value(given).map(|value| (name, value));
+            (Vec::new(), named.into_iter().map(pair).collect::<Result<_, _>>()?)
+        }
+    };
+    Ok(Statement { sql, args, named })
+}
+
+/// A parameter as JSON says it.
+fn value(given: serde_json::Value) -> Result<Value, String> {
+    use serde_json::Value as Json;
+    Ok(match given {
+        Json::Null => Value::Null,
+        Json::Bool(truth) => Value::Integer(i64::from(truth)),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => Value::Integer(integer),
+            (None, Some(real)) => Value::Real(real),
+            (None, None) => return Err(format!("{number} is neither a 64-bit integer nor a real")),
+        },
+        Json::String(text) => Value::Text(text),
+        Json::Object(object) => {
+            let text = object.get("base64").and_then(Json::as_str).filter(|_| object.len() == 1);
+            let text = text.ok_or("an object as a parameter is {\"base64\": \"...\"}, a BLOB")?;
+            Value::Blob(BASE64.decode(text).map_err(|error| format!("base64: {error}"))?)
+        }
+        Json::Array(_) => return Err("a list is no value of a parameter".to_owned()),
+    })
+}
+
+fn result(rows: Rows) -> ResultBody {
+    ResultBody {
+        columns: rows.columns.into_iter().map(|column| column.name).collect(),
+        rows: rows.rows.into_iter().map(|row| row.into_iter().map(told).collect()).collect(),
+        affected: rows.affected,
+        last_insert_rowid: rows.last_insert_rowid,
+    }
+}
+
+fn told(value: Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Integer(integer) => integer.into(),
+        // JSON has no infinities: told as SQLite's own text of them.
+        Value::Real(real) if real.is_infinite() => json!(if real > 0.0 { "Inf" } else { "-Inf" }),
+        Value::Real(real) => real.into(),
+        Value::Text(text) => text.into(),
+        Value::Blob(bytes) => json!({ "base64": BASE64.encode(bytes) }),
+    }
+}
+
+/// Each outcome has its status: nothing done (4xx, 503), done (200), and what is neither (504).
+fn failed(error: &ShardError) -> Response {
+    let (code, outcome) = match error {
+        ShardError::Sql(e) if e.kind == SqlErrorKind::Timeout => {
+            (StatusCode::GATEWAY_TIMEOUT, "nothing-done")
+        }
+        ShardError::Sql(e) if e.kind == SqlErrorKind::TooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "nothing-done")
+        }
+        ShardError::Sql(_) => (StatusCode::BAD_REQUEST, "nothing-done"),
+        ShardError::UnknownDatabase { .. } | ShardError::UnknownShard { .. } => {
+            (StatusCode::NOT_FOUND, "nothing-done")
+        }
+        ShardError::Busy => (StatusCode::TOO_MANY_REQUESTS, "nothing-done"),
+        ShardError::NotOwner { .. }
+        | ShardError::NoQuorum { .. }
+        | ShardError::Unavailable(_)
+        | ShardError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "nothing-done"),
+        ShardError::CommittedBelowQuorum { .. } => (StatusCode::GATEWAY_TIMEOUT, "done"),
+        ShardError::OutcomeUnknown => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
+    };
+    let mut body = json!({ "error": error.to_string(), "outcome": outcome });
+    if let ShardError::Sql(sql) = error {
+        body["statement"] = sql.statement.into();
+        body["code"] = sql.code.into();
+    }
+    (code, Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_keep_their_type_and_blobs_travel_as_base64() {
+        let cases = [
+            (json!(null), Value::Null),
+            (json!(true), Value::Integer(1)),
+            (json!(9_007_199_254_740_993_i64), Value::Integer(9_007_199_254_740_993)),
+            (json!(1.5), Value::Real(1.5)),
+            (json!("é"), Value::Text("é".to_owned())),
+            (json!({ "base64": "AP8=" }), Value::Blob(vec![0, 255])),
+        ];
+        for (text, expected) in cases {
+            let read = value(text.clone()).unwrap();
+            assert_eq!(read, expected);
+            if text != json!(true) {
+                assert_eq!(told(read), text);
+            }
+        }
+        for wrong in [json!([1]), json!({ "base64": 1 }), json!({ "base64": "?" }), json!({})] {
+            assert!(value(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_one_statement_or_several_and_never_none() {
+        let read = |text: &str| transaction(serde_json::from_str(text).unwrap());
+        assert_eq!(read(r#"{"sql": "SELECT 1"}"#).unwrap().statements.len(), 1);
+        let several = r#"{"statements": [{"sql": "a"}, {"sql": "b", "args": {"x": 1}}]}"#;
+        assert_eq!(read(several).unwrap().statements[1].named.len(), 1);
+        assert!(read("{}").is_err());
+        assert!(serde_json::from_str::<SqlBody>(r#"{"sqll": "SELECT 1"}"#).is_err());
+    }
+}
