@@ -154,8 +154,8 @@ async fn run(
             let results = rows.into_iter().map(result).collect();
             Json(SqlAnswer { lsn: at.index.0, results }).into_response()
         }
-        Ok(Reply::Failed(error)) => failed(&error),
-        Err(_) => failed(&ShardError::OutcomeUnknown),
+        Ok(Reply::Failed(error)) => failed(app, &error),
+        Err(_) => failed(app, &ShardError::OutcomeUnknown),
     }
 }
 
@@ -230,7 +230,7 @@ fn told(value: Value) -> serde_json::Value {
 }
 
 /// Each outcome has its status: nothing done (4xx, 503), done (200), and what is neither (504).
-fn failed(error: &ShardError) -> Response {
+fn failed(app: &App, error: &ShardError) -> Response {
     let (code, outcome) = match error {
         ShardError::Sql(e) if e.kind == SqlErrorKind::Timeout => {
             (StatusCode::GATEWAY_TIMEOUT, "nothing-done")
@@ -250,12 +250,28 @@ fn failed(error: &ShardError) -> Response {
         ShardError::CommittedBelowQuorum { .. } => (StatusCode::GATEWAY_TIMEOUT, "done"),
         ShardError::OutcomeUnknown => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
     };
-    let mut body = json!({ "error": error.to_string(), "outcome": outcome });
+    let mut body = json!({ "error": in_words(app, error), "outcome": outcome });
     if let ShardError::Sql(sql) = error {
         body["statement"] = sql.statement.into();
         body["code"] = sql.code.into();
     }
     (code, Json(body)).into_response()
+}
+
+/// The error, with the names of those who are missing.
+fn in_words(app: &App, error: &ShardError) -> String {
+    let ShardError::NoQuorum { missing, needed, voters } = error else { return error.to_string() };
+    let layout = app.handle.layout();
+    let name = |node: &quorate_core::NodeId| match &layout.configuration {
+        Some(configuration) => configuration.name_of(*node),
+        None => node.short(),
+    };
+    let names: Vec<String> = missing.iter().map(name).collect();
+    format!(
+        "no quorum: {needed} of the {voters} servers that count for this shard are needed, and these \
+         are not in reach: {}. Nothing was done",
+        names.join(", ")
+    )
 }
 
 #[cfg(test)]
