@@ -1,5 +1,6 @@
 //! Databases, their shards, and the copies of these: what the document says of them.
 
+use core::fmt;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +159,18 @@ pub enum CopyStatus {
     /// Put out of use by an operator, and only an operator ends it: it survives its server's
     /// leaving and coming back.
     Offline,
+}
+
+impl fmt::Display for CopyStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAvailable => "NOT_AVAILABLE",
+            Self::Synchronizing => "SYNCHRONIZING",
+            Self::Online => "ONLINE",
+            Self::Backup => "BACKUP",
+            Self::Offline => "OFFLINE",
+        })
+    }
 }
 
 impl CopyStatus {
