@@ -25,7 +25,8 @@
 //!
 //! * Its store holds one number, *begun*: the version of the document up to which it has begun all
 //!   logs that it had to. What [`Configuration::logs_to_begin`] gives is written in one piece with the
-//!   version of that document as the new number, and nothing up to the number is begun again.
+//!   version of that document as the new number, and nothing up to the number is begun again. A log
+//!   that the store already holds, received from its leader, is left as it is.
 //! * A node without the log answers no request for a vote in it. And a copy that it begins in another
 //!   way, by receiving the log, votes only once that log holds a membership which implements a later
 //!   version than that of the document by which the copy was begun. For it may have been a voter
@@ -77,7 +78,8 @@ impl Founding {
 impl Configuration {
     /// The logs that `node` is to begin, each with its first entry, committed from the start. `begun`
     /// is the version of the document up to which the node's store says that it has begun all; this
-    /// document's version takes its place in the same write.
+    /// document's version takes its place in the same write. A log that the store holds is left as
+    /// it is.
     #[must_use]
     pub fn logs_to_begin(&self, node: NodeId, begun: ConfigVersion) -> Vec<(LogId, Entry)> {
         let first = |shard: &Shard| Some((shard.log, shard.first_entry(node, begun)?));
