@@ -2,6 +2,7 @@
 
 use core::fmt;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -107,8 +108,9 @@ pub struct Database {
     pub created: ConfigVersion,
     /// What holds for all its shards.
     pub settings: Settings,
-    /// The shards by name; [`MAIN`] is always among them.
-    pub shards: BTreeMap<String, Shard>,
+    /// The shards by name; [`MAIN`] is always among them. Versions of the document share those that
+    /// have not changed.
+    pub shards: BTreeMap<String, Arc<Shard>>,
 }
 
 impl Database {
