@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Configuration, DatabaseRules, RemoveReason, apply};
+use super::super::{ConfigCommand, Configuration, DatabaseRules, RemoveReason, apply};
 use super::{
     add_shard, after, away, born, cluster, configure, create, join, node, nodes, on, remove, role,
     rules, shard,
 };
-use crate::ids::{ConfigVersion, Index, LogId, NodeId, Term};
+use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Term};
 use crate::raft::Quorum;
 
 /// A store that has begun nothing.
@@ -146,4 +146,27 @@ fn what_was_founded_is_never_founded_again_whatever_becomes_of_its_holders() {
     let document = after(&document, &remove(2, RemoveReason::Unreachable));
     assert_eq!(unborn(&document, "notes"), nodes(&[]));
     assert_eq!(shard(&document, "notes").preferred_leader(), None);
+}
+
+#[test]
+fn a_recovery_lets_the_survivor_alone_begin_what_nobody_was_seen_to_hold() {
+    let document = after(
+        &cluster(&["a", "b", "c"]),
+        &create(&rules(&[("both", "a b"), ("held", "a b"), ("other", "a c")])),
+    );
+    let document = after(&document, &born(&document, "held", &[2]));
+    let command = ConfigCommand::Recover { cluster: ClusterId(7), survivor: node(2) };
+    let recovered = after(&document, &command);
+    let both = shard(&recovered, "both").shard.founding.clone().unwrap();
+    assert_eq!((both.first.incoming.voters, both.unborn), (nodes(&[2]), nodes(&[2])));
+    assert_eq!((both.first.version, both.led), (recovered.version, false));
+    assert_eq!(shard(&recovered, "held").shard.founding, None, "it has the log");
+    let other = shard(&recovered, "other").shard;
+    assert_eq!((&other.founding, other.copies.len()), (&None, 0), "never founded by another");
+    assert_eq!(recovered.turns, [node(2)]);
+    assert!(logs_are_kept(&document, &recovered));
+}
+
+fn logs_are_kept(before: &Configuration, after: &Configuration) -> bool {
+    super::logs(before) == super::logs(after) && before.last_log == after.last_log
 }
