@@ -1,6 +1,8 @@
 //! Databases, their shards, and the copies of these: what the document says of them.
 
+use core::fmt;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -106,8 +108,9 @@ pub struct Database {
     pub created: ConfigVersion,
     /// What holds for all its shards.
     pub settings: Settings,
-    /// The shards by name; [`MAIN`] is always among them.
-    pub shards: BTreeMap<String, Shard>,
+    /// The shards by name; [`MAIN`] is always among them. Versions of the document share those that
+    /// have not changed.
+    pub shards: BTreeMap<String, Arc<Shard>>,
 }
 
 impl Database {
@@ -158,6 +161,18 @@ pub enum CopyStatus {
     /// Put out of use by an operator, and only an operator ends it: it survives its server's
     /// leaving and coming back.
     Offline,
+}
+
+impl fmt::Display for CopyStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAvailable => "NOT_AVAILABLE",
+            Self::Synchronizing => "SYNCHRONIZING",
+            Self::Online => "ONLINE",
+            Self::Backup => "BACKUP",
+            Self::Offline => "OFFLINE",
+        })
+    }
 }
 
 impl CopyStatus {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::command::{Applied, ConfigCommand, change};
+use super::command::{Applied, ConfigCommand};
 use super::database::{CopyStatus, Database, MAIN, Shard};
 use super::document::Configuration;
 use super::ownership::ShardRef;
@@ -97,14 +97,14 @@ fn put(
     let mut last = held.last_log;
     for shard in names {
         let own = rules.shards.get(&shard).unwrap_or(&as_all);
-        let before = database.shards.get(&shard);
+        let before = database.shards.get(&shard).map(Arc::as_ref);
         if before.is_none() {
             check_new_shard(name, &shard, shards.keys().chain(database.shards.keys()))?;
         }
         let log = before.map_or_else(|| last.next(), |before| before.log);
         let made = Site { held, name, database: &database }.shard(&shard, own, before, log)?;
         last = last.max(log);
-        shards.insert(shard, made);
+        shards.insert(shard, Arc::new(made));
     }
     database.shards = shards;
     replace(held, name, database, last)
@@ -137,7 +137,7 @@ fn add_shard(
     check_room(held, name, &database, database.shards.len() + 1)?;
     let log = held.last_log.next();
     let made = Site { held, name, database: &database }.shard(shard, rules, None, log)?;
-    database.shards.insert(shard.to_owned(), made);
+    database.shards.insert(shard.to_owned(), Arc::new(made));
     replace(held, name, database, log)
 }
 
@@ -168,11 +168,11 @@ fn set_owner(
 ) -> Result<Applied, Rejection> {
     let mut database = Database::clone(database(held, name, id)?);
     let before = database.shards.get(shard).ok_or_else(|| unknown_shard(name, shard))?;
-    let mut made = Shard { owner: None, ..before.clone() };
+    let mut made = Shard { owner: None, ..Shard::clone(before) };
     if let Some(owner) = owner {
         Site { held, name, database: &database }.give(shard, &mut made, owner)?;
     }
-    database.shards.insert(shard.to_owned(), made);
+    database.shards.insert(shard.to_owned(), Arc::new(made));
     let last_log = held.last_log;
     replace(held, name, database, last_log)
 }
@@ -223,30 +223,39 @@ fn born(
 ) -> Result<Applied, Rejection> {
     let shard = held.shard_of(log).ok_or(Rejection::UnknownLog { log })?;
     let founding = shard.shard.founding_after(nodes);
-    let mut done = Applied::Unchanged;
-    placement::change_shards(held, |shard| {
-        let meant = shard.log == log && shard.founding != founding;
-        meant.then(|| {
-            done = Applied::Changed;
-            Shard { founding: founding.clone(), ..shard.clone() }
-        })
-    });
-    Ok(done)
+    if founding == shard.shard.founding {
+        return Ok(Applied::Unchanged);
+    }
+    let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
+    change_shard(held, &database, &shard, |shard| shard.founding = founding);
+    Ok(Applied::Changed)
 }
 
 fn put_copy(held: &mut Configuration, log: LogId, node: NodeId, to: CopyStatus) -> Applied {
     let version = held.version.next();
-    let mut done = Applied::Unchanged;
-    placement::change_shards(held, |shard| {
-        if shard.log != log || shard.copies.get(&node) == Some(&to) {
-            return None;
-        }
-        let mut shard = shard.clone();
-        done = change(shard.copies.get_mut(&node)?, to);
+    let Some(shard) = held.shard_of(log) else { return Applied::Unchanged };
+    if shard.shard.copies.get(&node) == Some(&to) {
+        return Applied::Unchanged;
+    }
+    let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
+    change_shard(held, &database, &shard, |shard| {
+        shard.copies.insert(node, to);
         shard.revised = version;
-        Some(shard)
     });
-    done
+    Applied::Changed
+}
+
+/// Changes one shard and leaves all others shared with the version before.
+fn change_shard(
+    held: &mut Configuration,
+    database: &str,
+    shard: &str,
+    change: impl FnOnce(&mut Shard),
+) {
+    let database = held.databases.get_mut(database).map(Arc::make_mut);
+    if let Some(shard) = database.and_then(|database| database.shards.get_mut(shard)) {
+        change(Arc::make_mut(shard));
+    }
 }
 
 fn copy(

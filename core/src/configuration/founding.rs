@@ -19,20 +19,27 @@
 //! the creation and its own first entry, and was removed, could never be helped. It is safe because
 //! no membership but the first is planned until a leader was seen, so that nobody had to drop it.
 //!
-//! What this asks of a node, since the document it knows after a restart may be an old one:
+//! The set alone cannot do it, since the document that a node knows may be an old one: after every
+//! restart it goes through old versions again, in which it may still begin what it has dropped since.
+//! So this is asked of a node:
 //!
-//! * It writes the first entry only if its store has **never** held that log. A log that is dropped
-//!   leaves a mark in the store, or is dropped only after a configuration that no longer lists the
-//!   node as unborn is *durably* known to be committed.
-//! * It drops no log in whose `unborn` set it is.
-//! * Without the log it answers no vote request for it.
+//! * Its store holds one number, *begun*: the version of the document up to which it has begun all
+//!   logs that it had to. What [`Configuration::logs_to_begin`] gives is written in one piece with the
+//!   version of that document as the new number, and nothing up to the number is begun again. A log
+//!   that the store already holds, received from its leader, is left as it is.
+//! * A node without the log answers no request for a vote in it. And a copy that it begins in another
+//!   way, by receiving the log, votes only once that log holds a membership which implements a later
+//!   version than that of the document by which the copy was begun. For it may have been a voter
+//!   before, have dropped its copy, and so have forgotten what it acknowledged: b above, having slept
+//!   through the move, would find in a blank c all that it needs to lead.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::database::Shard;
-use crate::ids::{ConfigVersion, Index, NodeId, Term};
+use super::document::Configuration;
+use crate::ids::{ConfigVersion, Index, LogId, NodeId, Term};
 use crate::raft::{Entry, Half, Membership, Payload, Quorum};
 
 /// How a shard's log begins.
@@ -68,12 +75,26 @@ impl Founding {
     }
 }
 
-impl Shard {
-    /// The log's first entry, for `node` to write as committed, provided that its store has never
-    /// held the log; `None`: it must not write it.
+impl Configuration {
+    /// The logs that `node` is to begin, each with its first entry, committed from the start. `begun`
+    /// is the version of the document up to which the node's store says that it has begun all; this
+    /// document's version takes its place in the same write. A log that the store holds is left as
+    /// it is.
     #[must_use]
-    pub fn first_entry(&self, node: NodeId) -> Option<Entry> {
-        let founding = self.founding.as_ref().filter(|f| f.unborn.contains(&node))?;
+    pub fn logs_to_begin(&self, node: NodeId, begun: ConfigVersion) -> Vec<(LogId, Entry)> {
+        let first = |shard: &Shard| Some((shard.log, shard.first_entry(node, begun)?));
+        self.shards().filter_map(|shard| first(shard.shard)).collect()
+    }
+}
+
+impl Shard {
+    /// The log's first entry, if `node` is to write it: see [`Configuration::logs_to_begin`].
+    #[must_use]
+    pub fn first_entry(&self, node: NodeId, begun: ConfigVersion) -> Option<Entry> {
+        let founding = self.founding.as_ref()?;
+        if !founding.unborn.contains(&node) || founding.first.version <= begun {
+            return None;
+        }
         let payload = Payload::Membership(founding.first.clone());
         Some(Entry { index: Index(1), term: Term(1), payload })
     }

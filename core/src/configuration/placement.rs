@@ -198,10 +198,10 @@ pub(super) fn change_shards(
     mut change: impl FnMut(&Shard) -> Option<Shard>,
 ) {
     for database in held.databases.values_mut() {
-        let changed: Vec<(String, Shard)> = database
+        let changed: Vec<(String, Arc<Shard>)> = database
             .shards
             .iter()
-            .filter_map(|(name, shard)| change(shard).map(|shard| (name.clone(), shard)))
+            .filter_map(|(name, shard)| change(shard).map(|shard| (name.clone(), shard.into())))
             .collect();
         if !changed.is_empty() {
             Arc::make_mut(database).shards.extend(changed);

@@ -303,9 +303,7 @@ pub enum Rejection {
         shard: String,
     },
     /// A copy cannot go from one status to the other.
-    #[error(
-        "the copy of '{shard}' of '{database}' on '{server}' is {from:?} and cannot become {to:?}"
-    )]
+    #[error("the copy of '{shard}' of '{database}' on '{server}' is {from} and cannot become {to}")]
     CopyChange {
         /// The server.
         server: String,

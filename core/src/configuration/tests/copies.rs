@@ -56,6 +56,8 @@ fn the_leader_brings_a_copy_online_and_every_other_change_is_refused_by_name() {
         to: Backup,
     };
     assert_eq!(refused, expected);
+    let said = "the copy of 'main' of 'demo' on 'd' is NOT_AVAILABLE and cannot become BACKUP";
+    assert_eq!(refused.to_string(), said);
     let document = after(&document, &set_copy(&document, "main", 4, Synchronizing));
     let document = after(&document, &set_copy(&document, "main", 4, Online));
     assert_eq!(

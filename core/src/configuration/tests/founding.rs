@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Configuration, DatabaseRules, RemoveReason, apply};
+use super::super::{ConfigCommand, Configuration, DatabaseRules, RemoveReason, apply};
 use super::{
     add_shard, after, away, born, cluster, configure, create, join, node, nodes, on, remove, role,
     rules, shard,
 };
-use crate::ids::{Index, NodeId, Term};
+use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Term};
 use crate::raft::Quorum;
+
+/// A store that has begun nothing.
+const NONE: ConfigVersion = ConfigVersion::ZERO;
 
 /// Who may write the first entry of a shard's log.
 fn unborn(document: &Configuration, name: &str) -> BTreeSet<NodeId> {
     let shard = shard(document, name).shard;
-    (1..20).map(NodeId).filter(|id| shard.first_entry(*id).is_some()).collect()
+    (1..20).map(NodeId).filter(|id| shard.first_entry(*id, NONE).is_some()).collect()
 }
 
 fn founded(names: &[&str]) -> Configuration {
@@ -30,16 +33,16 @@ fn the_first_voters_are_the_masters_that_are_there_with_the_owner_as_tie_breaker
     assert_eq!(founding.first.incoming.tie_breaker, Some(node(3)), "its owner");
     assert_eq!((founding.first.version, founding.first.outgoing), (document.version, None));
     assert_eq!(unborn(&document, "notes"), nodes(&[1, 3]));
-    assert_eq!(shard(&document, "notes").shard.first_entry(node(2)), None);
+    assert_eq!(shard(&document, "notes").shard.first_entry(node(2), NONE), None);
 }
 
 #[test]
 fn every_voter_writes_the_same_first_entry_however_late() {
     let document = founded(&["a", "b", "c"]);
-    let entry = shard(&document, "notes").shard.first_entry(node(1)).unwrap();
+    let entry = shard(&document, "notes").shard.first_entry(node(1), NONE).unwrap();
     let later = after(&after(&document, &join(4, "d")), &away(1));
     let later = after(&later, &born(&later, "notes", &[1, 2]));
-    assert_eq!(shard(&later, "notes").shard.first_entry(node(3)), Some(entry.clone()));
+    assert_eq!(shard(&later, "notes").shard.first_entry(node(3), NONE), Some(entry.clone()));
     assert_eq!((entry.index, entry.term), (Index(1), Term(1)));
     assert_eq!(unborn(&later, "notes"), nodes(&[3]));
     assert_eq!(unborn(&after(&later, &born(&later, "notes", &[3])), "notes"), nodes(&[]));
@@ -69,6 +72,21 @@ fn one_that_lost_its_place_or_was_removed_never_begins_a_log_again() {
     assert_eq!(unborn(&again, "notes"), nodes(&[1, 3]));
     let by_wipe = after(&after(&document, &away(3)), &join(9, "c"));
     assert_eq!(unborn(&by_wipe, "notes"), nodes(&[1, 2]));
+}
+
+#[test]
+fn a_node_that_goes_through_old_versions_again_begins_nothing_twice() {
+    let document = founded(&["a", "b", "c"]);
+    let begun = document.logs_to_begin(node(2), NONE);
+    assert_eq!(begun.iter().map(|(log, _)| *log).collect::<Vec<_>>(), [LogId(1), LogId(2)]);
+    // It has moved away and dropped its copies, and restarts with the version that made them.
+    assert_eq!(document.logs_to_begin(node(2), document.version), []);
+    // What was made since it last looked is begun, however late.
+    let later = after(&document, &add_shard("late", &on("+")));
+    let later = after(&later, &away(1));
+    let begun = later.logs_to_begin(node(2), document.version);
+    assert_eq!(begun.iter().map(|(log, _)| *log).collect::<Vec<_>>(), [LogId(3)]);
+    assert_eq!(later.logs_to_begin(node(9), NONE), [], "no voter of any");
 }
 
 #[test]
@@ -128,4 +146,27 @@ fn what_was_founded_is_never_founded_again_whatever_becomes_of_its_holders() {
     let document = after(&document, &remove(2, RemoveReason::Unreachable));
     assert_eq!(unborn(&document, "notes"), nodes(&[]));
     assert_eq!(shard(&document, "notes").preferred_leader(), None);
+}
+
+#[test]
+fn a_recovery_lets_the_survivor_alone_begin_what_nobody_was_seen_to_hold() {
+    let document = after(
+        &cluster(&["a", "b", "c"]),
+        &create(&rules(&[("both", "a b"), ("held", "a b"), ("other", "a c")])),
+    );
+    let document = after(&document, &born(&document, "held", &[2]));
+    let command = ConfigCommand::Recover { cluster: ClusterId(7), survivor: node(2) };
+    let recovered = after(&document, &command);
+    let both = shard(&recovered, "both").shard.founding.clone().unwrap();
+    assert_eq!((both.first.incoming.voters, both.unborn), (nodes(&[2]), nodes(&[2])));
+    assert_eq!((both.first.version, both.led), (recovered.version, false));
+    assert_eq!(shard(&recovered, "held").shard.founding, None, "it has the log");
+    let other = shard(&recovered, "other").shard;
+    assert_eq!((&other.founding, other.copies.len()), (&None, 0), "never founded by another");
+    assert_eq!(recovered.turns, [node(2)]);
+    assert!(logs_are_kept(&document, &recovered));
+}
+
+fn logs_are_kept(before: &Configuration, after: &Configuration) -> bool {
+    super::logs(before) == super::logs(after) && before.last_log == after.last_log
 }

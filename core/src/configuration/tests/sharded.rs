@@ -74,7 +74,7 @@ fn a_shard_whose_only_holder_is_away_has_no_owner_and_no_other_server_gets_one()
     let wiped = after(&removed, &join(9, "europe"));
     let europe = shard(&wiped, "client_europe");
     assert_eq!(europe.shard.copies[&node(9)], CopyStatus::NotAvailable);
-    assert_eq!(europe.shard.first_entry(node(9)), None);
+    assert_eq!(europe.shard.first_entry(node(9), crate::ConfigVersion::ZERO), None);
 }
 
 #[test]
