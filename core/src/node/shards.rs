@@ -14,7 +14,7 @@ use crate::configuration::{
     ConfigCommand, Configuration, CopyStatus, ExecutionMode, QuorumRule, Reach, ServerStatus,
     ShardRef, plan_shard,
 };
-use crate::ids::{Index, LinkId, LogId, NodeId};
+use crate::ids::{ConfigVersion, Index, LinkId, LogId, NodeId};
 use crate::raft::{Body, Entry, Message, Raft, Settings};
 use crate::shard::{Answer, Shard, Terms, WriteQuorum};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
@@ -72,7 +72,8 @@ impl Node {
         for shard in document.shards() {
             let log = shard.shard.log;
             listed.insert(log);
-            let first = shard.shard.first_entry(me);
+            // Its store drops no log, so that what it has begun once is always found there.
+            let first = shard.shard.first_entry(me, ConfigVersion::ZERO);
             let mine = shard.shard.copies.contains_key(&me) || first.is_some();
             let held =
                 self.shards.all.contains_key(&log) || self.shards.beginning.contains_key(&log);

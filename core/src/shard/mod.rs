@@ -37,7 +37,7 @@ pub use entry::effects;
 
 use crate::engine::{Fault, Position};
 use crate::ids::{Index, NodeId, Term};
-use crate::raft::{Change, ChangeError, Message, Raft, Ticket};
+use crate::raft::{Body, Change, ChangeError, Message, Raft, Ticket};
 use crate::storage::StorageOp;
 use crate::time::Time;
 
@@ -156,8 +156,13 @@ impl Shard {
         self.drive();
     }
 
-    /// A message of a peer's replica.
+    /// A message of a peer's replica. A copy that has nothing of its log yet answers no request for a
+    /// vote: it does not know whether it has one, nor what it may have promised.
     pub fn receive(&mut self, now: Time, from: NodeId, message: Message) {
+        let asks = matches!(message.body, Body::Vote { .. } | Body::PreVote { .. });
+        if asks && self.raft.last_index() == Index::ZERO {
+            return;
+        }
         self.now = now;
         self.raft.receive(now, from, message);
         self.drive();

@@ -150,3 +150,28 @@ fn an_entry_of_a_later_version_stops_a_copy_and_what_it_was_asked_before_counts_
         assert_eq!(world.keys(node), [1].into());
     }
 }
+
+#[test]
+fn a_copy_that_has_nothing_of_its_log_answers_no_request_for_a_vote() {
+    use crate::ids::{LogId, Term};
+    use crate::raft::{Body, Limits, Message, Raft, Settings};
+    use rand_core::SeedableRng as _;
+
+    let settings = Settings {
+        node: C,
+        log: LogId(7),
+        heartbeat: Duration::from_millis(100),
+        election_min: Duration::from_millis(300),
+        election_max: Duration::from_millis(600),
+        limits: Limits::default(),
+    };
+    let now = crate::Time::from_millis(1);
+    let rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let raft = Raft::new(settings, crate::RecoveredLog::default(), rng, now);
+    let mut shard = Shard::new(raft, ShardLimits::default(), now);
+    let last_index = crate::ids::Index(9);
+    let body = Body::Vote { last_index, last_term: Term(3), transfer: false };
+    shard.receive(now, A, Message { term: Term(4), body });
+    shard.flush(now);
+    assert!(shard.take_batch(now).is_none() && shard.next_message().is_none());
+}
