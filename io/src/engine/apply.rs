@@ -369,4 +369,3 @@ fn shown(value: &ValueRef<'_>) -> String {
         ValueRef::Blob(blob) => format!("a BLOB of {} bytes", blob.len()),
     }
 }
-

@@ -88,8 +88,6 @@ pub(super) struct Info {
     pub(super) created: Option<String>,
     /// It drops this table.
     pub(super) dropped: Option<String>,
-    /// It alters a table.
-    pub(super) alters: bool,
     /// It rebuilds indexes.
     pub(super) reindexes: bool,
     /// It fills the tables of statistics.
@@ -184,11 +182,7 @@ fn is_schema(table: &str) -> bool {
 }
 
 /// Notes what the statement does; the reason if it may not.
-fn judge(
-    action: &AuthAction<'_>,
-    database: Option<&str>,
-    info: &mut Info,
-) -> Result<(), String> {
+fn judge(action: &AuthAction<'_>, database: Option<&str>, info: &mut Info) -> Result<(), String> {
     match action {
         AuthAction::Read { table_name, .. } => not_own(table_name),
         AuthAction::Select | AuthAction::Recursive => Ok(()),
@@ -200,7 +194,9 @@ fn judge(
         AuthAction::Update { table_name, .. } | AuthAction::Delete { table_name } => {
             row_change(table_name, info)
         }
-        AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, *pragma_value, info),
+        AuthAction::Pragma { pragma_name, pragma_value } => {
+            pragma(pragma_name, *pragma_value, info)
+        }
         AuthAction::Analyze { .. } => {
             info.analyzes = true;
             Ok(())
@@ -214,9 +210,9 @@ fn judge(
              what is sent together is one transaction"
                 .into(),
         ),
-        AuthAction::Attach { filename } => {
-            Err(format!("ATTACH of {filename:?}: a copy is one file, and others are not replicated"))
-        }
+        AuthAction::Attach { filename } => Err(format!(
+            "ATTACH of {filename:?}: a copy is one file, and others are not replicated"
+        )),
         AuthAction::Detach { database_name } => {
             Err(format!("DETACH of {database_name}: a copy is one file"))
         }
@@ -259,10 +255,7 @@ fn schema_change(
             not_own(table_name)
         }
         A::DropVtable { table_name, .. } => not_own(table_name),
-        A::AlterTable { table_name, .. } => {
-            info.alters = true;
-            not_own(table_name)
-        }
+        A::AlterTable { table_name, .. } => not_own(table_name),
         A::CreateIndex { index_name: name, table_name }
         | A::DropIndex { index_name: name, table_name }
         | A::CreateTrigger { trigger_name: name, table_name }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::effects::{self, Key};
 use super::ffi::preupdate::{Change, NoValue, RowChange};
@@ -46,6 +47,15 @@ pub(super) enum Trouble {
     Table(String),
 }
 
+/// A row of which only the old content is known. Full-text indexes write BLOBs in place.
+struct Rewritten {
+    table: Arc<Table>,
+    rowid: i64,
+    /// Its old values, as effects carry them.
+    old: Vec<Vec<u8>>,
+    check: u32,
+}
+
 /// The effects of a batch, as they come to be.
 pub(super) struct Capture {
     pub(super) listen: Listen,
@@ -63,6 +73,8 @@ pub(super) struct Capture {
     generation: usize,
     trouble: Option<Trouble>,
     stray: Option<String>,
+    /// A row in which a BLOB is being written in place.
+    rewritten: Option<Rewritten>,
     inserted: bool,
     scratch: Vec<u8>,
 }
@@ -81,6 +93,7 @@ impl Capture {
             generation: 0,
             trouble: None,
             stray: None,
+            rewritten: None,
             inserted: false,
             scratch: Vec::new(),
         }
@@ -96,6 +109,7 @@ impl Capture {
         self.named.clear();
         self.generation = 0;
         self.trouble = None;
+        self.rewritten = None;
         self.listen = Listen::Closed;
     }
 
@@ -122,6 +136,7 @@ impl Capture {
         self.bytes.truncate(mark.length);
         self.skipped = 0;
         self.trouble = None;
+        self.rewritten = None;
         if self.generation == mark.generation {
             self.named.truncate(mark.named);
         } else {
@@ -228,12 +243,67 @@ impl Capture {
         if self.trouble.is_some() {
             return;
         }
-        let result = self.table(row).and_then(|table| {
-            self.write(row, &table).map_err(|NoValue| Trouble::Memory)
-        });
-        if let Err(trouble) = result {
+        if let Err(trouble) = self.changed(row) {
             self.trouble = Some(trouble);
         }
+    }
+
+    fn changed(&mut self, row: &RowChange<'_>) -> Result<(), Trouble> {
+        if self.rewritten.is_some() {
+            let conn = row.connection().map_err(|error| unreadable(row.table, &error))?;
+            self.settle_rewritten(&conn)?;
+        }
+        let table = self.table(row)?;
+        if row.is_blob_write() {
+            let mut check = Vec::new();
+            let mut old = Vec::with_capacity(table.columns.len());
+            for column in &table.columns {
+                let value = row.old_value(column.number).map_err(|NoValue| Trouble::Memory)?;
+                effects::put_check_value(&mut check, value);
+                old.push(encoded(value));
+            }
+            let check = crc32c::crc32c(&check);
+            self.rewritten = Some(Rewritten { table, rowid: row.old_rowid, old, check });
+            return Ok(());
+        }
+        self.write(row, &table).map_err(|NoValue| Trouble::Memory)
+    }
+
+    /// Writes down what a BLOB that was written in place has become; to be called after every
+    /// statement.
+    pub(super) fn settle(&mut self, conn: &Connection) {
+        if let Err(trouble) = self.settle_rewritten(conn) {
+            self.trouble.get_or_insert(trouble);
+        }
+    }
+
+    fn settle_rewritten(&mut self, conn: &Connection) -> Result<(), Trouble> {
+        let Some(Rewritten { table, rowid, old, check }) = self.rewritten.take() else {
+            return Ok(());
+        };
+        let new: Option<Vec<Vec<u8>>> = conn
+            .query_row(&format!("{} WHERE {}", table.select(), table.is_row(1)), [rowid], |row| {
+                (0..table.columns.len()).map(|place| row.get_ref(place + 1).map(encoded)).collect()
+            })
+            .optional()
+            .map_err(|error| unreadable(&table.name, &error))?;
+        let new = new.ok_or_else(|| {
+            Trouble::Table(format!("row {rowid} of table {} is gone unseen", table.name))
+        })?;
+        let changed: Vec<usize> =
+            (0..old.len()).filter(|place| old[*place] != new[*place]).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let number = self.number(&table);
+        self.add(|out| {
+            effects::put_update(out, number, &Key::Rowid(rowid), check, None, changed.len());
+            for place in changed {
+                effects::put_number(out, place as u64);
+                out.extend_from_slice(&new[place]);
+            }
+        });
+        Ok(())
     }
 
     fn table(&mut self, row: &RowChange<'_>) -> Result<Arc<Table>, Trouble> {
@@ -246,10 +316,7 @@ impl Capture {
             .and_then(|conn| Table::load(&conn, row.table));
         let table = Arc::new(loaded.map_err(|error| match error {
             TableError::HiddenRowid => Trouble::Table(hidden_rowid(row.table)),
-            TableError::Sql(error) => Trouble::Table(format!(
-                "table {} is changed, but its schema cannot be read: {error}",
-                row.table
-            )),
+            TableError::Sql(error) => unreadable(row.table, &error),
         })?);
         self.tables.insert(row.table.into(), Arc::clone(&table));
         Ok(table)
@@ -299,6 +366,14 @@ fn is_apart(table: &str) -> bool {
     table == "sqlite_sequence" || table == super::open::META
 }
 
+fn unreadable(table: &str, error: &rusqlite::Error) -> Trouble {
+    let (code, message) = super::errors::code_and_message(error);
+    if code & 0xff == rusqlite::ffi::SQLITE_NOMEM {
+        return Trouble::Memory;
+    }
+    Trouble::Table(format!("table {table} is changed, but cannot be read: {message}"))
+}
+
 /// What to say of a table whose rows cannot be named.
 pub(super) fn hidden_rowid(table: &str) -> String {
     format!(
@@ -315,7 +390,7 @@ fn put_insert(
 ) -> Result<(), NoValue> {
     effects::put_insert(out, number, table.rowid.as_ref().map(|_| row.new_rowid));
     for column in &table.columns {
-        effects::put_value(out, row.new(column.number)?);
+        effects::put_value(out, row.new_value(column.number)?);
     }
     Ok(())
 }
@@ -329,7 +404,7 @@ fn put_delete(
 ) -> Result<(), NoValue> {
     scratch.clear();
     for column in &table.columns {
-        effects::put_check_value(scratch, row.old(column.number)?);
+        effects::put_check_value(scratch, row.old_value(column.number)?);
     }
     effects::put_delete(out, number, &key(row, table)?, crc32c::crc32c(scratch));
     scratch.clear();
@@ -345,7 +420,7 @@ fn put_update(
     let mut old_row = Vec::with_capacity(64);
     let mut changed = Vec::new();
     for (place, column) in table.columns.iter().enumerate() {
-        let (old, new) = (row.old(column.number)?, row.new(column.number)?);
+        let (old, new) = (row.old_value(column.number)?, row.new_value(column.number)?);
         effects::put_check_value(&mut old_row, old);
         if !same(old, new) {
             changed.push((place, new));
@@ -368,8 +443,14 @@ fn key<'a>(row: &RowChange<'a>, table: &Table) -> Result<Key<'a>, NoValue> {
     if table.rowid.is_some() {
         return Ok(Key::Rowid(row.old_rowid));
     }
-    let values = table.key.iter().map(|place| row.old(table.columns[*place].number));
+    let values = table.key.iter().map(|place| row.old_value(table.columns[*place].number));
     Ok(Key::Columns(values.collect::<Result<_, _>>()?))
+}
+
+fn encoded(value: ValueRef<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    effects::put_value(&mut bytes, value);
+    bytes
 }
 
 /// Whether two values are the same to the bit.

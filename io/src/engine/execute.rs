@@ -131,11 +131,7 @@ impl Executor {
     }
 
     /// Runs one transaction; undoes it if it fails.
-    fn transaction(
-        &mut self,
-        transaction: &Transaction,
-        limits: &SqlLimits,
-    ) -> Result<End, Fault> {
+    fn transaction(&mut self, transaction: &Transaction, limits: &SqlLimits) -> Result<End, Fault> {
         let mark = self.capture().mark();
         // With nothing written before it, undoing it is undoing everything.
         let alone = self.capture().is_empty();
@@ -146,7 +142,8 @@ impl Executor {
         let foreign_keys = self.foreign_keys;
         clear_last_insert_rowid(&self.conn);
         self.statements.authorizer.guard(true);
-        let result = memory::limited(limits.memory_bytes, || self.statements_of(transaction, limits));
+        let result =
+            memory::limited(limits.memory_bytes, || self.statements_of(transaction, limits));
         self.statements.authorizer.guard(false);
         self.listen(Listen::Closed);
         let stop = match result {
@@ -221,8 +218,7 @@ impl Executor {
     ) -> Result<Rows, Stop> {
         // Compiling, too, can make a virtual table look at its tables, but never change a row.
         self.listen(Listen::All);
-        let (mut prepared, info) =
-            self.statements.prepare(&self.conn, &statement.sql, limits)?;
+        let (mut prepared, info) = self.statements.prepare(&self.conn, &statement.sql, limits)?;
         bind(&mut prepared, statement, limits)?;
         seen.inserts |= info.inserts;
         seen.sequences |= info.sequences;
@@ -252,7 +248,9 @@ impl Executor {
 
     /// Whether what a statement did was captured whole, and in time.
     pub(super) fn check_capture(&self) -> Result<(), Stop> {
-        match self.capture().trouble() {
+        let mut capture = self.capture();
+        capture.settle(&self.conn);
+        match capture.trouble() {
             None => {}
             Some(Trouble::Memory) => {
                 return Err(refusal(
@@ -264,6 +262,7 @@ impl Executor {
                 return Err(refusal(SqlErrorKind::Unsupported, message.clone()));
             }
         }
+        drop(capture);
         if self.watch.has_given_up() {
             return Err(too_large());
         }
@@ -307,7 +306,7 @@ impl Executor {
     }
 
     /// Full-text indexes hold back what they write until the commit, unless a savepoint is opened.
-    fn flush_virtual_tables(&mut self) -> Result<(), Stop> {
+    pub(super) fn flush_virtual_tables(&mut self) -> Result<(), Stop> {
         self.listen(Listen::All);
         let flushed = self.own(FLUSH).and_then(|()| self.own(FLUSHED));
         self.listen(Listen::Closed);
@@ -316,10 +315,8 @@ impl Executor {
     }
 
     fn note_sequences(&mut self, all: bool) -> Result<(), Stop> {
-        let after = self
-            .sequences
-            .reread(&self.conn)
-            .map_err(|error| self.statements.explain(&error))?;
+        let after =
+            self.sequences.reread(&self.conn).map_err(|error| self.statements.explain(&error))?;
         // A schema change may have made, renamed or removed sequences at the receiver too; if none
         // is different here, none needs to be said.
         let all = all && (after != *self.sequences || !after.is_empty());

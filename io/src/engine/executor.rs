@@ -1,11 +1,11 @@
 //! The connection that runs transactions, and what goes with it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_core::engine::Fault;
-use rusqlite::config::DbConfig;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::authorizer::Authorizer;
 use super::capture::{Capture, Listen};

@@ -7,8 +7,8 @@
 
 use blake3::Hasher;
 use quorate_core::engine::{ContentHash, Fault};
-use rusqlite::types::ValueRef;
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 use super::effects;
 use super::errors::fault;

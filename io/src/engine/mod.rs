@@ -248,10 +248,8 @@ impl Engine for SqliteEngine {
         if self.state != State::Open {
             return self.expect("rollback", State::Idle);
         }
-        let result = self
-            .executor
-            .undo()
-            .and_then(|()| self.executor.forget_batch(self.meta.foreign_keys));
+        let result =
+            self.executor.undo().and_then(|()| self.executor.forget_batch(self.meta.foreign_keys));
         self.checked(result)?;
         self.state = State::Idle;
         Ok(())

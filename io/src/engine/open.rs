@@ -131,9 +131,7 @@ fn configure(conn: &Connection, role: Role) -> rusqlite::Result<()> {
             conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
             conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
             // What the executor accepted is not judged again.
-            conn.execute_batch(
-                "PRAGMA cache_size = -32768; PRAGMA ignore_check_constraints = ON",
-            )?;
+            conn.execute_batch("PRAGMA cache_size = -32768; PRAGMA ignore_check_constraints = ON")?;
         }
         Role::Reader => {
             conn.execute_batch("PRAGMA cache_size = -8192; PRAGMA query_only = ON")?;

@@ -28,7 +28,13 @@ impl Executor {
         limits: &SqlLimits,
         bytes: &mut ResultBytes,
     ) -> Result<Rows, Stop> {
-        let before = self.unguarded(Self::schema_version)?;
+        let before = self.unguarded(|executor| {
+            // What a virtual table holds back it would write now, when nobody listens.
+            if executor.has_virtual_tables {
+                executor.flush_virtual_tables()?;
+            }
+            executor.schema_version()
+        })?;
         // What it does to rows, the receiver's own run of it does too. But dropping a table may
         // change rows of other tables, through foreign keys, which the receiver does not follow.
         self.listen(match &info.dropped {
@@ -76,9 +82,6 @@ impl Executor {
                 None => self.capture().script(&statement.sql),
             }
             self.check_names()?;
-            if info.alters {
-                self.check_tables()?;
-            }
             self.sql(Self::look_for_virtual_tables)?;
             if !self.sequences.exist() {
                 let exist = self.sql(|executor| {
@@ -222,9 +225,7 @@ impl Executor {
                  WHERE substr(name, 1, length(?1)) = ?1 COLLATE NOCASE AND name <> ?2 LIMIT 1",
             )
             .and_then(|mut statement| {
-                statement
-                    .query_row((OWN_PREFIX, META), |row| row.get(0))
-                    .optional()
+                statement.query_row((OWN_PREFIX, META), |row| row.get(0)).optional()
             })
             .map_err(|error| self.statements.explain(&error))?;
         match taken {
@@ -236,16 +237,6 @@ impl Executor {
         }
     }
 
-    /// ALTER can hide a rowid behind a column.
-    fn check_tables(&self) -> Result<(), Stop> {
-        let names: Vec<String> = self
-            .conn
-            .prepare_cached("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0")
-            .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
-            .map_err(|error| self.statements.explain(&error))?;
-        names.iter().try_for_each(|name| self.load(name).map(|_| ()))
-    }
-
     fn load(&self, name: &str) -> Result<Table, Stop> {
         Table::load(&self.conn, name).map_err(|error| match error {
             TableError::HiddenRowid => refusal(SqlErrorKind::Unsupported, hidden_rowid(name)),
@@ -255,28 +246,19 @@ impl Executor {
 
     fn schema_version(&mut self) -> Result<i64, Stop> {
         self.sql(|executor| {
-            executor
-                .conn
-                .prepare_cached("PRAGMA schema_version")?
-                .query_row([], |row| row.get(0))
+            executor.conn.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))
         })
     }
 
     /// Runs something of ours in the middle of a transaction, by no rules.
-    fn unguarded<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, Stop>,
-    ) -> Result<T, Stop> {
+    fn unguarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, Stop> {
         self.statements.authorizer.guard(false);
         let result = work(self);
         self.statements.authorizer.guard(true);
         result
     }
 
-    fn sql<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
-    ) -> Result<T, Stop> {
+    fn sql<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> Result<T, Stop> {
         work(self).map_err(|error| self.statements.explain(&error))
     }
 }

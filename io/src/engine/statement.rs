@@ -54,8 +54,7 @@ impl Statements {
     ) -> Result<(CachedStatement<'c>, Arc<Info>), Stop> {
         if let Some(info) = self.infos.get(sql) {
             self.authorizer.reset();
-            let statement =
-                conn.prepare_cached(sql).map_err(|error| self.explain(&error))?;
+            let statement = conn.prepare_cached(sql).map_err(|error| self.explain(&error))?;
             return Ok((statement, Arc::clone(info)));
         }
         if sql.len() > limits.effect_bytes {
@@ -67,6 +66,9 @@ impl Statements {
                     limits.effect_bytes
                 ),
             ));
+        }
+        if sql.contains('\0') {
+            return Err(refusal(SqlErrorKind::Statement, "there is a NUL character in the SQL"));
         }
         refuse_by_word(sql)?;
         if self.infos.len() >= CACHED_MAX || OWN.contains(&sql.trim()) {
@@ -92,9 +94,10 @@ impl Statements {
         } else if failure.kind == SqlErrorKind::Timeout {
             if self.watch.has_given_up() {
                 failure.kind = SqlErrorKind::TooLarge;
-                failure.message = "the effects of the transaction are larger than an entry may be: \
+                failure.message =
+                    "the effects of the transaction are larger than an entry may be: \
                                    split it"
-                    .into();
+                        .into();
             } else {
                 failure.message = "the transaction ran longer than it may".into();
             }
@@ -111,14 +114,15 @@ impl Statements {
         statement: &mut CachedStatement<'_>,
         bytes: &mut ResultBytes,
     ) -> Result<Rows, Stop> {
-        let width = statement.column_count();
-        let columns = columns(statement);
+        // Known from the first step on: it compiles the statement anew if the schema has changed.
+        let mut known = None;
         let mut rows = Vec::new();
         let mut cursor = statement.raw_query();
         loop {
             match cursor.next() {
                 Ok(None) => break,
                 Ok(Some(row)) => {
+                    let width = known.get_or_insert_with(|| columns(row.as_ref())).len();
                     let mut values = Vec::with_capacity(width);
                     for at in 0..width {
                         let value = row.get_ref(at).map_err(|error| self.explain(&error))?;
@@ -131,6 +135,7 @@ impl Statements {
             }
         }
         drop(cursor);
+        let columns = known.unwrap_or_else(|| columns(statement));
         Ok(Rows { columns, rows, affected: 0, last_insert_rowid: None })
     }
 }
@@ -221,15 +226,12 @@ fn by_name<'n>(named: &'n [(String, Value)], name: &str) -> Option<&'n (String, 
     named.iter().find(|(given, _)| given == name || name.get(1..) == Some(given.as_str()))
 }
 
-fn check_names(
-    prepared: &CachedStatement<'_>,
-    named: &[(String, Value)],
-) -> Result<(), Stop> {
+fn check_names(prepared: &CachedStatement<'_>, named: &[(String, Value)]) -> Result<(), Stop> {
     let count = prepared.parameter_count();
     for (given, _) in named {
-        let known = (1..=count).filter_map(|number| prepared.parameter_name(number)).any(|name| {
-            name == given || name.get(1..) == Some(given.as_str())
-        });
+        let known = (1..=count)
+            .filter_map(|number| prepared.parameter_name(number))
+            .any(|name| name == given || name.get(1..) == Some(given.as_str()));
         if !known {
             return Err(refusal(
                 SqlErrorKind::Statement,
@@ -267,12 +269,10 @@ fn bind_one(
             ),
         ));
     }
-    prepared
-        .raw_bind_parameter(number, ToSqlOutput::Borrowed(value))
-        .map_err(|error| stop(&error))
+    prepared.raw_bind_parameter(number, ToSqlOutput::Borrowed(value)).map_err(|error| stop(&error))
 }
 
-fn columns(statement: &CachedStatement<'_>) -> Vec<Column> {
+fn columns(statement: &rusqlite::Statement<'_>) -> Vec<Column> {
     statement
         .columns()
         .map(|column| Column {

@@ -79,7 +79,8 @@ fn wrap() -> bool {
     };
     // SAFETY: the option takes one pointer to such a structure and fills it. It fails, and does
     // nothing, if SQLite is initialised.
-    if unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut below) } != ffi::SQLITE_OK
+    if unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut below) }
+        != ffi::SQLITE_OK
     {
         return false;
     }

@@ -78,7 +78,8 @@ impl Copies {
     /// One transaction that must succeed, and leave both copies the same.
     #[track_caller]
     fn run(&mut self, statements: &[&str]) -> Vec<Rows> {
-        let rows = self.outcome(statements).unwrap_or_else(|error| panic!("{statements:?}: {error}"));
+        let rows =
+            self.outcome(statements).unwrap_or_else(|error| panic!("{statements:?}: {error}"));
         self.assert_same();
         rows
     }
@@ -88,7 +89,11 @@ impl Copies {
     fn refused(&mut self, statements: &[&str]) -> SqlError {
         let before = self.owner.content_hash().unwrap();
         let error = self.outcome(statements).expect_err("it was not refused");
-        assert_eq!(self.owner.content_hash().unwrap(), before, "something is left of {statements:?}");
+        assert_eq!(
+            self.owner.content_hash().unwrap(),
+            before,
+            "something is left of {statements:?}"
+        );
         error
     }
 

@@ -67,7 +67,10 @@ fn sqlite_sequence_is_the_same_whoever_writes_it() {
     copies.run(&["INSERT INTO b(v) SELECT 1 WHERE 0"]);
     copies.run(&["INSERT INTO b(v) VALUES(7)"]);
     copies.run(&["INSERT OR IGNORE INTO a(v) VALUES(7)"]);
-    copies.run(&["INSERT INTO a(v) VALUES(8)", "UPDATE sqlite_sequence SET seq = 1 WHERE name = 'a'"]);
+    copies.run(&[
+        "INSERT INTO a(v) VALUES(8)",
+        "UPDATE sqlite_sequence SET seq = 1 WHERE name = 'a'",
+    ]);
     copies.run(&["UPDATE sqlite_sequence SET seq = 500 WHERE name = 'b'"]);
     copies.run(&["DELETE FROM sqlite_sequence WHERE name = 'b'"]);
     copies.run(&["INSERT INTO b(v) VALUES(9)"]);
@@ -82,11 +85,13 @@ fn sqlite_sequence_is_the_same_whoever_writes_it() {
 #[test]
 fn tables_without_rowid_are_named_by_their_key() {
     let mut copies = Copies::new();
-    copies.run(&["CREATE TABLE t(v, b TEXT COLLATE NOCASE, a INT, PRIMARY KEY(b, a)) WITHOUT ROWID"]);
+    copies
+        .run(&["CREATE TABLE t(v, b TEXT COLLATE NOCASE, a INT, PRIMARY KEY(b, a)) WITHOUT ROWID"]);
     copies.run(&["INSERT INTO t VALUES(1, 'x', 1), (2, 'y', 1), (3, 'y', 2)"]);
     copies.run(&["UPDATE t SET b = 'Y' WHERE a = 2", "UPDATE t SET v = v * 2"]);
     copies.run(&["UPDATE t SET a = a + 10", "DELETE FROM t WHERE b = 'x'"]);
-    copies.run(&["REPLACE INTO t VALUES(9, 'Y', 11)", "INSERT OR REPLACE INTO t VALUES(8, 'q', 1)"]);
+    copies
+        .run(&["REPLACE INTO t VALUES(9, 'Y', 11)", "INSERT OR REPLACE INTO t VALUES(8, 'q', 1)"]);
     copies.run(&["CREATE TABLE u(v, b TEXT, a INT, PRIMARY KEY(b, a)) WITHOUT ROWID"]);
     copies.run(&["INSERT INTO u SELECT * FROM t", "DELETE FROM t"]);
     copies.finish();
@@ -99,12 +104,16 @@ fn generated_columns_are_computed_by_every_copy() {
         v1 INT GENERATED ALWAYS AS (a + 1) VIRTUAL, a INT, s TEXT AS (a || '!') STORED, b,
         PRIMARY KEY(b), UNIQUE(s))"]);
     copies.run(&["CREATE INDEX i ON t(v1)"]);
-    copies.run(&["INSERT INTO t(a, b) VALUES(1, 'x'), (2, 'y')", "UPDATE t SET a = 5 WHERE b = 'y'"]);
+    copies
+        .run(&["INSERT INTO t(a, b) VALUES(1, 'x'), (2, 'y')", "UPDATE t SET a = 5 WHERE b = 'y'"]);
     copies.run(&["CREATE TABLE w(k INT, g AS (k * 2), h AS (k * 3) STORED, x, PRIMARY KEY(x, k))
         WITHOUT ROWID"]);
     copies.run(&["INSERT INTO w(k, x) VALUES(1, 1), (2, 1)", "UPDATE w SET k = k + 5"]);
     copies.run(&["DELETE FROM w WHERE g = 12", "DELETE FROM t WHERE v1 = 2"]);
-    assert_eq!(query(&copies.follower, "SELECT v1, s, b FROM t"), [[int(6), text("5!"), text("y")]]);
+    assert_eq!(
+        query(&copies.follower, "SELECT v1, s, b FROM t"),
+        [[int(6), text("5!"), text("y")]]
+    );
     copies.finish();
 }
 
@@ -150,7 +159,10 @@ fn cascades_of_foreign_keys_travel_as_rows() {
         "CREATE TABLE n(p REFERENCES p(u) ON DELETE SET NULL ON UPDATE SET DEFAULT)",
     ]);
     copies.run(&["INSERT INTO p VALUES(1, 'x'), (2, 'y'), (3, 'z')"]);
-    copies.run(&["INSERT INTO c VALUES(1, 1), (2, 2), (3, 3)", "INSERT INTO n VALUES('x'), ('y'), ('z')"]);
+    copies.run(&[
+        "INSERT INTO c VALUES(1, 1), (2, 2), (3, 3)",
+        "INSERT INTO n VALUES('x'), ('y'), ('z')",
+    ]);
     copies.run(&["DELETE FROM p WHERE id = 1", "UPDATE p SET id = 20, u = 'yy' WHERE id = 2"]);
     assert_eq!(query(&copies.follower, "SELECT p FROM c ORDER BY 1"), [[int(3)], [int(20)]]);
     copies.finish();
@@ -159,7 +171,8 @@ fn cascades_of_foreign_keys_travel_as_rows() {
 #[test]
 fn recursive_triggers_and_self_references_end_the_same() {
     let mut copies = Copies::new();
-    copies.run(&["CREATE TABLE tree(id INTEGER PRIMARY KEY, up REFERENCES tree ON DELETE CASCADE)"]);
+    copies
+        .run(&["CREATE TABLE tree(id INTEGER PRIMARY KEY, up REFERENCES tree ON DELETE CASCADE)"]);
     copies.run(&["INSERT INTO tree VALUES(1, NULL), (2, 1), (3, 2), (4, 2), (5, NULL)"]);
     copies.run(&["DELETE FROM tree WHERE id = 1"]);
     assert_eq!(query(&copies.follower, "SELECT id FROM tree"), [[int(5)]]);
@@ -169,7 +182,10 @@ fn recursive_triggers_and_self_references_end_the_same() {
 #[test]
 fn unique_values_that_change_places_do_not_get_in_each_others_way() {
     let mut copies = Copies::new();
-    copies.run(&["CREATE TABLE t(id INTEGER PRIMARY KEY, u UNIQUE)", "INSERT INTO t VALUES(1, 1), (2, 2)"]);
+    copies.run(&[
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, u UNIQUE)",
+        "INSERT INTO t VALUES(1, 1), (2, 2)",
+    ]);
     copies.run(&[
         "UPDATE t SET u = -1 WHERE id = 1",
         "UPDATE t SET u = 1 WHERE id = 2",
@@ -185,7 +201,10 @@ fn conflict_clauses_of_the_schema_decide_at_the_executor_alone() {
     let mut copies = Copies::new();
     copies.run(&["CREATE TABLE t(a UNIQUE ON CONFLICT REPLACE, b UNIQUE ON CONFLICT IGNORE, c)"]);
     copies.run(&["INSERT INTO t VALUES(1, 1, 'x'), (2, 2, 'y')"]);
-    copies.run(&["INSERT INTO t VALUES(1, 3, 'z'), (4, 2, 'ignored')", "UPDATE OR REPLACE t SET a = 2"]);
+    copies.run(&[
+        "INSERT INTO t VALUES(1, 3, 'z'), (4, 2, 'ignored')",
+        "UPDATE OR REPLACE t SET a = 2",
+    ]);
     copies.run(&["INSERT INTO t VALUES(2, 9, 'u') ON CONFLICT(b) DO NOTHING"]);
     copies.finish();
 }
@@ -194,7 +213,8 @@ fn conflict_clauses_of_the_schema_decide_at_the_executor_alone() {
 fn upsert_and_returning_give_what_happened() {
     let mut copies = Copies::new();
     copies.run(&["CREATE TABLE t(k PRIMARY KEY, n INT)"]);
-    let upsert = "INSERT INTO t VALUES('a', 1) ON CONFLICT DO UPDATE SET n = n + 1 RETURNING k, n, rowid";
+    let upsert =
+        "INSERT INTO t VALUES('a', 1) ON CONFLICT DO UPDATE SET n = n + 1 RETURNING k, n, rowid";
     let rows = copies.run(&[upsert]);
     assert_eq!(rows[0].rows, [[text("a"), int(1), int(1)]]);
     assert_eq!((rows[0].affected, rows[0].last_insert_rowid), (1, Some(1)));
@@ -209,8 +229,12 @@ fn values_of_every_kind_arrive_bit_by_bit() {
     let mut copies = Copies::new();
     copies.run(&["CREATE TABLE t(i INTEGER, r REAL, s TEXT, b BLOB, n NUMERIC, x)"]);
     copies.run(&["INSERT INTO t VALUES(1, 1, 1, 1, '1.0', 1.0)"]);
-    copies.run(&["INSERT INTO t VALUES(9223372036854775807, 1e308, 'ä€😀', x'00ff', '12abc', 9e999)"]);
-    copies.run(&["INSERT INTO t VALUES(-9223372036854775808, -0.0, '', x'', 0.1, CAST(x'fffe' AS TEXT))"]);
+    copies.run(&[
+        "INSERT INTO t VALUES(9223372036854775807, 1e308, 'ä€😀', x'00ff', '12abc', 9e999)",
+    ]);
+    copies.run(&[
+        "INSERT INTO t VALUES(-9223372036854775808, -0.0, '', x'', 0.1, CAST(x'fffe' AS TEXT))",
+    ]);
     copies.run(&["INSERT INTO t(s, b) VALUES('a' || char(0) || 'b', zeroblob(5000))"]);
     copies.run(&["UPDATE t SET r = 2, n = 3.5, b = zeroblob(10) WHERE rowid < 3"]);
     copies.run(&["UPDATE t SET x = r", "DELETE FROM t WHERE r = 2"]);
@@ -221,7 +245,10 @@ fn values_of_every_kind_arrive_bit_by_bit() {
 fn a_row_that_is_older_than_a_column_changes_like_any_other() {
     let mut copies = Copies::new();
     copies.run(&["CREATE TABLE t(a)", "INSERT INTO t VALUES(1), (2), (3)"]);
-    copies.run(&["ALTER TABLE t ADD COLUMN b DEFAULT 5.0", "ALTER TABLE t ADD COLUMN c TEXT DEFAULT 7"]);
+    copies.run(&[
+        "ALTER TABLE t ADD COLUMN b DEFAULT 5.0",
+        "ALTER TABLE t ADD COLUMN c TEXT DEFAULT 7",
+    ]);
     copies.run(&["ALTER TABLE t ADD COLUMN d REAL DEFAULT 4", "UPDATE t SET a = 10 WHERE a = 1"]);
     copies.run(&["DELETE FROM t WHERE a = 2", "UPDATE t SET b = 6, c = NULL"]);
     copies.finish();
@@ -230,11 +257,20 @@ fn a_row_that_is_older_than_a_column_changes_like_any_other() {
 #[test]
 fn a_rowid_under_another_name_is_found() {
     let mut copies = Copies::new();
-    copies.run(&["CREATE TABLE t(rowid TEXT, oid, v)", "INSERT INTO t VALUES('r', 'o', 1), ('r', 'o', 2)"]);
+    copies.run(&[
+        "CREATE TABLE t(rowid TEXT, oid, v)",
+        "INSERT INTO t VALUES('r', 'o', 1), ('r', 'o', 2)",
+    ]);
     copies.run(&["UPDATE t SET v = 3 WHERE v = 2", "DELETE FROM t WHERE v = 1"]);
-    copies.run(&["CREATE TABLE d(id INTEGER PRIMARY KEY DESC, v)", "INSERT INTO d VALUES(7, 1), (3, 2)"]);
+    copies.run(&[
+        "CREATE TABLE d(id INTEGER PRIMARY KEY DESC, v)",
+        "INSERT INTO d VALUES(7, 1), (3, 2)",
+    ]);
     copies.run(&["UPDATE d SET id = 8 WHERE id = 3", "INSERT INTO d VALUES(NULL, 5)"]);
-    copies.run(&["CREATE TABLE i(rowid, _rowid_, oid INTEGER PRIMARY KEY)", "INSERT INTO i VALUES(1, 2, 3)"]);
+    copies.run(&[
+        "CREATE TABLE i(rowid, _rowid_, oid INTEGER PRIMARY KEY)",
+        "INSERT INTO i VALUES(1, 2, 3)",
+    ]);
     copies.run(&["UPDATE i SET oid = 4"]);
     copies.finish();
 }
@@ -242,16 +278,27 @@ fn a_rowid_under_another_name_is_found() {
 #[test]
 fn names_may_hold_anything() {
     let mut copies = Copies::new();
-    copies.run(&["CREATE TABLE \"a \"\" b; --\"(\"x y\" TEXT PRIMARY KEY, \"select\" INT) WITHOUT ROWID"]);
-    copies.run(&["INSERT INTO \"a \"\" b; --\" VALUES('k', 1)", "UPDATE \"a \"\" b; --\" SET \"select\" = 2"]);
-    copies.run(&["CREATE TABLE [größe](ä INTEGER PRIMARY KEY, [日本])", "INSERT INTO größe VALUES(1, 2)"]);
+    copies.run(&[
+        "CREATE TABLE \"a \"\" b; --\"(\"x y\" TEXT PRIMARY KEY, \"select\" INT) WITHOUT ROWID",
+    ]);
+    copies.run(&[
+        "INSERT INTO \"a \"\" b; --\" VALUES('k', 1)",
+        "UPDATE \"a \"\" b; --\" SET \"select\" = 2",
+    ]);
+    copies.run(&[
+        "CREATE TABLE [größe](ä INTEGER PRIMARY KEY, [日本])",
+        "INSERT INTO größe VALUES(1, 2)",
+    ]);
     copies.finish();
 }
 
 #[test]
 fn deleting_and_copying_whole_tables_is_seen() {
     let mut copies = Copies::new();
-    copies.run(&["CREATE TABLE a(id INTEGER PRIMARY KEY, v)", "CREATE TABLE b(id INTEGER PRIMARY KEY, v)"]);
+    copies.run(&[
+        "CREATE TABLE a(id INTEGER PRIMARY KEY, v)",
+        "CREATE TABLE b(id INTEGER PRIMARY KEY, v)",
+    ]);
     copies.run(&["WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 500)
         INSERT INTO a SELECT i, hex(randomblob(20)) FROM n"]);
     copies.run(&["INSERT INTO b SELECT * FROM a"]);
@@ -275,12 +322,16 @@ fn strict_tables_replicate_and_refuse_by_type() {
 fn a_full_text_index_is_the_same_to_the_byte_and_whole() {
     let mut copies = Copies::new();
     copies.run(&["CREATE VIRTUAL TABLE ft USING fts5(title, body, prefix='2 3')"]);
-    copies.run(&["INSERT INTO ft VALUES('first', 'the quick brown fox'), ('second', 'jumps over')"]);
+    copies
+        .run(&["INSERT INTO ft VALUES('first', 'the quick brown fox'), ('second', 'jumps over')"]);
     copies.run(&["INSERT INTO ft(ft, rank) VALUES('pgsz', 64)"]);
     for n in 0..40 {
         copies.run(&[&format!("INSERT INTO ft VALUES('n{n}', 'word{n} fox {n}')")]);
     }
-    copies.run(&["UPDATE ft SET body = 'nothing' WHERE title = 'n3'", "DELETE FROM ft WHERE title = 'n4'"]);
+    copies.run(&[
+        "UPDATE ft SET body = 'nothing' WHERE title = 'n3'",
+        "DELETE FROM ft WHERE title = 'n4'",
+    ]);
     copies.run(&["INSERT INTO ft(ft) VALUES('rebuild')", "INSERT INTO ft(ft) VALUES('optimize')"]);
     copies.swap();
     for n in 0..20 {
@@ -311,7 +362,10 @@ fn full_text_indexes_of_other_tables_and_without_content_replicate() {
         "CREATE VIRTUAL TABLE words USING fts5vocab('ft', 'row')",
     ]);
     copies.run(&["INSERT INTO doc(body) VALUES('one two'), ('two three'), ('three four')"]);
-    copies.run(&["DELETE FROM doc WHERE id = 2", "INSERT INTO less(rowid, body) VALUES(1, 'x y'), (2, 'y z')"]);
+    copies.run(&[
+        "DELETE FROM doc WHERE id = 2",
+        "INSERT INTO less(rowid, body) VALUES(1, 'x y'), (2, 'y z')",
+    ]);
     copies.run(&["DELETE FROM less WHERE rowid = 1", "INSERT INTO ft(ft) VALUES('rebuild')"]);
     copies.run(&["INSERT INTO ft(ft) VALUES('integrity-check')"]);
     assert_eq!(query(&copies.follower, "SELECT count(*) FROM words"), [[int(4)]]);
@@ -340,7 +394,11 @@ fn an_rtree_is_the_same_to_the_byte() {
     let mut copies = Copies::new();
     copies.run(&["CREATE VIRTUAL TABLE r USING rtree(id, x0, x1, y0, y1, +note)"]);
     for n in 0..120 {
-        copies.run(&[&format!("INSERT INTO r VALUES({n}, {n}, {n}.5, {}, {}, 'n{n}')", n % 7, n % 7 + 1)]);
+        copies.run(&[&format!(
+            "INSERT INTO r VALUES({n}, {n}, {n}.5, {}, {}, 'n{n}')",
+            n % 7,
+            n % 7 + 1
+        )]);
     }
     copies.run(&["UPDATE r SET x1 = 1000 WHERE id = 5", "DELETE FROM r WHERE id % 3 = 0"]);
     copies.swap();
