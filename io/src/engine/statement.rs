@@ -17,6 +17,8 @@ use super::watch::Watch;
 pub(super) const CACHED_MAX: usize = 256;
 /// SQLite's own bound on a value.
 const LENGTH_MAX: u64 = 1_000_000_000;
+/// A statement above this size is compiled anew each time: 256 of the largest would take too much.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// What a value in a result counts besides its content.
 const VALUE_BYTES: usize = 16;
 
@@ -26,6 +28,8 @@ pub(super) struct Statements {
     pub(super) watch: Arc<Watch>,
     /// A superset of those that are kept compiled.
     infos: HashMap<Box<str>, Arc<Info>>,
+    /// One is kept that is too large to be kept.
+    oversized: bool,
 }
 
 /// How much of its results a transaction has used up.
@@ -36,13 +40,20 @@ pub(super) struct ResultBytes {
 
 impl Statements {
     pub(super) fn new(authorizer: Authorizer, watch: Arc<Watch>) -> Self {
-        Self { authorizer, watch, infos: HashMap::new() }
+        Self { authorizer, watch, infos: HashMap::new(), oversized: false }
     }
 
     /// The schema is another one: everything is compiled anew.
     pub(super) fn forget(&mut self, conn: &Connection) {
         self.infos.clear();
+        self.oversized = false;
         conn.flush_prepared_statement_cache();
+    }
+
+    /// How much SQL is kept.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.infos.keys().map(|sql| sql.len()).sum()
     }
 
     /// Compiles a statement that comes from outside, by the rules, or takes it as it was kept.
@@ -71,16 +82,38 @@ impl Statements {
             return Err(refusal(SqlErrorKind::Statement, "there is a NUL character in the SQL"));
         }
         refuse_by_word(sql)?;
-        if self.infos.len() >= CACHED_MAX || OWN.contains(&sql.trim()) {
+        if self.infos.len() >= CACHED_MAX || self.oversized || OWN.contains(&sql.trim()) {
             self.forget(conn);
         }
+        let (mut statement, mut info) = self.compile(conn, sql)?;
+        if info == Info::default() && !statement.readonly() && statement.is_explain() == 0 {
+            // Nothing was asked while it was compiled: it must have been kept, by whatever mistake.
+            drop(statement);
+            self.forget(conn);
+            (statement, info) = self.compile(conn, sql)?;
+            if info == Info::default() {
+                // Like DROP … IF EXISTS of what is not there. If the schema changes all the same,
+                // it will be seen.
+                info.schema = true;
+            }
+        }
+        let info = Arc::new(info);
+        self.oversized = sql.len() > KEPT_BYTES_MAX;
+        self.infos.insert(sql.into(), Arc::clone(&info));
+        Ok((statement, info))
+    }
+
+    fn compile<'c>(
+        &self,
+        conn: &'c Connection,
+        sql: &str,
+    ) -> Result<(CachedStatement<'c>, Info), Stop> {
         self.authorizer.reset();
         let statement = conn.prepare_cached(sql).map_err(|error| self.explain(&error))?;
-        let info = Arc::new(what_it_is(&statement, self.authorizer.info(), sql));
         if statement.column_count() == 0 && statement.expanded_sql().is_none() {
             return Err(refusal(SqlErrorKind::Statement, "there is no SQL statement in the text"));
         }
-        self.infos.insert(sql.into(), Arc::clone(&info));
+        let info = what_it_is(&statement, self.authorizer.info(), sql);
         Ok((statement, info))
     }
 

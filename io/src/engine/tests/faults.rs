@@ -120,6 +120,7 @@ fn sync_names_the_last_commit_and_keeps_the_wal_short() {
         largest = largest.max(std::fs::metadata(&wal).unwrap().len());
     }
     assert!(largest < 6 * 1024 * 1024, "the WAL grew to {largest} bytes");
+    assert!(std::fs::metadata(copies.owner.path()).unwrap().len() > 6 * 1024 * 1024);
     copies.owner.execute(&[transaction(&["INSERT INTO t VALUES(1)"])], &copies.limits).unwrap();
     assert_eq!(copies.owner.sync().unwrap(), at(61));
     copies.owner.rollback().unwrap();
@@ -183,4 +184,67 @@ fn a_snapshot_is_a_copy_at_its_position_while_writes_go_on() {
     assert!(snapshot_to(&from, &stopped, |_| false).is_err());
     assert!(!stopped.exists());
     copies.finish();
+}
+
+#[test]
+fn a_change_that_was_not_captured_refuses_the_commit() {
+    let mut copies = Copies::new();
+    copies.run(&["CREATE TABLE t(a)"]);
+    copies.owner.execute(&[transaction(&["INSERT INTO t VALUES(1)"])], &copies.limits).unwrap();
+    copies.owner.executor.conn.execute("INSERT INTO t VALUES(2)", []).unwrap();
+    let fault = copies.owner.commit(at(2)).unwrap_err();
+    assert!(fault.to_string().contains("table t was changed"), "{fault}");
+    let path = copies.owner.path().to_owned();
+    copies.owner = SqliteEngine::open(&path).unwrap();
+    assert_eq!(copies.owner.position(), at(1));
+    copies.finish();
+}
+
+#[test]
+fn a_disk_that_is_full_fails_the_transaction_that_needs_more_and_keeps_the_others() {
+    let mut copies = Copies::new();
+    copies.run(&["CREATE TABLE t(a)"]);
+    copies.owner.executor.conn.execute_batch("PRAGMA max_page_count = 40").unwrap();
+    let large = "INSERT INTO t VALUES(zeroblob(400000))";
+    let outcomes = copies.batch(&[
+        transaction(&["INSERT INTO t VALUES(1)"]),
+        transaction(&["INSERT INTO t VALUES(2)", large]),
+        transaction(&["INSERT INTO t VALUES(3)"]),
+    ]);
+    assert!(outcomes[0].is_ok());
+    assert_kind(outcomes[1].as_ref().unwrap_err(), SqlErrorKind::Engine, "full");
+    copies.assert_same();
+    copies.run(&["INSERT INTO t VALUES(4)"]);
+    copies.finish();
+}
+
+#[test]
+fn a_disk_that_is_full_stops_an_applying_copy_which_goes_on_when_there_is_room() {
+    let mut copies = Copies::new();
+    copies.run(&["CREATE TABLE t(a)"]);
+    let before = copies.follower.content_hash().unwrap();
+    let executed = copies
+        .owner
+        .execute(&[transaction(&["INSERT INTO t VALUES(zeroblob(400000))"])], &copies.limits)
+        .unwrap();
+    copies.owner.commit(at(2)).unwrap();
+    let effect = Effect { at: at(2), effects: executed.effects };
+    copies.follower.applier.limit_pages(40);
+    let fault = copies.follower.apply(std::slice::from_ref(&effect)).unwrap_err();
+    assert!(matches!(fault, Fault::Full(_)), "{fault}");
+    assert!(matches!(copies.follower.sync(), Err(Fault::Misuse { .. })));
+    let path = copies.follower.path().to_owned();
+    copies.follower = SqliteEngine::open(&path).unwrap();
+    assert_eq!(copies.follower.content_hash().unwrap(), before);
+    copies.follower.apply(std::slice::from_ref(&effect)).unwrap();
+    copies.log.push(effect);
+    copies.finish();
+}
+
+#[test]
+fn an_engine_and_its_readers_may_move_to_other_threads() {
+    fn moves<T: Send>() {}
+    moves::<SqliteEngine>();
+    moves::<super::super::SqliteReader>();
+    moves::<Syncer>();
 }

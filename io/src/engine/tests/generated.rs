@@ -148,7 +148,14 @@ impl World {
 
     fn schema(&mut self) -> String {
         let table = self.table();
-        match self.dice.below(15) {
+        match self.dice.below(18) {
+            15 => format!("ALTER TABLE {table} DROP COLUMN a{}", self.dice.below(self.made + 1)),
+            16 => {
+                self.made += 1;
+                let from = self.dice.below(self.made);
+                format!("ALTER TABLE {table} RENAME COLUMN a{from} TO a{}", self.made)
+            }
+            17 => "REINDEX".into(),
             0..=2 => self.create(),
             3 => self.trigger(),
             4 => {

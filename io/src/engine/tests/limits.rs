@@ -147,3 +147,14 @@ fn a_row_that_grew_beyond_an_entry_can_still_be_read_changed_and_deleted() {
     copies.run(&["UPDATE wide SET id = 2", "DELETE FROM wide"]);
     copies.finish();
 }
+
+#[test]
+fn large_statements_do_not_pile_up() {
+    let mut copies = limited(|_| {});
+    for n in 0..40 {
+        let sql = format!("SELECT '{}', {n}", "x".repeat(1_000_000));
+        copies.batch(&[transaction(&[&sql])])[0].as_ref().unwrap();
+        assert!(copies.owner.executor.statements.kept_bytes() < 2_000_000);
+    }
+    copies.finish();
+}

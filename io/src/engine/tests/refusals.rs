@@ -206,3 +206,15 @@ fn explain_changes_nothing() {
     assert_eq!(copies.log.len(), before);
     copies.finish();
 }
+
+#[test]
+fn a_statement_that_is_kept_uncompiled_by_the_rules_is_compiled_again() {
+    let mut copies = table();
+    for sql in ["DROP TABLE t", "INSERT INTO t VALUES(7)"] {
+        // As if something of ours had the same text.
+        drop(copies.owner.executor.conn.prepare_cached(sql).unwrap());
+    }
+    copies.run(&["INSERT INTO t VALUES(7)", "DROP TABLE t"]);
+    assert!(query(&copies.follower, "SELECT * FROM sqlite_schema WHERE name = 't'").is_empty());
+    copies.finish();
+}
