@@ -157,6 +157,8 @@ impl Executor {
             Err(Stop::Fault(fault)) => return Err(fault),
             Err(Stop::Sql(error)) => Some(error),
         };
+        // Undoing is not to be stopped by what stopped the transaction.
+        self.watch.end();
         let lost = self.conn.is_autocommit();
         self.undo_one(mark, alone)?;
         if self.foreign_keys != foreign_keys {
@@ -237,6 +239,10 @@ impl Executor {
         drop(prepared);
         let mut rows = result?;
         self.check_capture()?;
+        if self.conn.is_autocommit() {
+            // Only failing statements may end the transaction, and then all is done again.
+            return Err(Stop::Fault(Fault::Io("a statement has ended the open batch".into())));
+        }
         if info.writes {
             rows.affected = self.conn.changes();
             if self.capture().take_inserted() {
