@@ -107,8 +107,8 @@ pub enum SqlErrorKind {
     Constraint,
     /// A value does not fit a STRICT column, or a key.
     Type,
-    /// It cannot be replicated (`VACUUM`, `ATTACH`, a file-changing PRAGMA, a NULL in a key that the
-    /// capture would miss), or touches tables that are Quorate's own.
+    /// It cannot be replicated (`VACUUM`, `ATTACH`, a file-changing PRAGMA), or touches tables that are
+    /// Quorate's own.
     Unsupported,
     /// Its effects are larger than an entry may be, or a value or a result than allowed.
     TooLarge,

@@ -66,6 +66,13 @@ impl Applier {
         Self { conn, tables: HashMap::new() }
     }
 
+    /// As if the disk had room for no more.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: u32) {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        self.conn.query_row(&sql, [], |_| Ok(())).expect("the pragma answers");
+    }
+
     /// Another connection may have changed the schema.
     pub(super) fn forget_schema(&mut self) {
         self.tables.clear();

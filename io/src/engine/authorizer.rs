@@ -88,8 +88,6 @@ pub(super) struct Info {
     pub(super) created: Option<String>,
     /// It drops this table.
     pub(super) dropped: Option<String>,
-    /// It alters a table.
-    pub(super) alters: bool,
     /// It rebuilds indexes.
     pub(super) reindexes: bool,
     /// It fills the tables of statistics.
@@ -257,10 +255,7 @@ fn schema_change(
             not_own(table_name)
         }
         A::DropVtable { table_name, .. } => not_own(table_name),
-        A::AlterTable { table_name, .. } => {
-            info.alters = true;
-            not_own(table_name)
-        }
+        A::AlterTable { table_name, .. } => not_own(table_name),
         A::CreateIndex { index_name: name, table_name }
         | A::DropIndex { index_name: name, table_name }
         | A::CreateTrigger { trigger_name: name, table_name }

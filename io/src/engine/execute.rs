@@ -157,6 +157,8 @@ impl Executor {
             Err(Stop::Fault(fault)) => return Err(fault),
             Err(Stop::Sql(error)) => Some(error),
         };
+        // Undoing is not to be stopped by what stopped the transaction.
+        self.watch.end();
         let lost = self.conn.is_autocommit();
         self.undo_one(mark, alone)?;
         if self.foreign_keys != foreign_keys {
@@ -237,6 +239,10 @@ impl Executor {
         drop(prepared);
         let mut rows = result?;
         self.check_capture()?;
+        if self.conn.is_autocommit() {
+            // Only failing statements may end the transaction, and then all is done again.
+            return Err(Stop::Fault(Fault::Io("a statement has ended the open batch".into())));
+        }
         if info.writes {
             rows.affected = self.conn.changes();
             if self.capture().take_inserted() {
@@ -248,7 +254,9 @@ impl Executor {
 
     /// Whether what a statement did was captured whole, and in time.
     pub(super) fn check_capture(&self) -> Result<(), Stop> {
-        match self.capture().trouble() {
+        let mut capture = self.capture();
+        capture.settle(&self.conn);
+        match capture.trouble() {
             None => {}
             Some(Trouble::Memory) => {
                 return Err(refusal(
@@ -260,6 +268,7 @@ impl Executor {
                 return Err(refusal(SqlErrorKind::Unsupported, message.clone()));
             }
         }
+        drop(capture);
         if self.watch.has_given_up() {
             return Err(too_large());
         }
@@ -303,7 +312,7 @@ impl Executor {
     }
 
     /// Full-text indexes hold back what they write until the commit, unless a savepoint is opened.
-    fn flush_virtual_tables(&mut self) -> Result<(), Stop> {
+    pub(super) fn flush_virtual_tables(&mut self) -> Result<(), Stop> {
         self.listen(Listen::All);
         let flushed = self.own(FLUSH).and_then(|()| self.own(FLUSHED));
         self.listen(Listen::Closed);

@@ -28,7 +28,13 @@ impl Executor {
         limits: &SqlLimits,
         bytes: &mut ResultBytes,
     ) -> Result<Rows, Stop> {
-        let before = self.unguarded(Self::schema_version)?;
+        let before = self.unguarded(|executor| {
+            // What a virtual table holds back it would write now, when nobody listens.
+            if executor.has_virtual_tables {
+                executor.flush_virtual_tables()?;
+            }
+            executor.schema_version()
+        })?;
         // What it does to rows, the receiver's own run of it does too. But dropping a table may
         // change rows of other tables, through foreign keys, which the receiver does not follow.
         self.listen(match &info.dropped {
@@ -76,9 +82,6 @@ impl Executor {
                 None => self.capture().script(&statement.sql),
             }
             self.check_names()?;
-            if info.alters {
-                self.check_tables()?;
-            }
             self.sql(Self::look_for_virtual_tables)?;
             if !self.sequences.exist() {
                 let exist = self.sql(|executor| {
@@ -232,16 +235,6 @@ impl Executor {
                 format!("{name}: names that begin with {OWN_PREFIX} belong to Quorate"),
             )),
         }
-    }
-
-    /// ALTER can hide a rowid behind a column.
-    fn check_tables(&self) -> Result<(), Stop> {
-        let names: Vec<String> = self
-            .conn
-            .prepare_cached("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0")
-            .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
-            .map_err(|error| self.statements.explain(&error))?;
-        names.iter().try_for_each(|name| self.load(name).map(|_| ()))
     }
 
     fn load(&self, name: &str) -> Result<Table, Stop> {

@@ -8,13 +8,16 @@ use rusqlite::{Connection, OptionalExtension as _, ToSql as _};
 
 use super::effects::{self, SequenceRow};
 
+/// A name, and its rows less the name.
+type Named = (Value, Vec<(i64, Value)>);
+
 /// What `sqlite_sequence` holds.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Sequences {
     exists: bool,
     /// By the encoded name: the name, and its rows. More than one row, or a name that is no text,
     /// is nothing that SQLite would write, but statements can.
-    names: BTreeMap<Vec<u8>, (Value, Vec<(i64, Value)>)>,
+    names: BTreeMap<Vec<u8>, Named>,
 }
 
 impl Sequences {

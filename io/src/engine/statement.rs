@@ -17,6 +17,8 @@ use super::watch::Watch;
 pub(super) const CACHED_MAX: usize = 256;
 /// SQLite's own bound on a value.
 const LENGTH_MAX: u64 = 1_000_000_000;
+/// A statement above this size is compiled anew each time: 256 of the largest would take too much.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// What a value in a result counts besides its content.
 const VALUE_BYTES: usize = 16;
 
@@ -26,6 +28,8 @@ pub(super) struct Statements {
     pub(super) watch: Arc<Watch>,
     /// A superset of those that are kept compiled.
     infos: HashMap<Box<str>, Arc<Info>>,
+    /// One is kept that is too large to be kept.
+    oversized: bool,
 }
 
 /// How much of its results a transaction has used up.
@@ -36,13 +40,20 @@ pub(super) struct ResultBytes {
 
 impl Statements {
     pub(super) fn new(authorizer: Authorizer, watch: Arc<Watch>) -> Self {
-        Self { authorizer, watch, infos: HashMap::new() }
+        Self { authorizer, watch, infos: HashMap::new(), oversized: false }
     }
 
     /// The schema is another one: everything is compiled anew.
     pub(super) fn forget(&mut self, conn: &Connection) {
         self.infos.clear();
+        self.oversized = false;
         conn.flush_prepared_statement_cache();
+    }
+
+    /// How much SQL is kept.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.infos.keys().map(|sql| sql.len()).sum()
     }
 
     /// Compiles a statement that comes from outside, by the rules, or takes it as it was kept.
@@ -67,17 +78,42 @@ impl Statements {
                 ),
             ));
         }
+        if sql.contains('\0') {
+            return Err(refusal(SqlErrorKind::Statement, "there is a NUL character in the SQL"));
+        }
         refuse_by_word(sql)?;
-        if self.infos.len() >= CACHED_MAX || OWN.contains(&sql.trim()) {
+        if self.infos.len() >= CACHED_MAX || self.oversized || OWN.contains(&sql.trim()) {
             self.forget(conn);
         }
+        let (mut statement, mut info) = self.compile(conn, sql)?;
+        if info == Info::default() && !statement.readonly() && statement.is_explain() == 0 {
+            // Nothing was asked while it was compiled: it must have been kept, by whatever mistake.
+            drop(statement);
+            self.forget(conn);
+            (statement, info) = self.compile(conn, sql)?;
+            if info == Info::default() {
+                // Like DROP … IF EXISTS of what is not there. If the schema changes all the same,
+                // it will be seen.
+                info.schema = true;
+            }
+        }
+        let info = Arc::new(info);
+        self.oversized = sql.len() > KEPT_BYTES_MAX;
+        self.infos.insert(sql.into(), Arc::clone(&info));
+        Ok((statement, info))
+    }
+
+    fn compile<'c>(
+        &self,
+        conn: &'c Connection,
+        sql: &str,
+    ) -> Result<(CachedStatement<'c>, Info), Stop> {
         self.authorizer.reset();
         let statement = conn.prepare_cached(sql).map_err(|error| self.explain(&error))?;
-        let info = Arc::new(what_it_is(&statement, self.authorizer.info(), sql));
         if statement.column_count() == 0 && statement.expanded_sql().is_none() {
             return Err(refusal(SqlErrorKind::Statement, "there is no SQL statement in the text"));
         }
-        self.infos.insert(sql.into(), Arc::clone(&info));
+        let info = what_it_is(&statement, self.authorizer.info(), sql);
         Ok((statement, info))
     }
 
@@ -111,14 +147,15 @@ impl Statements {
         statement: &mut CachedStatement<'_>,
         bytes: &mut ResultBytes,
     ) -> Result<Rows, Stop> {
-        let width = statement.column_count();
-        let columns = columns(statement);
+        // Known from the first step on: it compiles the statement anew if the schema has changed.
+        let mut known = None;
         let mut rows = Vec::new();
         let mut cursor = statement.raw_query();
         loop {
             match cursor.next() {
                 Ok(None) => break,
                 Ok(Some(row)) => {
+                    let width = known.get_or_insert_with(|| columns(row.as_ref())).len();
                     let mut values = Vec::with_capacity(width);
                     for at in 0..width {
                         let value = row.get_ref(at).map_err(|error| self.explain(&error))?;
@@ -131,6 +168,7 @@ impl Statements {
             }
         }
         drop(cursor);
+        let columns = known.unwrap_or_else(|| columns(statement));
         Ok(Rows { columns, rows, affected: 0, last_insert_rowid: None })
     }
 }
@@ -267,7 +305,7 @@ fn bind_one(
     prepared.raw_bind_parameter(number, ToSqlOutput::Borrowed(value)).map_err(|error| stop(&error))
 }
 
-fn columns(statement: &CachedStatement<'_>) -> Vec<Column> {
+fn columns(statement: &rusqlite::Statement<'_>) -> Vec<Column> {
     statement
         .columns()
         .map(|column| Column {

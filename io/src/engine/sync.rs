@@ -19,8 +19,8 @@ use rusqlite::Connection;
 use super::errors::fault;
 use super::open::{self, Role, io_fault, read_meta, sync_directory, with_suffix};
 
-/// From this size on the WAL is moved into the database file: 1,000 pages, SQLite's own measure.
-const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
+/// From so many pages on, the WAL is moved into the database file: SQLite's own measure, 4 MiB.
+const CHECKPOINT_PAGES: i64 = 1_000;
 
 /// Makes a copy durable; may run on another thread than its engine.
 pub struct Syncer {
@@ -53,12 +53,8 @@ impl Syncer {
     /// only if the disk did not lose it; the copy should be checked or replaced.
     pub fn sync(&mut self) -> Result<Position, Fault> {
         let at = read_meta(&self.conn).map_err(|error| fault(&error))?.at;
-        let mut bytes = 0;
         match File::open(&self.wal) {
-            Ok(wal) => {
-                wal.sync_data().map_err(|error| io_fault(&self.wal, &error))?;
-                bytes = wal.metadata().map_err(|error| io_fault(&self.wal, &error))?.len();
-            }
+            Ok(wal) => wal.sync_data().map_err(|error| io_fault(&self.wal, &error))?,
             // Without a WAL everything is in the database file.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 File::open(&self.path)
@@ -71,16 +67,26 @@ impl Syncer {
             sync_directory(&self.path)?;
             self.directory_synced = true;
         }
-        if bytes >= CHECKPOINT_BYTES {
-            self.checkpoint()?;
+        if self.waiting_pages()? >= CHECKPOINT_PAGES {
+            // What readers still need, or the writer adds meanwhile, stays for the next time.
+            self.checkpoint("PASSIVE")?;
         }
         Ok(at)
     }
 
-    fn checkpoint(&mut self) -> Result<(), Fault> {
-        // What readers still need, or the writer adds meanwhile, stays for the next time.
+    /// How many pages of the WAL are not in the database file yet. The size of the WAL does not
+    /// tell: it is used again from its beginning, and keeps its length.
+    fn waiting_pages(&mut self) -> Result<i64, Fault> {
+        let (in_wal, moved) = self.checkpoint("NOOP")?;
+        Ok(in_wal - moved)
+    }
+
+    /// Pages that are in the WAL, and those of them that are in the database file.
+    fn checkpoint(&mut self, mode: &str) -> Result<(i64, i64), Fault> {
         self.conn
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+                Ok((row.get(1)?, row.get(2)?))
+            })
             .map_err(|error| fault(&error))
     }
 }

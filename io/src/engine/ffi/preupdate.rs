@@ -89,13 +89,20 @@ impl<'a> RowChange<'a> {
         unsafe { ffi::sqlite3_preupdate_depth(self.db) == 0 }
     }
 
+    /// Whether a BLOB in the row is about to be written in place. SQLite calls this a delete, but the
+    /// row stays; what it will hold cannot be asked for.
+    pub(crate) fn is_blob_write(&self) -> bool {
+        // SAFETY: called while the hook runs, as it must be.
+        unsafe { ffi::sqlite3_preupdate_blobwrite(self.db) >= 0 }
+    }
+
     /// A value of the row before an update or delete, by the number of the column in its table.
-    pub(crate) fn old(&self, column: usize) -> Result<ValueRef<'a>, NoValue> {
+    pub(crate) fn old_value(&self, column: usize) -> Result<ValueRef<'a>, NoValue> {
         self.value(column, ffi::sqlite3_preupdate_old)
     }
 
     /// A value of the row after an update or insert, by the number of the column in its table.
-    pub(crate) fn new(&self, column: usize) -> Result<ValueRef<'a>, NoValue> {
+    pub(crate) fn new_value(&self, column: usize) -> Result<ValueRef<'a>, NoValue> {
         self.value(column, ffi::sqlite3_preupdate_new)
     }
 

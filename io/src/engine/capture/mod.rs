@@ -6,15 +6,19 @@
 //! SQLite's savepoints. A change that comes while nothing is being captured is remembered, and
 //! refuses the commit: nothing may change that does not travel.
 
+mod row;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::effects::{self, Key};
 use super::ffi::preupdate::{Change, NoValue, RowChange};
 use super::tables::{Table, TableError};
 use super::watch::Watch;
+use row::{encoded, put_delete, put_insert, put_update};
 
 /// Which changes of rows are written down.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,6 +50,15 @@ pub(super) enum Trouble {
     Table(String),
 }
 
+/// A row of which only the old content is known. Full-text indexes write BLOBs in place.
+struct Rewritten {
+    table: Arc<Table>,
+    rowid: i64,
+    /// Its old values, as effects carry them.
+    old: Vec<Vec<u8>>,
+    check: u32,
+}
+
 /// The effects of a batch, as they come to be.
 pub(super) struct Capture {
     pub(super) listen: Listen,
@@ -63,6 +76,8 @@ pub(super) struct Capture {
     generation: usize,
     trouble: Option<Trouble>,
     stray: Option<String>,
+    /// A row in which a BLOB is being written in place.
+    rewritten: Option<Rewritten>,
     inserted: bool,
     scratch: Vec<u8>,
 }
@@ -81,6 +96,7 @@ impl Capture {
             generation: 0,
             trouble: None,
             stray: None,
+            rewritten: None,
             inserted: false,
             scratch: Vec::new(),
         }
@@ -96,6 +112,7 @@ impl Capture {
         self.named.clear();
         self.generation = 0;
         self.trouble = None;
+        self.rewritten = None;
         self.listen = Listen::Closed;
     }
 
@@ -122,6 +139,7 @@ impl Capture {
         self.bytes.truncate(mark.length);
         self.skipped = 0;
         self.trouble = None;
+        self.rewritten = None;
         if self.generation == mark.generation {
             self.named.truncate(mark.named);
         } else {
@@ -228,12 +246,67 @@ impl Capture {
         if self.trouble.is_some() {
             return;
         }
-        let result = self
-            .table(row)
-            .and_then(|table| self.write(row, &table).map_err(|NoValue| Trouble::Memory));
-        if let Err(trouble) = result {
+        if let Err(trouble) = self.changed(row) {
             self.trouble = Some(trouble);
         }
+    }
+
+    fn changed(&mut self, row: &RowChange<'_>) -> Result<(), Trouble> {
+        if self.rewritten.is_some() {
+            let conn = row.connection().map_err(|error| unreadable(row.table, &error))?;
+            self.settle_rewritten(&conn)?;
+        }
+        let table = self.table(row)?;
+        if row.is_blob_write() {
+            let mut check = Vec::new();
+            let mut old = Vec::with_capacity(table.columns.len());
+            for column in &table.columns {
+                let value = row.old_value(column.number).map_err(|NoValue| Trouble::Memory)?;
+                effects::put_check_value(&mut check, value);
+                old.push(encoded(value));
+            }
+            let check = crc32c::crc32c(&check);
+            self.rewritten = Some(Rewritten { table, rowid: row.old_rowid, old, check });
+            return Ok(());
+        }
+        self.write(row, &table).map_err(|NoValue| Trouble::Memory)
+    }
+
+    /// Writes down what a BLOB that was written in place has become; to be called after every
+    /// statement.
+    pub(super) fn settle(&mut self, conn: &Connection) {
+        if let Err(trouble) = self.settle_rewritten(conn) {
+            self.trouble.get_or_insert(trouble);
+        }
+    }
+
+    fn settle_rewritten(&mut self, conn: &Connection) -> Result<(), Trouble> {
+        let Some(Rewritten { table, rowid, old, check }) = self.rewritten.take() else {
+            return Ok(());
+        };
+        let new: Option<Vec<Vec<u8>>> = conn
+            .query_row(&format!("{} WHERE {}", table.select(), table.is_row(1)), [rowid], |row| {
+                (0..table.columns.len()).map(|place| row.get_ref(place + 1).map(encoded)).collect()
+            })
+            .optional()
+            .map_err(|error| unreadable(&table.name, &error))?;
+        let new = new.ok_or_else(|| {
+            Trouble::Table(format!("row {rowid} of table {} is gone unseen", table.name))
+        })?;
+        let changed: Vec<usize> =
+            (0..old.len()).filter(|place| old[*place] != new[*place]).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let number = self.number(&table);
+        self.add(|out| {
+            effects::put_update(out, number, &Key::Rowid(rowid), check, None, changed.len());
+            for place in changed {
+                effects::put_number(out, place as u64);
+                out.extend_from_slice(&new[place]);
+            }
+        });
+        Ok(())
     }
 
     fn table(&mut self, row: &RowChange<'_>) -> Result<Arc<Table>, Trouble> {
@@ -246,10 +319,7 @@ impl Capture {
             .and_then(|conn| Table::load(&conn, row.table));
         let table = Arc::new(loaded.map_err(|error| match error {
             TableError::HiddenRowid => Trouble::Table(hidden_rowid(row.table)),
-            TableError::Sql(error) => Trouble::Table(format!(
-                "table {} is changed, but its schema cannot be read: {error}",
-                row.table
-            )),
+            TableError::Sql(error) => unreadable(row.table, &error),
         })?);
         self.tables.insert(row.table.into(), Arc::clone(&table));
         Ok(table)
@@ -299,83 +369,18 @@ fn is_apart(table: &str) -> bool {
     table == "sqlite_sequence" || table == super::open::META
 }
 
+fn unreadable(table: &str, error: &rusqlite::Error) -> Trouble {
+    let (code, message) = super::errors::code_and_message(error);
+    if code & 0xff == rusqlite::ffi::SQLITE_NOMEM {
+        return Trouble::Memory;
+    }
+    Trouble::Table(format!("table {table} is changed, but cannot be read: {message}"))
+}
+
 /// What to say of a table whose rows cannot be named.
 pub(super) fn hidden_rowid(table: &str) -> String {
     format!(
         "table {table} cannot be replicated: its columns rowid, oid and _rowid_ hide the rowid; \
          rename one of them, or declare an INTEGER PRIMARY KEY"
     )
-}
-
-fn put_insert(
-    out: &mut Vec<u8>,
-    number: usize,
-    row: &RowChange<'_>,
-    table: &Table,
-) -> Result<(), NoValue> {
-    effects::put_insert(out, number, table.rowid.as_ref().map(|_| row.new_rowid));
-    for column in &table.columns {
-        effects::put_value(out, row.new(column.number)?);
-    }
-    Ok(())
-}
-
-fn put_delete(
-    out: &mut Vec<u8>,
-    scratch: &mut Vec<u8>,
-    number: usize,
-    row: &RowChange<'_>,
-    table: &Table,
-) -> Result<(), NoValue> {
-    scratch.clear();
-    for column in &table.columns {
-        effects::put_check_value(scratch, row.old(column.number)?);
-    }
-    effects::put_delete(out, number, &key(row, table)?, crc32c::crc32c(scratch));
-    scratch.clear();
-    Ok(())
-}
-
-fn put_update(
-    out: &mut Vec<u8>,
-    number: usize,
-    row: &RowChange<'_>,
-    table: &Table,
-) -> Result<(), NoValue> {
-    let mut old_row = Vec::with_capacity(64);
-    let mut changed = Vec::new();
-    for (place, column) in table.columns.iter().enumerate() {
-        let (old, new) = (row.old(column.number)?, row.new(column.number)?);
-        effects::put_check_value(&mut old_row, old);
-        if !same(old, new) {
-            changed.push((place, new));
-        }
-    }
-    let rowid = (table.rowid.is_some() && row.old_rowid != row.new_rowid).then_some(row.new_rowid);
-    if changed.is_empty() && rowid.is_none() {
-        return Ok(());
-    }
-    let check = crc32c::crc32c(&old_row);
-    effects::put_update(out, number, &key(row, table)?, check, rowid, changed.len());
-    for (place, value) in changed {
-        effects::put_number(out, place as u64);
-        effects::put_value(out, value);
-    }
-    Ok(())
-}
-
-fn key<'a>(row: &RowChange<'a>, table: &Table) -> Result<Key<'a>, NoValue> {
-    if table.rowid.is_some() {
-        return Ok(Key::Rowid(row.old_rowid));
-    }
-    let values = table.key.iter().map(|place| row.old(table.columns[*place].number));
-    Ok(Key::Columns(values.collect::<Result<_, _>>()?))
-}
-
-/// Whether two values are the same to the bit.
-fn same(a: ValueRef<'_>, b: ValueRef<'_>) -> bool {
-    match (a, b) {
-        (ValueRef::Real(a), ValueRef::Real(b)) => a.to_bits() == b.to_bits(),
-        _ => a == b,
-    }
 }
