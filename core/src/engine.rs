@@ -159,7 +159,8 @@ impl Default for SqlLimits {
         Self {
             time_ms: 10_000,
             memory_bytes: 256 * 1024 * 1024,
-            result_bytes: 16 * 1024 * 1024,
+            // A result travels in one packet, which is twice as long at most.
+            result_bytes: 4 * 1024 * 1024,
             effect_bytes: 3 * 1024 * 1024,
         }
     }

@@ -300,7 +300,7 @@ impl Node {
             }
             Packet::Sql { id, log, transaction, kind, timeout_ms } => {
                 let timeout = Duration::from_millis(timeout_ms.into());
-                self.on_peer_sql(link, id, log, (transaction, kind), timeout);
+                self.on_peer_sql((link, peer), id, log, (transaction, kind), timeout);
             }
             Packet::SqlReply { id, reply } => self.on_sql_reply(link, id, reply),
             Packet::Alive { heard } => self.detector.report(peer, &heard, self.now),

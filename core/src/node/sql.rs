@@ -93,15 +93,21 @@ impl Node {
         }
     }
 
-    /// A peer passes a transaction on: it is run here or not at all.
+    /// A peer passes a transaction on: it is run here or not at all. Only servers of the cluster may.
     pub(super) fn on_peer_sql(
         &mut self,
-        link: LinkId,
+        (link, peer): (LinkId, NodeId),
         id: u64,
         log: LogId,
         (transaction, kind): (Transaction, SqlKind),
         timeout: Duration,
     ) {
+        let is_server = self.document.as_ref().is_some_and(|d| d.servers.contains_key(&peer));
+        if !is_server {
+            let reply = Reply::Failed(ShardError::NotOwner { owner: None });
+            self.tell(Asker::Peer { link, id }, reply);
+            return;
+        }
         self.enter(Asker::Peer { link, id }, log, (transaction, kind), timeout);
     }
 

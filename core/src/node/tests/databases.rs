@@ -338,3 +338,23 @@ fn servers_that_stop_hand_their_shards_over() {
     let took = world.now.since(began);
     assert!(took < SECOND / 5, "the shard was handed over before: {took:?}");
 }
+
+#[test]
+fn only_servers_of_the_cluster_pass_transactions_on() {
+    use crate::wire::{Packet, encode_packet};
+    let mut world = with_database(1, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    // A node of the group that was never let in, for its name is taken.
+    let stranger = world.add("n0", Defaults::default());
+    world.start(stranger);
+    world.run(SECOND * 2);
+    let (link, peer) = world.link_between(0, stranger).expect("they are linked");
+    assert_eq!(peer, stranger);
+    let timeout_ms = 1000;
+    let (transaction, kind) = (insert(1), SqlKind::Write);
+    let packet = Packet::Sql { id: 1, log, transaction, kind, timeout_ms };
+    let bytes = encode_packet(&packet).into();
+    world.input(0, crate::Input::Packet { link, bytes });
+    world.run(SECOND);
+    assert!(keys(&world, 0, log).is_empty());
+}

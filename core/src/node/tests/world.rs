@@ -254,6 +254,12 @@ impl World {
         id
     }
 
+    /// A link between these two, and who is on its other end as `one` sees it.
+    pub(crate) fn link_between(&self, one: usize, other: usize) -> Option<(LinkId, usize)> {
+        let joins = |pair: &(usize, usize)| *pair == (one, other) || *pair == (other, one);
+        self.links.iter().find(|(_, pair)| joins(pair)).map(|(link, _)| (*link, other))
+    }
+
     pub(crate) fn next_command_id(&mut self) -> CommandId {
         self.next_command += 1;
         CommandId(self.next_command - 1)
