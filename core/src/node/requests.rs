@@ -180,12 +180,7 @@ impl Node {
             if pending.sent.is_some_and(|(_, at)| now.since(at) < retry * 6) {
                 continue;
             }
-            let once = matches!(
-                pending.what,
-                Request::Change(
-                    ConfigCommand::CreateDatabase { .. } | ConfigCommand::DropDatabase { .. }
-                )
-            );
+            let once = matches!(&pending.what, Request::Change(command) if command.is_once());
             if once && pending.maybe_done() {
                 self.give_up(id);
                 continue;
@@ -312,15 +307,9 @@ impl Node {
             Request::Join { .. } => true,
             Request::Leave => is_server,
             Request::Change(command) => {
-                is_server
-                    && matches!(
-                        command,
-                        ConfigCommand::Operator { .. }
-                            | ConfigCommand::CreateDatabase { .. }
-                            | ConfigCommand::DropDatabase { .. }
-                            | ConfigCommand::SetCopy { .. }
-                            | ConfigCommand::Born { .. }
-                    )
+                let told =
+                    matches!(command, ConfigCommand::SetCopy { .. } | ConfigCommand::Born { .. });
+                is_server && (told || command.is_of_operator())
             }
             Request::Dissolve { into, .. } => {
                 self.links.info(from).is_some_and(|info| info.cluster == Some(*into))
