@@ -95,13 +95,17 @@ fn router(app: App) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::serve))
         .layer(middleware::from_fn(in_time));
-    let admin = Router::new()
+    let commands = Router::new()
         .route("/admin/stop", post(admin::stop))
         .route("/admin/server", post(admin::change))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
+    let databases = Router::new()
         .route("/admin/db", post(databases::change))
         .route("/db/{db}/execute", post(sql::execute))
         .route("/db/{db}/query", post(sql::query))
-        .layer(DefaultBodyLimit::max(sql::SQL_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(sql::SQL_BYTES_MAX));
+    let admin = commands
+        .merge(databases)
         .layer(middleware::from_fn_with_state(app.clone(), admin::authorize));
     Router::new()
         .merge(quick.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)))
