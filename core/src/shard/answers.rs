@@ -1,7 +1,7 @@
 //! Who is told what, and when.
 
 use super::writer::{Batch, Run};
-use super::{Reply, SWEEP, Shard, ShardError, WriteQuorum};
+use super::{Reply, SWEEP, Shard, ShardError, Write, WriteQuorum};
 use crate::engine::Position;
 use crate::ids::Index;
 
@@ -132,10 +132,10 @@ impl Shard {
         }
         self.next_sweep = Some(now + SWEEP);
         let late = |deadline| now >= deadline;
-        let (expired, kept) =
-            std::mem::take(&mut self.writer.queue).into_iter().partition(|w| late(w.deadline));
-        self.writer.queue = kept;
-        let expired: std::collections::VecDeque<super::Write> = expired;
+        let queue = std::mem::take(&mut self.writer.queue);
+        let (expired, kept): (Vec<Write>, Vec<Write>) =
+            queue.into_iter().partition(|write| late(write.deadline));
+        self.writer.queue = kept.into();
         expired.iter().for_each(|write| self.fail(write.id, ShardError::TimedOut));
         let mut told = Vec::new();
         let mut expire = |batch: &mut Batch, error: fn(Position) -> ShardError| {

@@ -75,36 +75,27 @@ impl Shard {
     }
 
     pub(super) fn serve_reads(&mut self) {
-        while let Some((token, index)) = self.raft.take_read() {
-            let Some((_, confirmed)) = self.reads.asked.take_if(|(asked, _)| *asked == token)
-            else {
-                continue;
-            };
-            for asking in confirmed {
-                match asking {
-                    Asking::Read(read) => self.wait_for(index, read),
-                    Asking::Batch(batch) => self.acknowledge(batch),
-                }
-            }
-        }
+        self.take_confirmed();
         if self.reads.asked.is_none() && !self.reads.asking.is_empty() {
             self.reads.tokens += 1;
             let token = self.reads.tokens;
             // Refused while it has not committed an entry of its own: then a little later.
             if self.raft.read(token).is_ok() {
                 self.reads.asked = Some((token, std::mem::take(&mut self.reads.asking)));
-                self.serve_confirmed_at_once(token);
+                // A sole voter needs nobody's word.
+                self.take_confirmed();
             }
         }
         self.run_reads();
     }
 
-    /// A sole voter needs nobody's word.
-    fn serve_confirmed_at_once(&mut self, token: u64) {
-        if let Some((served, index)) = self.raft.take_read()
-            && served == token
-            && let Some((_, confirmed)) = self.reads.asked.take()
-        {
+    /// Those for whom a quorum has confirmed that this replica led when they asked.
+    fn take_confirmed(&mut self) {
+        while let Some((token, index)) = self.raft.take_read() {
+            let Some((_, confirmed)) = self.reads.asked.take_if(|(asked, _)| *asked == token)
+            else {
+                continue;
+            };
             for asking in confirmed {
                 match asking {
                     Asking::Read(read) => self.wait_for(index, read),
