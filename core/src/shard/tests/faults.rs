@@ -175,3 +175,26 @@ fn a_copy_that_has_nothing_of_its_log_answers_no_request_for_a_vote() {
     shard.flush(now);
     assert!(shard.take_batch(now).is_none() && shard.next_message().is_none());
 }
+
+#[test]
+fn a_copy_of_another_history_is_found_out_when_it_is_opened() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    let other = world.other_than(owner);
+    let held = world.hosts[&other].engine.position();
+    // More entries, so that its disk knows that this one is committed.
+    for key in 1..4 {
+        world.write(owner, insert(key));
+        world.run(200);
+    }
+    let mut foreign = crate::engine::memory::Memory::default();
+    foreign.execute(&[create(), insert(9)], &crate::engine::SqlLimits::default()).unwrap();
+    let term = crate::ids::Term(held.term.0 + 7);
+    foreign.commit(Position { term, ..held }).unwrap();
+    world.kill(other, usize::MAX, false);
+    world.hosts.get_mut(&other).unwrap().engine = foreign;
+    world.start(other);
+    world.run(500);
+    let fault = world.at(other).broken().cloned();
+    assert!(matches!(fault, Some(Fault::Conflict { .. })), "{fault:?}");
+}

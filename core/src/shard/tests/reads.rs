@@ -88,6 +88,9 @@ fn a_linearizable_read_waits_until_the_copy_has_what_it_must_see() {
     world.settle_but(&[next]);
     assert!(world.at(next).log().is_settled_leader());
     let id = world.read(next, select(), Consistency::Linearizable);
+    world.settle_but(&[next]);
+    let asked = |call: &Call| matches!(call.what, CallKind::Query(..));
+    assert!(!world.hosts[&next].calls.iter().any(asked), "the row is not in the copy yet");
     world.settle();
     assert_eq!(world.rows(id)[0].rows.len(), 1);
 }
