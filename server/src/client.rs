@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
-use ureq::http::Response;
+use ureq::http::{Response, StatusCode};
 
 use crate::cli::Target;
 use crate::exit::Failure;
@@ -19,6 +19,9 @@ use crate::token;
 const ANSWER_MAX_WAIT: Duration = Duration::from_secs(10);
 /// How long a graceful stop, or a change that has to be committed, may take.
 const COMMAND_MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// A request that was sent, and what has come of it.
+type Sent = Result<Response<ureq::Body>, ureq::Error>;
 
 /// A way to one running node.
 pub(crate) struct Client {
@@ -77,17 +80,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        let Some(token) = &self.token else {
-            return Err(Failure::Usage(format!(
-                "changing anything at {} needs the node's admin token: name its data directory with \
-                 --data, or a copy of its admin.token with --token-file",
-                self.at
-            )));
-        };
-        let request = self.agent.post(format!("{}{path}", self.url));
-        let request = request.header("authorization", format!("Bearer {token}"));
-        let request = request.config().timeout_global(Some(COMMAND_MAX_WAIT)).build();
-        self.read(request.send_json(body))
+        self.read(self.send("changing anything", path, body)?)
     }
 
     /// Has the node run SQL.
@@ -100,26 +93,9 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        let Some(token) = &self.token else {
-            return Err(Failure::Usage(format!(
-                "SQL at {} needs the node's admin token: name its data directory with --data, or a \
-                 copy of its admin.token with --token-file",
-                self.at
-            )));
-        };
-        let request = self.agent.post(format!("{}{path}", self.url));
-        let request = request.header("authorization", format!("Bearer {token}"));
-        let request = request.config().timeout_global(Some(COMMAND_MAX_WAIT)).build();
-        let mut response = request.send_json(body).map_err(|error| self.unreached(&error))?;
-        let code = response.status();
-        let text = response.body_mut().read_to_string().map_err(|error| self.unreached(&error))?;
+        let (code, text) = self.received(self.send("SQL", path, body)?)?;
         if code.is_success() {
-            return serde_json::from_str(&text).map_err(|error| {
-                let at = &self.at;
-                Failure::Refused(format!(
-                    "the answer of {at} is not one of a Quorate node: {error}"
-                ))
-            });
+            return self.understood(&text);
         }
         let told: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let word = |name: &str| told.get(name).and_then(|value| value.as_str()).unwrap_or_default();
@@ -134,20 +110,38 @@ impl Client {
         })
     }
 
-    fn read<T: DeserializeOwned>(
-        &self,
-        answer: Result<Response<ureq::Body>, ureq::Error>,
-    ) -> Result<T, Failure> {
+    /// Sends what needs the token; `what` begins the message if there is none.
+    fn send(&self, what: &str, path: &str, body: &impl Serialize) -> Result<Sent, Failure> {
+        let Some(token) = &self.token else {
+            return Err(Failure::Usage(format!(
+                "{what} at {} needs the node's admin token: name its data directory with --data, or \
+                 a copy of its admin.token with --token-file",
+                self.at
+            )));
+        };
+        let request = self.agent.post(format!("{}{path}", self.url));
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.config().timeout_global(Some(COMMAND_MAX_WAIT)).build();
+        Ok(request.send_json(body))
+    }
+
+    fn received(&self, answer: Sent) -> Result<(StatusCode, String), Failure> {
         let mut response = answer.map_err(|error| self.unreached(&error))?;
-        let code = response.status();
         let body = response.body_mut().read_to_string().map_err(|error| self.unreached(&error))?;
+        Ok((response.status(), body))
+    }
+
+    fn understood<T: DeserializeOwned>(&self, body: &str) -> Result<T, Failure> {
+        serde_json::from_str(body).map_err(|error| {
+            let at = &self.at;
+            Failure::Refused(format!("the answer of {at} is not one of a Quorate node: {error}"))
+        })
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: Sent) -> Result<T, Failure> {
+        let (code, body) = self.received(answer)?;
         if code.is_success() {
-            return serde_json::from_str(&body).map_err(|error| {
-                let at = &self.at;
-                Failure::Refused(format!(
-                    "the answer of {at} is not one of a Quorate node: {error}"
-                ))
-            });
+            return self.understood(&body);
         }
         let error: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
         let said = error.get("error").and_then(|e| e.as_str()).unwrap_or("no reason given");

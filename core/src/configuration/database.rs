@@ -18,11 +18,12 @@ pub const EVERY: &str = "*";
 pub const HOLLOW: [&str; 2] = ["internal", "index"];
 
 /// How many copies must take part in a write or a read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum QuorumRule {
     /// So many, at least one.
     Count(u32),
-    /// N/2+1 of the voters.
+    /// N/2+1 of the voters. For an even number that is one more than the log itself needs.
+    #[default]
     Majority,
     /// All voters.
     All,

@@ -11,7 +11,7 @@ use crate::configuration::{
 };
 use crate::faults::{self, Fault};
 use crate::ids::{ConfigVersion, Index, NodeId, Start, Term};
-use crate::raft::Change;
+use crate::raft::{Change, Raft};
 use crate::time::Time;
 
 /// What a coordinator remembers while it is in office.
@@ -163,16 +163,19 @@ impl Node {
 
     pub(super) fn planned_change(&self) -> Option<Change> {
         let (raft, document) = (self.raft.as_ref()?, self.document.as_ref()?);
-        let me = self.id();
-        let here = |node: NodeId| {
-            let listed = document.servers.get(&node);
-            node == me
-                || (raft.is_active(self.now, node)
-                    && listed.is_none_or(|s| s.status == ServerStatus::Online))
-                    && !self.peer_is_leaving(node)
-        };
+        let here = |node: NodeId| self.counts_on(raft, document, node);
         let caught_up = |node: NodeId| raft.is_caught_up(self.now, node);
         plan(document, raft.membership(), &Reach { reachable: &here, caught_up: &caught_up })
+    }
+
+    /// Whether a log that this node leads can be planned with `node`: it answers, is not recorded as
+    /// away, and stays.
+    pub(super) fn counts_on(&self, raft: &Raft, document: &Configuration, node: NodeId) -> bool {
+        let listed = document.servers.get(&node);
+        node == self.id()
+            || raft.is_active(self.now, node)
+                && listed.is_none_or(|s| s.status == ServerStatus::Online)
+                && !self.peer_is_leaving(node)
     }
 
     pub(super) fn peer_is_leaving(&self, node: NodeId) -> bool {

@@ -492,20 +492,25 @@ impl Node {
     }
 
     fn open_log(&mut self, recovered: RecoveredLog) {
+        if recovered.damaged {
+            self.out.push_back(Output::Event(Event::Damaged));
+        }
+        self.raft = Some(self.new_replica(LogId::CONFIGURATION, recovered));
+    }
+
+    /// This node's replica of a log.
+    fn new_replica(&mut self, log: LogId, recovered: RecoveredLog) -> Raft {
         let timings = &self.config.timings;
         let settings = Settings {
             node: self.id(),
-            log: LogId::CONFIGURATION,
+            log,
             heartbeat: timings.heartbeat,
             election_min: timings.election_min,
             election_max: timings.election_max,
             limits: self.config.limits,
         };
-        if recovered.damaged {
-            self.out.push_back(Output::Event(Event::Damaged));
-        }
         let rng = ChaCha8Rng::from_seed(self.new_seed());
-        self.raft = Some(Raft::new(settings, recovered, rng, self.now));
+        Raft::new(settings, recovered, rng, self.now)
     }
 
     fn set_state(&mut self, state: State) {

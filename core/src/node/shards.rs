@@ -5,18 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng as _;
-
 use super::persist::{LogBatch, Then};
 use super::{Node, Output, State};
 use crate::configuration::{
-    ConfigCommand, Configuration, CopyStatus, ExecutionMode, QuorumRule, Reach, ServerStatus,
-    ShardRef, plan_shard,
+    ConfigCommand, Configuration, CopyStatus, ExecutionMode, Reach, ServerStatus, ShardRef,
+    plan_shard,
 };
 use crate::ids::{ConfigVersion, Index, LinkId, LogId, NodeId};
-use crate::raft::{Body, Entry, Message, Raft, Settings};
-use crate::shard::{Answer, Shard, Terms, WriteQuorum};
+use crate::raft::{Body, Entry, Message};
+use crate::shard::{Answer, Shard, Terms};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
 use crate::time::Time;
 use crate::wire::{LOGS_MAX, Packet, Request};
@@ -140,14 +137,9 @@ impl Node {
 
     /// What the document says of a shard, for the copy of this node.
     fn terms_of(&self, shard: ShardRef<'_>) -> Terms {
-        let write_quorum = match shard.write_quorum() {
-            QuorumRule::Count(count) => WriteQuorum::Count(count),
-            QuorumRule::Majority => WriteQuorum::Majority,
-            QuorumRule::All => WriteQuorum::All,
-        };
         let mut stay = shard.candidates().into_iter().filter(|node| !self.peer_is_leaving(*node));
         Terms {
-            write_quorum,
+            write_quorum: shard.write_quorum(),
             asynchronous: shard.database.settings.execution_mode == ExecutionMode::Asynchronous,
             preferred: stay.next(),
             online: shard.shard.copies.get(&self.id()) == Some(&CopyStatus::Online),
@@ -156,17 +148,7 @@ impl Node {
 
     fn open_shard(&mut self, log: LogId, recovered: RecoveredLog) {
         let Some(limits) = self.config.shards else { return };
-        let timings = &self.config.timings;
-        let settings = Settings {
-            node: self.id(),
-            log,
-            heartbeat: timings.heartbeat,
-            election_min: timings.election_min,
-            election_max: timings.election_max,
-            limits: self.config.limits,
-        };
-        let rng = ChaCha8Rng::from_seed(self.new_seed());
-        let raft = Raft::new(settings, recovered, rng, self.now);
+        let raft = self.new_replica(log, recovered);
         self.shards.all.insert(log, Shard::new(raft, limits, self.now));
         self.shards.touched.insert(log);
         self.shards.next_duties = Some(self.now);
@@ -231,16 +213,10 @@ impl Node {
     }
 
     fn follow_plan_of(&mut self, shard: ShardRef<'_>) {
-        let (now, log, me) = (self.now, shard.shard.log, self.id());
+        let (now, log) = (self.now, shard.shard.log);
         let Some(held) = self.shards.all.get(&log) else { return };
         let raft = held.log();
-        let here = |node: NodeId| {
-            let listed = shard.document.servers.get(&node);
-            node == me
-                || raft.is_active(now, node)
-                    && listed.is_none_or(|s| s.status == ServerStatus::Online)
-                    && !self.peer_is_leaving(node)
-        };
+        let here = |node: NodeId| self.counts_on(raft, shard.document, node);
         let caught_up = |node: NodeId| raft.is_caught_up(now, node);
         let reach = Reach { reachable: &here, caught_up: &caught_up };
         let Some(change) = plan_shard(shard, raft.membership(), &reach) else { return };
@@ -281,7 +257,6 @@ impl Node {
             let due = online
                 && whole
                 && status.may_become(CopyStatus::Online)
-                && *status != CopyStatus::Online
                 && *status != CopyStatus::Backup;
             if due {
                 let status = CopyStatus::Online;

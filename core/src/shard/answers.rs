@@ -1,7 +1,8 @@
 //! Who is told what, and when.
 
 use super::writer::{Batch, Run};
-use super::{Reply, SWEEP, Shard, ShardError, Write, WriteQuorum};
+use super::{Reply, SWEEP, Shard, ShardError, Write};
+use crate::configuration::QuorumRule;
 use crate::engine::Position;
 use crate::ids::Index;
 
@@ -21,9 +22,9 @@ impl Shard {
         let membership = self.raft.membership_at(index);
         let voters = membership.incoming.voters.len();
         let enough = match self.terms.write_quorum {
-            WriteQuorum::Majority => true,
-            WriteQuorum::All => voters == 1,
-            WriteQuorum::Count(count) => u64::from(count) <= voters as u64 / 2 + 1,
+            QuorumRule::Majority => true,
+            QuorumRule::All => voters == 1,
+            QuorumRule::Count(count) => u64::from(count) <= voters as u64 / 2 + 1,
         };
         !membership.is_joint() && voters % 2 == 1 && enough
     }
@@ -34,7 +35,7 @@ impl Shard {
         let mut halves = std::iter::once(&membership.incoming).chain(&membership.outgoing);
         halves.all(|half| {
             let held = half.voters.iter().filter(|v| self.raft.durable_at(**v) >= index).count();
-            held >= self.terms.write_quorum.needed(half.voters.len())
+            held >= self.terms.write_quorum.copies(half.voters.len())
         })
     }
 

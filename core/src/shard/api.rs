@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::configuration::QuorumRule;
 use crate::engine::{Effect, Executed, Fault, Outcome, Position, Rows, SqlError, Transaction};
 use crate::ids::NodeId;
 use crate::time::Time;
@@ -15,36 +16,12 @@ use crate::time::Time;
 )]
 pub struct RequestId(pub u64);
 
-/// How many voters must hold an entry durably before a write counts as acknowledged, beyond what its
-/// commit takes. Replicas never count.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum WriteQuorum {
-    /// N/2+1 of the voters. For an even number that is one more than the log itself needs.
-    #[default]
-    Majority,
-    /// All voters.
-    All,
-    /// So many; never fewer than the log needs, and more than there are voters can never be met.
-    Count(u32),
-}
-
-impl WriteQuorum {
-    /// How many of `voters` that is.
-    #[must_use]
-    pub fn needed(self, voters: usize) -> usize {
-        match self {
-            Self::Majority => voters / 2 + 1,
-            Self::All => voters,
-            Self::Count(count) => usize::try_from(count).unwrap_or(usize::MAX),
-        }
-    }
-}
-
 /// What the configuration says of a shard, as far as its machine needs to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
-    /// When a write counts as acknowledged.
-    pub write_quorum: WriteQuorum,
+    /// How many voters must hold an entry durably before a write counts as acknowledged, beyond what
+    /// its commit takes. Replicas never count.
+    pub write_quorum: QuorumRule,
     /// Answer a write when the log commits it, without waiting for a larger write quorum.
     pub asynchronous: bool,
     /// Who should own the shard: a leader hands over to it once it holds everything.

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use api::{
     Answer, Call, CallKind, Consistency, Read, Reply, RequestId, ShardError, ShardLimits, SqlKind,
-    Terms, Write, WriteQuorum,
+    Terms, Write,
 };
 pub use entry::effects;
 

@@ -89,7 +89,7 @@ impl Shard {
         let active = |node: &NodeId| self.raft.is_active(self.now, *node);
         for half in halves {
             let (voters, needed) =
-                (half.voters.len(), self.terms.write_quorum.needed(half.voters.len()));
+                (half.voters.len(), self.terms.write_quorum.copies(half.voters.len()));
             if half.voters.iter().filter(|v| active(v)).count() < needed {
                 let missing = half.voters.iter().filter(|v| !active(v)).copied().collect();
                 return Some(ShardError::NoQuorum { missing, needed, voters });

@@ -8,6 +8,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 
 use super::super::*;
 use super::world::*;
+use crate::configuration::QuorumRule;
 use crate::engine::Fault;
 
 struct Dice(ChaCha8Rng);
@@ -71,7 +72,7 @@ fn explore(seed: u64, steps: u32) {
     let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
     let nodes: &[NodeId] = if dice.one_in(3) { &[A, B] } else { &[A, B, C] };
     let (mut world, _) = World::led(nodes);
-    let write_quorum = dice.pick(&[WriteQuorum::Majority, WriteQuorum::All, WriteQuorum::Count(1)]);
+    let write_quorum = dice.pick(&[QuorumRule::Majority, QuorumRule::All, QuorumRule::Count(1)]);
     let terms = Terms { write_quorum, asynchronous: dice.one_in(4), ..world.terms };
     world.set_terms(terms);
     world.sql.effect_bytes = 200;

@@ -1,7 +1,8 @@
 use super::super::*;
 use super::world::*;
+use crate::configuration::QuorumRule;
 
-fn with_quorum(voters: &[NodeId], write_quorum: WriteQuorum) -> (World, NodeId) {
+fn with_quorum(voters: &[NodeId], write_quorum: QuorumRule) -> (World, NodeId) {
     let (mut world, owner) = World::led(voters);
     let terms = Terms { write_quorum, ..world.terms };
     world.set_terms(terms);
@@ -11,22 +12,22 @@ fn with_quorum(voters: &[NodeId], write_quorum: WriteQuorum) -> (World, NodeId) 
 #[test]
 fn a_write_quorum_counts_voters() {
     let cases = [
-        (WriteQuorum::Majority, 1, 1),
-        (WriteQuorum::Majority, 2, 2),
-        (WriteQuorum::Majority, 3, 2),
-        (WriteQuorum::Majority, 4, 3),
-        (WriteQuorum::All, 4, 4),
-        (WriteQuorum::Count(1), 5, 1),
-        (WriteQuorum::Count(7), 5, 7),
+        (QuorumRule::Majority, 1, 1),
+        (QuorumRule::Majority, 2, 2),
+        (QuorumRule::Majority, 3, 2),
+        (QuorumRule::Majority, 4, 3),
+        (QuorumRule::All, 4, 4),
+        (QuorumRule::Count(1), 5, 1),
+        (QuorumRule::Count(7), 5, 7),
     ];
     for (quorum, voters, needed) in cases {
-        assert_eq!(quorum.needed(voters), needed, "{quorum:?} of {voters}");
+        assert_eq!(quorum.copies(voters), needed, "{quorum:?} of {voters}");
     }
 }
 
 #[test]
 fn of_two_copies_one_alone_does_not_write_and_says_who_is_missing() {
-    let (mut world, owner) = with_quorum(&[A, B], WriteQuorum::Majority);
+    let (mut world, owner) = with_quorum(&[A, B], QuorumRule::Majority);
     let other = world.other_than(owner);
     // The tie-breaker goes on leading; it could commit by itself.
     let (tie, gone) = if owner == A { (owner, other) } else { (other, owner) };
@@ -47,7 +48,7 @@ fn of_two_copies_one_alone_does_not_write_and_says_who_is_missing() {
 
 #[test]
 fn a_number_lets_the_tie_breaker_write_alone() {
-    let (mut world, owner) = with_quorum(&[A, B], WriteQuorum::Count(1));
+    let (mut world, owner) = with_quorum(&[A, B], QuorumRule::Count(1));
     let gone = if owner == A { world.other_than(owner) } else { owner };
     world.kill(gone, 0, false);
     world.run(3000);
@@ -59,7 +60,7 @@ fn a_number_lets_the_tie_breaker_write_alone() {
 
 #[test]
 fn all_means_all_and_a_copy_lost_in_between_leaves_a_commit_below_the_quorum() {
-    let (mut world, owner) = with_quorum(&[A, B, C], WriteQuorum::All);
+    let (mut world, owner) = with_quorum(&[A, B, C], QuorumRule::All);
     let id = world.write(owner, insert(1));
     world.settle();
     assert!(matches!(world.replies[&id], Reply::Done { .. }));
@@ -78,7 +79,7 @@ fn all_means_all_and_a_copy_lost_in_between_leaves_a_commit_below_the_quorum() {
 
 #[test]
 fn asynchronous_means_answered_at_the_commit_never_before() {
-    let (mut world, owner) = with_quorum(&[A, B, C], WriteQuorum::All);
+    let (mut world, owner) = with_quorum(&[A, B, C], QuorumRule::All);
     let terms = Terms { asynchronous: true, ..world.terms };
     world.set_terms(terms);
     let slow = world.other_than(owner);
@@ -131,7 +132,7 @@ fn an_entry_that_the_next_owner_commits_is_answered_as_done_by_the_one_that_ran_
 
 #[test]
 fn what_a_tie_breaker_commits_alone_waits_for_the_majority_that_is_asked_for() {
-    let (mut world, owner) = with_quorum(&[A, B], WriteQuorum::Majority);
+    let (mut world, owner) = with_quorum(&[A, B], QuorumRule::Majority);
     if owner != A {
         let terms = Terms { preferred: Some(A), ..world.terms };
         world.set_terms(terms);
@@ -148,7 +149,7 @@ fn what_a_tie_breaker_commits_alone_waits_for_the_majority_that_is_asked_for() {
 
 #[test]
 fn a_new_owner_waits_a_moment_for_the_others_before_it_says_that_they_are_missing() {
-    let (mut world, owner) = with_quorum(&[A, B, C], WriteQuorum::All);
+    let (mut world, owner) = with_quorum(&[A, B, C], QuorumRule::All);
     world.run(500);
     let next = world.other_than(owner);
     let third = [A, B, C].into_iter().find(|n| ![owner, next].contains(n)).unwrap();
