@@ -3,6 +3,7 @@
 //! Every test makes the network that its nodes live in and takes it away; see `quorate_tests`.
 
 mod commands;
+mod copies;
 mod databases;
 mod disks;
 mod expecting;
