@@ -35,9 +35,9 @@ fn with_rows(lab: &Lab, count: i64) -> Vec<Node> {
 /// The directories of the copies in a node's data directory.
 fn generations(node: &Node) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for shard in std::fs::read_dir(node.data.join("shards")).unwrap() {
-        for copy in std::fs::read_dir(shard.unwrap().path()).unwrap() {
-            found.push(copy.unwrap().path());
+    for shard in std::fs::read_dir(node.data.join("shards")).expect("it has shards") {
+        for copy in std::fs::read_dir(shard.expect("listed").path()).expect("a directory") {
+            found.push(copy.expect("listed").path());
         }
     }
     found.sort();
@@ -47,7 +47,7 @@ fn generations(node: &Node) -> Vec<PathBuf> {
 fn backups(node: &Node) -> Vec<PathBuf> {
     let of = node.data.join("backup/databases/demo");
     let Ok(listed) = std::fs::read_dir(of) else { return Vec::new() };
-    listed.map(|entry| entry.unwrap().path()).collect()
+    listed.map(|entry| entry.expect("listed").path()).collect()
 }
 
 /// All three copies are online and say the same.
@@ -78,7 +78,7 @@ fn a_copy_that_is_gone_or_damaged_comes_from_another_server_while_writes_go_on()
     // Gone.
     assert_eq!(nodes[2].stop(), 0);
     for copy in generations(&nodes[2]) {
-        std::fs::remove_dir_all(copy).unwrap();
+        std::fs::remove_dir_all(copy).expect("removed");
     }
     nodes[2].start();
     fill(&nodes[0], 2000, 500);
@@ -90,7 +90,7 @@ fn a_copy_that_is_gone_or_damaged_comes_from_another_server_while_writes_go_on()
     assert_eq!(nodes[2].stop(), 0);
     let live = generations(&nodes[2]);
     assert_eq!(live.len(), 1, "{live:?}");
-    std::fs::write(live[0].join("copy.sqlite"), b"this is no database").unwrap();
+    std::fs::write(live[0].join("copy.sqlite"), b"this is no database").expect("written");
     nodes[2].start();
     fill(&nodes[1], 2500, 500);
     whole(&lab, &nodes, 3000);
@@ -99,6 +99,6 @@ fn a_copy_that_is_gone_or_damaged_comes_from_another_server_while_writes_go_on()
         if kept.len() == 1 && live.len() == 1 { Ok(()) } else { Err(format!("{kept:?} {live:?}")) }
     });
     let kept = backups(&nodes[2]).remove(0).join("copy.sqlite");
-    assert_eq!(std::fs::read(kept).unwrap(), b"this is no database");
+    assert_eq!(std::fs::read(kept).expect("kept"), b"this is no database");
     equal(&nodes, &std::collections::BTreeSet::new());
 }
