@@ -231,6 +231,24 @@ pub(crate) enum Server {
         #[command(flatten)]
         target: Target,
     },
+    /// Let one server own a shard, and no other: while it is away there are no inserts
+    #[command(after_help = "\
+Examples:
+  quorate server set-owner demo db3
+  quorate server set-owner world/client_usa usa
+  quorate server set-owner demo --none          whoever is preferred owns it again")]
+    SetOwner {
+        /// The database, and the shard unless it is `main`: DB or DB/SHARD
+        database: String,
+        /// The name of the server: a master that has a place in the shard
+        #[arg(required_unless_present = "none", conflicts_with = "none")]
+        server: Option<String>,
+        /// No static owner any more
+        #[arg(long)]
+        none: bool,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Take a server out of the configuration when it is unreachable: the quorum shrinks
     #[command(after_help = "Example:\n  quorate server set-dynamic db3")]
     SetDynamic {
@@ -263,6 +281,37 @@ Examples:
     Drop {
         /// Its name
         name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show a database's configuration and who holds what, or change it while it runs
+    #[command(after_help = "\
+Examples:
+  quorate db config demo > demo.json            its configuration, as JSON
+  quorate db config demo --file demo.json       show what would move, ask, and do it
+  quorate db config demo --file demo.json --dry-run
+  quorate db config demo --drop notes --yes     drop a shard, with its data
+
+A shard that the file names and the database lacks is made. One that the database has and the file
+does not name stays, and follows \"*\": only --drop drops one.")]
+    Config {
+        /// Its name
+        name: String,
+        /// The new configuration, as OrientDB writes it (JSON)
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// A shard to drop, with its data on all servers; may be given several times
+        #[arg(long, value_name = "SHARD")]
+        drop: Vec<String>,
+        /// Only show what would be done
+        #[arg(long, conflicts_with = "yes")]
+        dry_run: bool,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
+        /// As JSON: with who holds what, or with what would be done
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         target: Target,
     },

@@ -5,6 +5,7 @@
 mod cli;
 mod client;
 mod commands;
+mod configure;
 mod databases;
 mod exit;
 mod http;

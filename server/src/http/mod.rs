@@ -10,8 +10,10 @@
 //! | `/metrics` | GET | Prometheus text |
 //! | `/admin/stop` | POST | answers when the node has stopped; needs the token |
 //! | `/admin/server` | POST | a change of one server; needs the token |
-//! | `/admin/db` | POST | makes or drops a database; needs the token |
+//! | `/admin/db` | POST | makes, changes or drops a database; needs the token |
+//! | `/admin/db/preview` | POST | what that would move, and lose; needs the token |
 //! | `/db` | GET | the databases, their shards and copies |
+//! | `/db/{db}` | GET | one of them, with its configuration |
 //! | `/db/{db}/execute` | POST | a transaction; `?shard=`; needs the token |
 //! | `/db/{db}/query` | POST | one that only reads; `?shard=`; needs the token |
 //!
@@ -22,8 +24,10 @@ mod admin;
 mod databases;
 mod events;
 mod metrics;
+mod preview;
 mod server;
 mod sql;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +44,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use admin::{ChangeAnswer, ChangeRequest, StopAnswer, ToDo};
 pub(crate) use databases::{DatabaseRequest, DatabaseView};
+pub(crate) use preview::{Preview, WouldDo};
 pub(crate) use server::{Listening, bind, serve};
 pub(crate) use sql::{Args, ConsistencyBody, SqlAnswer, SqlBody, StatementBody};
 
@@ -91,6 +96,7 @@ fn router(app: App) -> Router {
         .route("/status", get(status))
         .route("/layout", get(layout))
         .route("/db", get(databases::list))
+        .route("/db/{db}", get(databases::show))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::serve))
@@ -101,6 +107,7 @@ fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let databases = Router::new()
         .route("/admin/db", post(databases::change))
+        .route("/admin/db/preview", post(databases::preview))
         .route("/db/{db}/execute", post(sql::execute))
         .route("/db/{db}/query", post(sql::query))
         .layer(DefaultBodyLimit::max(sql::SQL_BYTES_MAX));

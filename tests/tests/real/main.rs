@@ -3,6 +3,7 @@
 //! Every test makes the network that its nodes live in and takes it away; see `quorate_tests`.
 
 mod commands;
+mod configuring;
 mod databases;
 mod disks;
 mod expecting;
