@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Column, ContentHash, Effect, Engine, Executed, Fault, Outcome, Position, Reader, Rows,
+    Column, ContentHash, Effect, Engine, Executed, Fault, Outcome, Position, Reader, Rights, Rows,
     SqlError, SqlErrorKind, SqlLimits, Statement, Transaction, Value,
 };
 
@@ -92,7 +92,7 @@ impl Engine for Memory {
         for transaction in batch {
             let mut trial = tables.clone();
             let mut changes = Vec::new();
-            let outcome = run(&mut trial, transaction, &mut changes);
+            let outcome = run(&mut trial, transaction, limits.rights, &mut changes);
             if outcome.is_ok() {
                 let size = encode(&changes).len();
                 if size > limits.effect_bytes {
@@ -178,7 +178,7 @@ impl Reader for Memory {
     ) -> Result<(Position, Outcome), Fault> {
         let mut tables = self.committed.tables.clone();
         let mut changes = Vec::new();
-        let outcome = run(&mut tables, transaction, &mut changes);
+        let outcome = run(&mut tables, transaction, Rights::Owner, &mut changes);
         let outcome = match outcome {
             Ok(_) if !changes.is_empty() => Err(SqlError {
                 kind: SqlErrorKind::ReadOnly,
@@ -231,10 +231,22 @@ fn put(tables: &mut Tables, at: Position, change: Change) -> Result<(), Fault> {
     }
 }
 
-fn run(tables: &mut Tables, transaction: &Transaction, changes: &mut Vec<Change>) -> Outcome {
+fn run(
+    tables: &mut Tables,
+    transaction: &Transaction,
+    rights: Rights,
+    changes: &mut Vec<Change>,
+) -> Outcome {
     let mut results = Vec::new();
     for (number, statement) in transaction.statements.iter().enumerate() {
-        let done = step(tables, statement, changes);
+        let inserts = words(&statement.sql).first().is_some_and(|word| word == "insert");
+        let done = match rights {
+            Rights::Caretaker if inserts => {
+                let message = "only the owner of the shard inserts".to_owned();
+                Err((SqlErrorKind::OwnerOnly, 0, message))
+            }
+            Rights::Owner | Rights::Caretaker => step(tables, statement, changes),
+        };
         results.push(done.map_err(|(kind, code, message)| SqlError {
             kind,
             code,

@@ -13,7 +13,7 @@ use crate::configuration::{
 };
 use crate::ids::{ConfigVersion, Index, LinkId, LogId, NodeId};
 use crate::raft::{Body, Entry, Message};
-use crate::shard::{Answer, Shard, Terms};
+use crate::shard::{Answer, Shard, StaticOwner, Terms};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
 use crate::time::Time;
 use crate::wire::{LOGS_MAX, Packet, Request};
@@ -143,7 +143,15 @@ impl Node {
             asynchronous: shard.database.settings.execution_mode == ExecutionMode::Asynchronous,
             preferred: stay.next(),
             online: shard.shard.copies.get(&self.id()) == Some(&CopyStatus::Online),
+            static_owner: self.static_owner_of(shard),
         }
+    }
+
+    /// The static owner of a shard, if that is not this node.
+    fn static_owner_of(&self, shard: ShardRef<'_>) -> Option<StaticOwner> {
+        let name = shard.shard.owner.clone().filter(|_| !shard.may_own(self.id()))?;
+        let node = shard.preferred_owner().filter(|node| !self.peer_is_leaving(*node));
+        Some(StaticOwner { name, node })
     }
 
     fn open_shard(&mut self, log: LogId, recovered: RecoveredLog) {

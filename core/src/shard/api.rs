@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::configuration::QuorumRule;
-use crate::engine::{Effect, Executed, Fault, Outcome, Position, Rows, SqlError, Transaction};
+use crate::engine::{
+    Effect, Executed, Fault, Outcome, Position, Rights, Rows, SqlError, Transaction,
+};
 use crate::ids::NodeId;
 use crate::time::Time;
 
@@ -16,8 +18,17 @@ use crate::time::Time;
 )]
 pub struct RequestId(pub u64);
 
+/// The server that alone may own a shard, seen from another one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StaticOwner {
+    /// Its name, whether there is such a server or not.
+    pub name: String,
+    /// The node, if by the configuration it could own the shard now.
+    pub node: Option<NodeId>,
+}
+
 /// What the configuration says of a shard, as far as its machine needs to know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
     /// How many voters must hold an entry durably before a write counts as acknowledged, beyond what
     /// its commit takes. Replicas never count.
@@ -28,6 +39,8 @@ pub struct Terms {
     pub preferred: Option<NodeId>,
     /// Whether this copy may serve reads of its own: it is `ONLINE`.
     pub online: bool,
+    /// The static owner, if that is another one: leading the log, this node is a caretaker.
+    pub static_owner: Option<StaticOwner>,
 }
 
 /// A transaction that writes, or may.
@@ -101,6 +114,15 @@ pub enum ShardError {
         /// Who does, as far as is known.
         owner: Option<NodeId>,
     },
+    /// Nothing is left of it: it inserts, and the shard's static owner is away. Everything else works.
+    #[error(
+        "the owner of the shard, '{owner}', is away, and nobody else inserts; reads, updates and \
+         deletions work. Start it, or name another with `quorate server set-owner`"
+    )]
+    OwnerAway {
+        /// Its name.
+        owner: String,
+    },
     /// Nothing ran: too few of the copies that count are in reach.
     #[error("too few copies are in reach: {needed} of {voters} are needed")]
     NoQuorum {
@@ -162,7 +184,7 @@ pub enum CallKind {
     /// Open the copy, closing it first if it is open. Whatever was open in it is undone.
     Open,
     /// [`crate::engine::Engine::execute`].
-    Execute(Vec<Transaction>),
+    Execute(Vec<Transaction>, Rights),
     /// [`crate::engine::Engine::commit`].
     Commit(Position),
     /// [`crate::engine::Engine::rollback`].

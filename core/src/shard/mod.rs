@@ -1,6 +1,7 @@
 //! One node's copy of one shard: a replica of the shard's log, and the engine that it drives.
 //!
-//! The leader of the log owns the shard: it alone runs transactions that write. It runs them in
+//! The leader of the log owns the shard: it alone runs transactions that write. (While a static owner
+//! is away another one leads as caretaker, and inserts nothing.) It runs them in
 //! batches, in one open transaction of its engine; the effects of a batch become an entry of the log;
 //! when that is committed, so is the open transaction, and everybody is answered. The other copies
 //! apply the entries. What must hold:
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 pub use api::{
     Answer, Call, CallKind, Consistency, Read, Reply, RequestId, ShardError, ShardLimits, SqlKind,
-    Terms, Write,
+    StaticOwner, Terms, Write,
 };
 pub use entry::effects;
 

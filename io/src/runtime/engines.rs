@@ -150,8 +150,9 @@ impl Writing {
             return Err(Fault::Misuse { call: "something", state: "the copy is not open" });
         };
         Ok(match what {
-            CallKind::Execute(batch) => {
-                Answer::Executed(engine.execute(&batch, &SqlLimits::default())?)
+            CallKind::Execute(batch, rights) => {
+                let limits = SqlLimits { rights, ..SqlLimits::default() };
+                Answer::Executed(engine.execute(&batch, &limits)?)
             }
             CallKind::Commit(at) => engine.commit(at).map(|()| Answer::Committed)?,
             CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack)?,

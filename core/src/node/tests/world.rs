@@ -109,7 +109,10 @@ impl Machine {
                 engine.kill();
                 Ok(Answer::Opened(engine.position()))
             }
-            CallKind::Execute(batch) => engine.execute(batch, &limits).map(Answer::Executed),
+            CallKind::Execute(batch, rights) => {
+                let limits = SqlLimits { rights: *rights, ..limits };
+                engine.execute(batch, &limits).map(Answer::Executed)
+            }
             CallKind::Commit(at) => engine.commit(*at).map(|()| Answer::Committed),
             CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack),
             CallKind::Apply(entries) => engine.apply(entries).map(|()| Answer::Applied),

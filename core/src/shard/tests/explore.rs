@@ -73,7 +73,7 @@ fn explore(seed: u64, steps: u32) {
     let nodes: &[NodeId] = if dice.one_in(3) { &[A, B] } else { &[A, B, C] };
     let (mut world, _) = World::led(nodes);
     let write_quorum = dice.pick(&[QuorumRule::Majority, QuorumRule::All, QuorumRule::Count(1)]);
-    let terms = Terms { write_quorum, asynchronous: dice.one_in(4), ..world.terms };
+    let terms = Terms { write_quorum, asynchronous: dice.one_in(4), ..world.terms.clone() };
     world.set_terms(terms);
     world.sql.effect_bytes = 200;
     world.limits.sync_after = 5;
@@ -158,7 +158,7 @@ fn step(world: &mut World, dice: &mut Dice, claims: &mut Claims, key: &mut i64, 
         }
         99 => {
             let preferred = Some(node).filter(|_| dice.one_in(2));
-            let terms = Terms { preferred, ..world.terms };
+            let terms = Terms { preferred, ..world.terms.clone() };
             world.set_terms(terms);
         }
         _ => {}

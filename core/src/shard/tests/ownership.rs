@@ -6,7 +6,7 @@ fn the_preferred_node_becomes_the_owner_and_no_write_is_lost_on_the_way() {
     let (mut world, owner) = World::led(&[A, B, C]);
     let preferred = world.other_than(owner);
     let first: Vec<RequestId> = (0..20).map(|key| world.write(owner, insert(key))).collect();
-    let terms = Terms { preferred: Some(preferred), ..world.terms };
+    let terms = Terms { preferred: Some(preferred), ..world.terms.clone() };
     world.set_terms(terms);
     world.run(2000);
     assert_eq!(world.owner(), Some(preferred));
@@ -27,7 +27,7 @@ fn the_preferred_node_becomes_the_owner_and_no_write_is_lost_on_the_way() {
 fn a_preferred_node_that_is_away_gets_the_shard_back_when_it_has_caught_up() {
     let (mut world, owner) = World::led(&[A, B, C]);
     let preferred = world.other_than(owner);
-    let terms = Terms { preferred: Some(preferred), ..world.terms };
+    let terms = Terms { preferred: Some(preferred), ..world.terms.clone() };
     world.set_terms(terms);
     world.run(2000);
     world.kill(preferred, 0, false);
@@ -49,7 +49,7 @@ fn an_owner_of_a_new_term_runs_nothing_before_its_own_entry_is_in_the_copy() {
     let next = world.other_than(owner);
     world.write(owner, insert(1));
     world.settle_but(&[next]);
-    let terms = Terms { preferred: Some(next), ..world.terms };
+    let terms = Terms { preferred: Some(next), ..world.terms.clone() };
     world.set_terms(terms);
     world.settle_but(&[next]);
     assert!(world.at(next).log().is_settled_leader());
@@ -118,7 +118,7 @@ fn what_was_run_in_an_earlier_term_is_not_appended_in_a_later_one() {
     without_engine(&mut world, 100);
     assert!(matches!(world.replies[&id], Reply::Done { .. }));
     world.cut.clear();
-    world.set_terms(Terms { preferred: Some(owner), ..world.terms });
+    world.set_terms(Terms { preferred: Some(owner), ..world.terms.clone() });
     without_engine(&mut world, 1000);
     assert!(world.at(owner).log().is_settled_leader());
     world.run(500);

@@ -142,7 +142,7 @@ impl World {
         seed[1] = u8::try_from(host.starts % 251).unwrap();
         let raft = Raft::new(settings, host.disk.clone(), ChaCha8Rng::from_seed(seed), now);
         let mut shard = Shard::new(raft, limits, now);
-        shard.set_terms(now, self.terms);
+        shard.set_terms(now, self.terms.clone());
         host.shard = Some(shard);
         (host.failed, host.opened) = (0, false);
         self.drain(node);
@@ -333,11 +333,11 @@ impl World {
     }
 
     pub(super) fn set_terms(&mut self, terms: Terms) {
-        self.terms = terms;
+        self.terms = terms.clone();
         let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
         for node in nodes {
             if self.hosts[&node].shard.is_some() {
-                self.with(node, |shard, now| shard.set_terms(now, terms));
+                self.with(node, |shard, now| shard.set_terms(now, terms.clone()));
             }
         }
     }
@@ -386,7 +386,9 @@ fn carry_out(host: &mut Host, what: CallKind, sql: &SqlLimits) -> Result<Answer,
             host.opened = true;
             Answer::Opened(engine.position())
         }
-        CallKind::Execute(batch) => Answer::Executed(engine.execute(&batch, sql)?),
+        CallKind::Execute(batch, rights) => {
+            Answer::Executed(engine.execute(&batch, &SqlLimits { rights, ..*sql })?)
+        }
         CallKind::Commit(at) => engine.commit(at).map(|()| Answer::Committed)?,
         CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack)?,
         CallKind::Apply(entries) => engine.apply(&entries).map(|()| Answer::Applied)?,
