@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_documented() {
-        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130] {
+        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130] {
             assert!(exit::CODES.contains(&format!("\n  {code:<5}")), "{code}");
         }
     }

@@ -12,6 +12,7 @@ use ureq::http::{Response, StatusCode};
 
 use crate::cli::Target;
 use crate::exit::Failure;
+use crate::http::OWNER_AWAY;
 use crate::presence::{self, Presence};
 use crate::token;
 
@@ -104,6 +105,7 @@ impl Client {
             said => said.to_owned(),
         };
         Err(match (code.as_u16(), word("outcome")) {
+            _ if word("kind") == OWNER_AWAY => Failure::OwnerAway(said),
             (503, _) => Failure::NoQuorum(said),
             (_, "unknown") => Failure::OutcomeUnknown(said),
             _ => Failure::Refused(said),

@@ -46,7 +46,7 @@ pub(crate) use admin::{ChangeAnswer, ChangeRequest, StopAnswer, ToDo};
 pub(crate) use databases::{DatabaseRequest, DatabaseView};
 pub(crate) use preview::{Preview, WouldDo};
 pub(crate) use server::{Listening, bind, serve};
-pub(crate) use sql::{Args, ConsistencyBody, SqlAnswer, SqlBody, StatementBody};
+pub(crate) use sql::{Args, ConsistencyBody, OWNER_AWAY, SqlAnswer, SqlBody, StatementBody};
 
 use crate::token::Token;
 use crate::view::{LayoutView, StatusView};

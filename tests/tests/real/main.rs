@@ -12,6 +12,7 @@ mod forming;
 mod http;
 mod leaving;
 mod merging;
+mod owning;
 mod partitions;
 mod refusing;
 mod returning;

@@ -358,3 +358,43 @@ fn only_servers_of_the_cluster_pass_transactions_on() {
     world.run(SECOND);
     assert!(keys(&world, 0, log).is_empty());
 }
+
+#[test]
+fn while_its_static_owner_is_away_another_takes_care_and_inserts_nothing_until_it_is_back() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let first = owner(&world, log);
+    let fixed = (first + 1) % 3;
+    let through = (first + 2) % 3;
+    let name = world.node(0).configuration().unwrap().name_of(world.id(fixed));
+    let set = ConfigCommand::SetOwner {
+        name: "demo".to_owned(),
+        id: DatabaseId(7),
+        shard: "main".to_owned(),
+        owner: Some(name.clone()),
+    };
+    let id = world.command(through, Command::Change(set));
+    assert!(world.until(SECOND * 3, |w| w.machines[through].replies.contains_key(&id)));
+    // Sent on until it has taken over, never refused.
+    assert!(done(&write(&mut world, through, insert(1))));
+    assert_eq!(owner(&world, log), fixed);
+    world.kill(fixed);
+    world.run(SECOND);
+    // Before the configuration knows, and after.
+    for key in [2, 3] {
+        let away = Reply::Failed(ShardError::OwnerAway { owner: name.clone() });
+        assert_eq!(write(&mut world, through, insert(key)), away);
+        let update = sql("UPDATE t SET v = v + ? WHERE k = ?", &[1, 1]);
+        assert!(done(&write(&mut world, through, update)), "{key}");
+        world.run(SECOND * 8);
+    }
+    assert_eq!(read(&mut world, through, Consistency::Linearizable).len(), 1);
+    world.start(fixed);
+    assert!(world.until(SECOND * 10, |w| online(w, through, "demo") == 3));
+    assert!(done(&write(&mut world, through, insert(2))));
+    assert_eq!(owner(&world, log), fixed);
+    world.run(SECOND);
+    for at in 0..3 {
+        assert_eq!(keys(&world, at, log), [1, 2], "{at}");
+    }
+}
