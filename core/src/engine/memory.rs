@@ -61,6 +61,28 @@ impl Memory {
         self.committed.tables.get(name).cloned().unwrap_or_default()
     }
 
+    /// Changes a row behind the back of everybody, as a disk may.
+    pub fn spoil(&mut self, table: &str, key: i64) {
+        if let Some(rows) = self.committed.tables.get_mut(table) {
+            rows.insert(key, Value::Text("spoiled".to_owned()));
+        }
+    }
+
+    /// The hash of what is committed, as one beside the writer takes it: it does not fail.
+    #[must_use]
+    pub fn hash(&self) -> ContentHash {
+        let text = format!("{:?}", self.committed.tables);
+        // FNV-1a, spread over the width of the real one: equal content, equal hash.
+        let mut hash = [0; 32];
+        let mut word: u64 = 0xcbf2_9ce4_8422_2325;
+        for (place, byte) in text.bytes().enumerate() {
+            word = (word ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            hash[place % 32] ^= word.to_le_bytes()[0];
+        }
+        hash[..8].copy_from_slice(&word.to_le_bytes());
+        ContentHash { at: self.committed.at, hash }
+    }
+
     fn take_fault(&mut self) -> Result<(), Fault> {
         match self.fail.take() {
             Some(fault) => {
@@ -157,16 +179,7 @@ impl Engine for Memory {
 
     fn content_hash(&mut self) -> Result<ContentHash, Fault> {
         self.take_fault()?;
-        let text = format!("{:?}", self.committed.tables);
-        // FNV-1a, spread over the width of the real one: equal content, equal hash.
-        let mut hash = [0; 32];
-        let mut word: u64 = 0xcbf2_9ce4_8422_2325;
-        for (place, byte) in text.bytes().enumerate() {
-            word = (word ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            hash[place % 32] ^= word.to_le_bytes()[0];
-        }
-        hash[..8].copy_from_slice(&word.to_le_bytes());
-        Ok(ContentHash { at: self.committed.at, hash })
+        Ok(self.hash())
     }
 }
 

@@ -24,6 +24,7 @@ mod shards;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -256,6 +257,7 @@ impl Node {
                 self.raft.as_ref().is_some_and(|raft| raft.membership().is_voter(peer))
             }
             Packet::Logs { .. } | Packet::Sql { .. } | Packet::SqlReply { .. } => true,
+            Packet::Verify { .. } | Packet::Verified { .. } => true,
             _ => false,
         };
         if !routine {
@@ -303,6 +305,13 @@ impl Node {
                 self.on_peer_sql((link, peer), id, log, (transaction, kind), timeout);
             }
             Packet::SqlReply { id, reply } => self.on_sql_reply(link, id, reply),
+            Packet::Verify { log, mark, timeout_ms } => {
+                let timeout = Duration::from_millis(timeout_ms.into());
+                self.on_verify((link, peer), log, mark, timeout);
+            }
+            Packet::Verified { log, mark, hashed } => {
+                self.on_verified((link, peer), log, mark, hashed);
+            }
             Packet::Alive { heard } => self.detector.report(peer, &heard, self.now),
             Packet::Request { id, request } => self.on_peer_request(link, peer, id, request),
             Packet::Response { id, response } => self.on_response(link, peer, id, response),

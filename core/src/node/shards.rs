@@ -349,6 +349,7 @@ impl Node {
             while let Some(reply) = shard.next_reply() {
                 replies.push(reply);
             }
+            let hashes: Vec<_> = std::iter::from_fn(|| shard.next_hash()).collect();
             let at = shard.next_timeout();
             self.shards.all.insert(log, shard);
             if let Some(before) = self.shards.due.insert(log, at) {
@@ -357,6 +358,9 @@ impl Node {
             self.shards.timers.insert((at, log));
             for (id, reply) in replies {
                 self.on_shard_reply(id, reply);
+            }
+            for (mark, hashed) in hashes {
+                self.on_own_hash(log, mark, hashed);
             }
         }
         if let Some(cluster) = cluster {

@@ -137,7 +137,8 @@ impl Shard {
             || !self.writer.unresolved.is_empty()
             || !self.writer.awaiting.is_empty()
             || self.follow.executes()
-            || self.reads.any();
+            || self.reads.any()
+            || self.verify.any();
         let now = self.now;
         if !waiting && self.lame.is_none() {
             self.next_sweep = None;
@@ -174,5 +175,6 @@ impl Shard {
         self.writer.unresolved.retain(|_, batch| !batch.runs.is_empty());
         self.writer.awaiting.retain(|_, batch| !batch.runs.is_empty());
         self.sweep_reads();
+        self.sweep_marks();
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::verify::{Hashed, Mark};
 use crate::configuration::QuorumRule;
 use crate::engine::{
-    Effect, Executed, Fault, Outcome, Position, Rights, Rows, SqlError, Transaction,
+    ContentHash, Effect, Executed, Fault, Outcome, Position, Rights, Rows, SqlError, Transaction,
 };
 use crate::ids::{Generation, NodeId};
 use crate::time::Time;
@@ -72,6 +73,8 @@ pub enum SqlKind {
     Write,
     /// It only reads.
     Read(Consistency),
+    /// There is none: the shard's copies are compared at one position.
+    Compare,
 }
 
 /// A transaction that only reads.
@@ -100,6 +103,20 @@ pub enum Reply {
     },
     /// Not done, or not certainly.
     Failed(ShardError),
+    /// To [`SqlKind::Compare`]: what each copy is, at the same mark of the log.
+    Compared {
+        /// The copies that there are, by the configuration.
+        copies: Vec<CopyHash>,
+    },
+}
+
+/// What one copy is at a mark.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CopyHash {
+    /// Whose.
+    pub node: NodeId,
+    /// The hash of its content, or why there is none.
+    pub hashed: Hashed,
 }
 
 /// Why a request was not done, or not certainly.
@@ -178,7 +195,7 @@ pub struct Call {
 }
 
 /// What the engine is to do. All but queries are carried out one after the other, in order; queries
-/// run beside them.
+/// run beside them. A hash takes its turn, and is then made beside them too.
 #[derive(Clone, PartialEq, Debug)]
 pub enum CallKind {
     /// Open the copy, closing it first if it is open. Whatever was open in it is undone.
@@ -202,6 +219,9 @@ pub enum CallKind {
     Sync,
     /// [`crate::engine::Reader::query`].
     Query(RequestId, Transaction),
+    /// The hash of the content as it stands when this call's turn has come, of one state, while later
+    /// calls are carried out.
+    Hash(Mark),
 }
 
 /// The answer to a call. After a [`Answer::Failed`] nothing more of its epoch is carried out.
@@ -221,6 +241,8 @@ pub enum Answer {
     Synced(Position),
     /// To [`CallKind::Query`].
     Queried(RequestId, Result<(Position, Outcome), Fault>),
+    /// To [`CallKind::Hash`]; when it is ready, whatever else has been answered by then.
+    Hashed(Mark, Result<ContentHash, Fault>),
     /// To any other: it failed, and so has all behind it.
     Failed(Fault),
 }

@@ -157,9 +157,9 @@ fn a_shard_goes_only_when_it_is_named_and_then_the_preview_says_so() {
     assert!(dropped.shard("demo", "notes").is_none());
     let again = after(&dropped, &configure(&rules(&[("notes", "a b"), ("mail", "b")])));
     assert_ne!(shard(&again, "notes").shard.log, shard(&document, "notes").shard.log);
-    let (database, name) = || -> (String, String) { ("demo".into(), "notes".into()) }();
     let named = dropping(&rules(&[("notes", "a")]), &["notes"]);
-    let expected = Rejection::DroppedAndNamed { database, shard: name };
+    let (database, shard_name) = ("demo".to_owned(), "notes".to_owned());
+    let expected = Rejection::DroppedAndNamed { database, shard: shard_name };
     assert_eq!(refused(&document, &named), expected);
     let main = dropping(&rules(&[]), &[MAIN]);
     assert!(matches!(refused(&document, &main), Rejection::MainShard { .. }));

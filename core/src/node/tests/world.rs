@@ -120,6 +120,7 @@ impl Machine {
             CallKind::Query(id, transaction) => {
                 Ok(Answer::Queried(*id, engine.query(transaction, &limits)))
             }
+            CallKind::Hash(mark) => Ok(Answer::Hashed(*mark, Ok(engine.hash()))),
         };
         Some(answer.unwrap_or_else(|fault| {
             self.failed.insert(log, call.epoch);

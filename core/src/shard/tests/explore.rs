@@ -59,7 +59,7 @@ impl Claims {
                 Reply::Done { .. } | Reply::Failed(ShardError::CommittedBelowQuorum { .. }) => {
                     self.done.insert(key);
                 }
-                Reply::Failed(ShardError::OutcomeUnknown) => {}
+                Reply::Failed(ShardError::OutcomeUnknown) | Reply::Compared { .. } => {}
                 Reply::Failed(_) => {
                     self.not_done.insert(key);
                 }
@@ -104,9 +104,12 @@ fn explore(seed: u64, steps: u32) {
     let ghosts: Vec<_> = claims.not_done.intersection(&keys).collect();
     assert!(ghosts.is_empty(), "seed {seed}: said not to be done, and is {ghosts:?}");
     let owner = world.owner().unwrap_or_else(|| panic!("seed {seed}: nobody owns it"));
+    let mark = world.mark(owner);
     let last = world.write(owner, insert(key + 1));
     world.run(200);
     assert!(matches!(world.replies[&last], Reply::Done { .. }), "seed {seed}");
+    let hashed = world.hashes[&mark].values().filter(|hashed| hashed.is_ok()).count();
+    assert_eq!(hashed, nodes.len(), "seed {seed}: {:?}", world.hashes[&mark]);
 }
 
 fn step(world: &mut World, dice: &mut Dice, claims: &mut Claims, key: &mut i64, nodes: &[NodeId]) {
@@ -118,7 +121,10 @@ fn step(world: &mut World, dice: &mut Dice, claims: &mut Claims, key: &mut i64, 
             let id = world.write(node, insert(*key));
             claims.asked.insert(id, *key);
         }
-        20..24 if up => {
+        20 if up => {
+            world.mark(node);
+        }
+        21..24 if up => {
             let acknowledged = claims.done.clone();
             let id = world.read(node, select(), Consistency::Linearizable);
             claims.reads.insert(id, acknowledged);
