@@ -37,6 +37,9 @@ pub(crate) enum Failure {
     /// Only the shard's static owner inserts, and it is away. Nothing was changed.
     #[error("{0}")]
     OwnerAway(String),
+    /// Copies differ, or one did not answer. Nothing was repaired.
+    #[error("{0}")]
+    Different(String),
     /// A second signal cut a graceful stop short.
     #[error("{0}")]
     Killed(String),
@@ -56,6 +59,7 @@ Exit codes:
   8    the node stopped, but nobody was there to take leave of
   9    the node stopped: an operator removed it from its cluster
   10   only the shard's static owner inserts, and it is away: nothing was changed
+  11   copies differ, or one of them did not answer: nothing was repaired
   130  a second signal cut a graceful stop short";
 
 impl Failure {
@@ -72,6 +76,7 @@ impl Failure {
             Self::LeftUnheard(_) => 8,
             Self::Removed(_) => 9,
             Self::OwnerAway(_) => 10,
+            Self::Different(_) => 11,
             Self::Killed(_) => 130,
         }
     }

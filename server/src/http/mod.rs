@@ -16,6 +16,7 @@
 //! | `/db/{db}` | GET | one of them, with its configuration |
 //! | `/db/{db}/execute` | POST | a transaction; `?shard=`; needs the token |
 //! | `/db/{db}/query` | POST | one that only reads; `?shard=`; needs the token |
+//! | `/db/{db}/verify` | POST | whether all copies are the same; `?shard=`; needs the token |
 //!
 //! Bounds: [`server::CONNECTIONS_MAX`] connections, a request head within [`server::HEAD_MAX_WAIT`],
 //! a body of [`BODY_BYTES_MAX`] ([`sql::SQL_BYTES_MAX`] with SQL), [`EVENTS_MAX`] listeners, an answer within [`ANSWER_MAX_WAIT`].
@@ -27,6 +28,7 @@ mod metrics;
 mod preview;
 mod server;
 mod sql;
+mod verify;
 mod written;
 
 use std::sync::Arc;
@@ -47,6 +49,7 @@ pub(crate) use databases::{DatabaseRequest, DatabaseView};
 pub(crate) use preview::{Preview, WouldDo};
 pub(crate) use server::{Listening, bind, serve};
 pub(crate) use sql::{Args, ConsistencyBody, OWNER_AWAY, SqlAnswer, SqlBody, StatementBody};
+pub(crate) use verify::{Comparison, VerifyBody};
 
 use crate::token::Token;
 use crate::view::{LayoutView, StatusView};
@@ -110,6 +113,7 @@ fn router(app: App) -> Router {
         .route("/admin/db/preview", post(databases::preview))
         .route("/db/{db}/execute", post(sql::execute))
         .route("/db/{db}/query", post(sql::query))
+        .route("/db/{db}/verify", post(verify::verify))
         .layer(DefaultBodyLimit::max(sql::SQL_BYTES_MAX));
     let admin = commands
         .merge(databases)

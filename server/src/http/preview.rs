@@ -165,6 +165,7 @@ async fn ask(app: &App, database: &str, shard: &str, sql: &str) -> Result<Vec<Ve
             Ok(rows.into_iter().next().map(|rows| rows.rows).unwrap_or_default())
         }
         Ok(Reply::Failed(error)) => Err(error.to_string()),
+        Ok(Reply::Compared { .. }) => Err("it was compared instead".to_owned()),
         Err(stopped) => Err(stopped.to_string()),
     }
 }

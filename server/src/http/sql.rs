@@ -83,7 +83,7 @@ pub(crate) enum ConsistencyBody {
 /// The shard of a database.
 #[derive(Debug, Deserialize)]
 pub(super) struct OfShard {
-    shard: Option<String>,
+    pub(super) shard: Option<String>,
 }
 
 /// What a transaction has returned.
@@ -157,7 +157,7 @@ async fn run(
             Json(SqlAnswer { lsn: at.index.0, results }).into_response()
         }
         Ok(Reply::Failed(error)) => failed(app, &error),
-        Err(_) => failed(app, &ShardError::OutcomeUnknown),
+        Ok(Reply::Compared { .. }) | Err(_) => failed(app, &ShardError::OutcomeUnknown),
     }
 }
 
@@ -232,7 +232,7 @@ fn told(value: Value) -> serde_json::Value {
 }
 
 /// Each outcome has its status: nothing done (4xx, 503), done (200), and what is neither (504).
-fn failed(app: &App, error: &ShardError) -> Response {
+pub(super) fn failed(app: &App, error: &ShardError) -> Response {
     let (code, outcome) = match error {
         ShardError::Sql(e) if e.kind == SqlErrorKind::Timeout => {
             (StatusCode::GATEWAY_TIMEOUT, "nothing-done")

@@ -16,3 +16,4 @@ mod owning;
 mod partitions;
 mod refusing;
 mod returning;
+mod verifying;
