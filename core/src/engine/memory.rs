@@ -26,7 +26,7 @@ enum Change {
 }
 
 /// A state of the content, and where in the log it stands.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 struct State {
     at: Position,
     tables: Tables,
@@ -53,6 +53,20 @@ impl Memory {
     pub fn lose_power(&mut self) {
         self.kill();
         self.committed = self.synced.clone();
+    }
+
+    /// The committed content as one file.
+    #[must_use]
+    pub fn to_file(&self) -> Vec<u8> {
+        let bytes = postcard::to_allocvec(&self.committed);
+        bytes.unwrap_or_else(|e| unreachable!("a state always encodes: {e}"))
+    }
+
+    /// A copy from such a file, durable; `None` if it is none.
+    #[must_use]
+    pub fn from_file(bytes: &[u8]) -> Option<Self> {
+        let (committed, rest): (State, &[u8]) = postcard::take_from_bytes(bytes).ok()?;
+        rest.is_empty().then(|| Self { synced: committed.clone(), committed, ..Self::default() })
     }
 
     /// The committed rows of a table.

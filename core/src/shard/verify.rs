@@ -131,10 +131,7 @@ impl Shard {
     /// Gives up on marks that will not be reached in time, or not any more.
     pub(super) fn sweep_marks(&mut self) {
         let now = self.now;
-        let broken = match &self.copy {
-            CopyState::Broken(fault) => Some(fault.to_string()),
-            CopyState::Closed { .. } | CopyState::Opening { .. } | CopyState::Open => None,
-        };
+        let broken = self.broken().map(Fault::to_string);
         let open = (self.copy == CopyState::Open).then_some(self.follow.epoch);
         let ended = |expected: &Expected| {
             if let Some(reason) = &broken {
