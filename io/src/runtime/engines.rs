@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
-use quorate_core::engine::{Engine as _, Fault, Reader as _, SqlLimits, Transaction};
+use quorate_core::engine::{ContentHash, Engine as _, Fault, Reader as _, SqlLimits, Transaction};
 use quorate_core::shard::{Answer, Call, CallKind, RequestId};
 use quorate_core::{Generation, LogId};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
 use crate::copies::Files;
-use crate::engine::{SqliteEngine, SqliteReader};
+use crate::engine::{Hashing, SqliteEngine, SqliteReader};
 
 /// An answer on its way to the node: of whose copy, to a call of which epoch.
 pub(super) type Answered = (LogId, u64, Answer);
@@ -112,7 +112,8 @@ impl Copy {
 fn start(files: &Files, log: LogId, answers: &UnboundedSender<Answered>) -> std::io::Result<Copy> {
     let (writer, calls) = mpsc::channel();
     let (reader, queries) = mpsc::channel();
-    let writing = Writing { files: files.clone(), log, engine: None, failed: None };
+    let files = files.clone();
+    let writing = Writing { files, log, hashing: None, engine: None, failed: None };
     let (to, from) = (answers.clone(), answers.clone());
     let name = |what: &str| Builder::new().name(format!("shard {} {what}", log.0));
     let threads = vec![
@@ -125,6 +126,8 @@ fn start(files: &Files, log: LogId, answers: &UnboundedSender<Answered>) -> std:
 struct Writing {
     files: Files,
     log: LogId,
+    /// The hash that was last asked for.
+    hashing: Option<Hashing>,
     engine: Option<SqliteEngine>,
     /// The epoch in which a call has failed: nothing more of it is done.
     failed: Option<u64>,
@@ -138,6 +141,15 @@ fn write(
 ) {
     while let Ok(Call { epoch, what }) = calls.recv() {
         if writing.failed == Some(epoch) {
+            continue;
+        }
+        if let CallKind::Hash(mark) = what {
+            let to = answers.clone();
+            let tell = move |hash| {
+                // Whoever asked is gone with the node.
+                let _ = to.send((log, epoch, Answer::Hashed(mark, hash)));
+            };
+            writing.hash(log, tell);
             continue;
         }
         let answer = writing.carry_out(what).unwrap_or_else(|fault| {
@@ -161,15 +173,38 @@ impl Writing {
             return Err(Fault::Misuse { call: "something", state: "the copy is not open" });
         };
         Ok(match what {
-            CallKind::Execute(batch) => {
-                Answer::Executed(engine.execute(&batch, &SqlLimits::default())?)
+            CallKind::Execute(batch, rights) => {
+                let limits = SqlLimits { rights, ..SqlLimits::default() };
+                Answer::Executed(engine.execute(&batch, &limits)?)
             }
             CallKind::Commit(at) => engine.commit(at).map(|()| Answer::Committed)?,
             CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack)?,
             CallKind::Apply(entries) => engine.apply(&entries).map(|()| Answer::Applied)?,
             CallKind::Sync => Answer::Synced(engine.sync()?),
-            CallKind::Open { .. } | CallKind::Query(..) => unreachable!("handled elsewhere"),
+            CallKind::Open { .. } | CallKind::Query(..) | CallKind::Hash(_) => {
+                unreachable!("handled elsewhere")
+            }
         })
+    }
+
+    /// Has the content as it is now hashed on a thread of its own, one at a time.
+    fn hash(
+        &mut self,
+        log: LogId,
+        tell: impl FnOnce(Result<ContentHash, Fault>) + Send + Clone + 'static,
+    ) {
+        let busy = self.hashing.as_ref().is_some_and(|hashing| !hashing.is_finished());
+        let view = match &self.engine {
+            _ if busy => Err(Fault::Io("an earlier hash of this copy is still under way".into())),
+            Some(engine) => engine.view(),
+            None => Err(Fault::Misuse { call: "hash", state: "the copy is not open" }),
+        };
+        let name = format!("shard {} hashes", log.0);
+        let told = tell.clone();
+        match view.and_then(|view| Hashing::start(view, name, tell)) {
+            Ok(hashing) => self.hashing = Some(hashing),
+            Err(fault) => told(Err(fault)),
+        }
     }
 
     fn open(&mut self, generation: Generation, create: bool) -> Result<Answer, Fault> {
