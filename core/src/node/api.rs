@@ -214,7 +214,6 @@ pub enum DialError {
 
 /// What an operator can ask of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "commands are few and short-lived")]
 pub enum Command {
     /// Leave in good order, then stop.
     Stop,
