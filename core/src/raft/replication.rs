@@ -223,9 +223,10 @@ impl Raft {
             .outbox
             .waiting_since()
             .is_some_and(|since| now.since(since) >= self.settings.election_max);
+        let beat = self.next_beat(now);
         let Office::Leader(leading) = &mut self.office else { return };
         if now >= leading.heartbeat {
-            leading.heartbeat = now + self.settings.heartbeat;
+            leading.heartbeat = beat;
             self.send_heartbeats();
         }
         let Office::Leader(leading) = &mut self.office else { return };
@@ -235,7 +236,7 @@ impl Raft {
         if now < leading.check_quorum {
             return;
         }
-        leading.check_quorum = now + self.settings.heartbeat;
+        leading.check_quorum = beat;
         let transferring = leading.transfer.is_some();
         if !self.quorum_met(|node| self.counts_as_active(now, node)) {
             self.resign(now);
@@ -244,6 +245,14 @@ impl Raft {
             self.hand_over(now);
         } else {
             self.continue_change(now);
+        }
+    }
+
+    /// The logs of shards that one node leads beat together: their heartbeats are one packet a peer.
+    fn next_beat(&self, now: Time) -> Time {
+        match self.settings.content {
+            Content::Apart => now.after_multiple(self.settings.heartbeat),
+            Content::InSnapshots => now + self.settings.heartbeat,
         }
     }
 

@@ -468,3 +468,22 @@ fn a_survivor_that_is_recovered_owns_its_shards_with_all_that_reached_it() {
     assert!(world.until(SECOND * 8, |w| online(w, 2, "demo") == 2), "{world:?}");
     assert_eq!(keys(&world, new, log).len(), 21);
 }
+
+#[test]
+fn the_heartbeats_of_many_shards_are_one_message() {
+    use crate::configuration::ShardRules;
+    let mut world = cluster(2, &Defaults::default());
+    let shards = (0..20).map(|n| (format!("s{n}"), ShardRules::default())).collect();
+    let create = ConfigCommand::CreateDatabase {
+        name: "demo".to_owned(),
+        id: DatabaseId(7),
+        rules: Box::new(DatabaseRules { settings: Settings::default(), shards }),
+    };
+    world.command(0, Command::Change(create));
+    world.run(SECOND * 3);
+    let before = world.packets;
+    world.run(SECOND * 5);
+    // Ten beats a second of either server, with the answers, and what servers say for themselves.
+    let packets = world.packets - before;
+    assert!(packets < 5 * (2 * 2 * 10 + 60), "{packets} packets in five seconds");
+}

@@ -98,6 +98,8 @@ pub(crate) struct World {
     pub deaf: BTreeSet<(usize, usize)>,
     /// How often anybody has dialled.
     pub dials: usize,
+    /// Packets sent.
+    pub packets: usize,
 }
 
 pub(crate) const STEP: Duration = Duration::from_millis(1);
@@ -160,6 +162,7 @@ impl World {
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
             dials: 0,
+            packets: 0,
         }
     }
 
@@ -463,6 +466,7 @@ impl World {
                 }
             }
             Output::Packet { link, bytes } => {
+                self.packets += 1;
                 if let Some((a, b)) = self.links.get(&link).copied() {
                     self.later(if a == number { b } else { a }, What::Packet(link, bytes));
                 }
