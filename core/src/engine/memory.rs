@@ -55,6 +55,12 @@ impl Memory {
         self.committed = self.synced.clone();
     }
 
+    /// What would survive a power failure.
+    #[must_use]
+    pub fn synced_at(&self) -> Position {
+        self.synced.at
+    }
+
     /// The committed rows of a table.
     #[must_use]
     pub fn table(&self, name: &str) -> BTreeMap<i64, Value> {

@@ -230,6 +230,7 @@ impl Node {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Sql { id, request } => self.on_sql(id, request),
             Input::Engine { log, epoch, answer } => self.on_engine(log, epoch, answer),
+            Input::LogRead { log, id, result } => self.on_log_read(log, id, result),
         }
     }
 

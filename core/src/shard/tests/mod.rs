@@ -6,5 +6,6 @@ mod faults;
 mod ownership;
 mod quorums;
 mod reads;
+mod retain;
 mod world;
 mod writes;
