@@ -229,7 +229,8 @@ impl Log {
 }
 
 /// What an entry takes on the wire, roughly, in bytes.
-pub(crate) fn size_of_entry(entry: &Entry) -> usize {
+#[must_use]
+pub fn size_of_entry(entry: &Entry) -> usize {
     24 + match &entry.payload {
         Payload::Empty => 0,
         Payload::Membership(m) => 32 + m.members().len() * 40,

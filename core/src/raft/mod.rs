@@ -47,7 +47,7 @@ use thiserror::Error;
 pub use change::{Change, ChangeError};
 pub use fetch::{LogRead, ReadId, Unreadable};
 use log::Log;
-pub(crate) use log::size_of_entry;
+pub use log::size_of_entry;
 pub use outbox::Ticket;
 use outbox::{Outbox, Rests};
 use progress::Progress;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::engines::{Answered, Engines};
+use super::entries::{Entries, EntryReader};
 use super::handle::{Ask, Inbox};
 use super::narrator::Narrator;
 use super::seeds;
@@ -54,6 +55,9 @@ pub enum RuntimeError {
     /// The member list is too long.
     #[error(transparent)]
     Members(#[from] crate::config::TooManyCandidates),
+    /// No thread can be started.
+    #[error("cannot start a thread: {0}; the limit of processes of this user may be reached")]
+    Thread(std::io::Error),
     /// The operating system gives no randomness.
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
@@ -72,6 +76,8 @@ pub struct Runtime {
     resolver: Option<JoinHandle<()>>,
     engines: Engines,
     engine_answers: mpsc::UnboundedReceiver<Answered>,
+    entry_reader: EntryReader,
+    entries: mpsc::UnboundedReceiver<Entries>,
     replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
     sql_replies: BTreeMap<CommandId, oneshot::Sender<SqlReply>>,
     commands: u64,
@@ -127,6 +133,9 @@ impl Runtime {
         let (answers, engine_answers) = mpsc::unbounded_channel();
         let engines = Engines::new(dir.path(), answers);
         let (store, mut recovered) = dir.open(Options::default(), complete)?;
+        let (found, entries) = mpsc::unbounded_channel();
+        let entry_reader =
+            EntryReader::start(store.reader(), found).map_err(RuntimeError::Thread)?;
         if recovered.identity.dissolved_from.is_none() {
             // Made durable by core, with the start.
             recovered.identity.dissolved_from = dissolved_from;
@@ -150,6 +159,8 @@ impl Runtime {
             resolver,
             engines,
             engine_answers,
+            entry_reader,
+            entries,
             replies: BTreeMap::new(),
             sql_replies: BTreeMap::new(),
             commands: 0,
@@ -224,6 +235,9 @@ impl Runtime {
             }),
             Some((log, epoch, answer)) = self.engine_answers.recv() => {
                 Some(Input::Engine { log, epoch, answer })
+            }
+            Some((log, id, result)) = self.entries.recv() => {
+                Some(Input::LogRead { log, id, result })
             }
             Some(ask) = inbox.next() => self.answer(ask),
             Some(addrs) = self.seeds.recv() => Some(Input::Seeds { addrs }),
@@ -300,6 +314,7 @@ impl Runtime {
                     }
                 }
                 Output::Engine { log, call } => self.engines.call(log, call),
+                Output::ReadLog { log, read } => self.entry_reader.ask(log, read),
                 Output::CloseEngine { log } => self.engines.close(log),
                 Output::Event(event) => self.report(event, inbox),
                 Output::Stop(reason) => return Some(reason),

@@ -13,6 +13,7 @@
 
 mod driver;
 mod engines;
+mod entries;
 mod handle;
 mod narrator;
 mod refusals;
