@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::configuration::{Absorption, Addresses, ConfigCommand, Rejection};
+use crate::copies::{CopyMessage, CopyReport};
 use crate::engine::Transaction;
 use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Start, Term};
 use crate::raft::Message;
-use crate::shard::{Reply, SqlKind};
+use crate::shard::{Hashed, Mark, Reply, SqlKind};
 
 /// The longest packet on a link, in bytes.
 pub const PACKET_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -27,6 +28,9 @@ pub const HEARD_MAX: usize = 256;
 
 /// The most messages in one [`Packet::Logs`].
 pub const LOGS_MAX: usize = 256;
+
+/// The most reports in one [`Packet::Copies`].
+pub const COPIES_MAX: usize = 256;
 
 /// What is sent on an authenticated link. The sender's [`NodeId`] is known from the handshake.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -92,12 +96,47 @@ pub enum Packet {
         /// How long the asker still waits, in milliseconds.
         timeout_ms: u32,
     },
+    /// A full copy on its way.
+    Copy {
+        /// Of which cluster; another cluster's is dropped.
+        cluster: ClusterId,
+        /// The shard's log.
+        log: LogId,
+        /// What it says.
+        message: CopyMessage,
+    },
+    /// What the sender's own copies are, those of which there is news.
+    Copies {
+        /// Of which cluster; another cluster's are dropped.
+        cluster: ClusterId,
+        /// By log; at most [`COPIES_MAX`].
+        copies: Vec<(LogId, CopyReport)>,
+    },
     /// The answer.
     SqlReply {
         /// Of the request.
         id: u64,
         /// What came of it.
         reply: Reply,
+    },
+    /// The sender compares copies of a shard: what is the receiver's at this mark, which it will
+    /// find in the shard's log? Answered at most once.
+    Verify {
+        /// The shard's log.
+        log: LogId,
+        /// The mark.
+        mark: Mark,
+        /// How long the answer is waited for, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// The answer.
+    Verified {
+        /// The shard's log.
+        log: LogId,
+        /// The mark.
+        mark: Mark,
+        /// What the sender's copy is there.
+        hashed: Hashed,
     },
 }
 
@@ -309,6 +348,7 @@ pub fn decode_packet(bytes: &[u8]) -> Result<Packet, WireError> {
     let fits = match &packet {
         Packet::Alive { heard } => heard.len() <= HEARD_MAX,
         Packet::Logs { messages, .. } => messages.len() <= LOGS_MAX,
+        Packet::Copies { copies, .. } => copies.len() <= COPIES_MAX,
         Packet::Hello(hello) => hello.name.len() <= 64,
         Packet::Request { request: Request::Dissolve { addresses, .. }, .. } => {
             addresses.len() <= 16

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Column, ContentHash, Effect, Engine, Executed, Fault, Outcome, Position, Reader, Rows,
+    Column, ContentHash, Effect, Engine, Executed, Fault, Outcome, Position, Reader, Rights, Rows,
     SqlError, SqlErrorKind, SqlLimits, Statement, Transaction, Value,
 };
 
@@ -26,7 +26,7 @@ enum Change {
 }
 
 /// A state of the content, and where in the log it stands.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 struct State {
     at: Position,
     tables: Tables,
@@ -61,10 +61,46 @@ impl Memory {
         self.synced.at
     }
 
+    /// The committed content as one file.
+    #[must_use]
+    pub fn to_file(&self) -> Vec<u8> {
+        let bytes = postcard::to_allocvec(&self.committed);
+        bytes.unwrap_or_else(|e| unreachable!("a state always encodes: {e}"))
+    }
+
+    /// A copy from such a file, durable; `None` if it is none.
+    #[must_use]
+    pub fn from_file(bytes: &[u8]) -> Option<Self> {
+        let (committed, rest): (State, &[u8]) = postcard::take_from_bytes(bytes).ok()?;
+        rest.is_empty().then(|| Self { synced: committed.clone(), committed, ..Self::default() })
+    }
+
     /// The committed rows of a table.
     #[must_use]
     pub fn table(&self, name: &str) -> BTreeMap<i64, Value> {
         self.committed.tables.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Changes a row behind the back of everybody, as a disk may.
+    pub fn spoil(&mut self, table: &str, key: i64) {
+        if let Some(rows) = self.committed.tables.get_mut(table) {
+            rows.insert(key, Value::Text("spoiled".to_owned()));
+        }
+    }
+
+    /// The hash of what is committed, as one beside the writer takes it: it does not fail.
+    #[must_use]
+    pub fn hash(&self) -> ContentHash {
+        let text = format!("{:?}", self.committed.tables);
+        // FNV-1a, spread over the width of the real one: equal content, equal hash.
+        let mut hash = [0; 32];
+        let mut word: u64 = 0xcbf2_9ce4_8422_2325;
+        for (place, byte) in text.bytes().enumerate() {
+            word = (word ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            hash[place % 32] ^= word.to_le_bytes()[0];
+        }
+        hash[..8].copy_from_slice(&word.to_le_bytes());
+        ContentHash { at: self.committed.at, hash }
     }
 
     fn take_fault(&mut self) -> Result<(), Fault> {
@@ -98,7 +134,7 @@ impl Engine for Memory {
         for transaction in batch {
             let mut trial = tables.clone();
             let mut changes = Vec::new();
-            let outcome = run(&mut trial, transaction, &mut changes);
+            let outcome = run(&mut trial, transaction, limits.rights, &mut changes);
             if outcome.is_ok() {
                 let size = encode(&changes).len();
                 if size > limits.effect_bytes {
@@ -163,16 +199,7 @@ impl Engine for Memory {
 
     fn content_hash(&mut self) -> Result<ContentHash, Fault> {
         self.take_fault()?;
-        let text = format!("{:?}", self.committed.tables);
-        // FNV-1a, spread over the width of the real one: equal content, equal hash.
-        let mut hash = [0; 32];
-        let mut word: u64 = 0xcbf2_9ce4_8422_2325;
-        for (place, byte) in text.bytes().enumerate() {
-            word = (word ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            hash[place % 32] ^= word.to_le_bytes()[0];
-        }
-        hash[..8].copy_from_slice(&word.to_le_bytes());
-        Ok(ContentHash { at: self.committed.at, hash })
+        Ok(self.hash())
     }
 }
 
@@ -184,7 +211,7 @@ impl Reader for Memory {
     ) -> Result<(Position, Outcome), Fault> {
         let mut tables = self.committed.tables.clone();
         let mut changes = Vec::new();
-        let outcome = run(&mut tables, transaction, &mut changes);
+        let outcome = run(&mut tables, transaction, Rights::Owner, &mut changes);
         let outcome = match outcome {
             Ok(_) if !changes.is_empty() => Err(SqlError {
                 kind: SqlErrorKind::ReadOnly,
@@ -237,10 +264,22 @@ fn put(tables: &mut Tables, at: Position, change: Change) -> Result<(), Fault> {
     }
 }
 
-fn run(tables: &mut Tables, transaction: &Transaction, changes: &mut Vec<Change>) -> Outcome {
+fn run(
+    tables: &mut Tables,
+    transaction: &Transaction,
+    rights: Rights,
+    changes: &mut Vec<Change>,
+) -> Outcome {
     let mut results = Vec::new();
     for (number, statement) in transaction.statements.iter().enumerate() {
-        let done = step(tables, statement, changes);
+        let inserts = words(&statement.sql).first().is_some_and(|word| word == "insert");
+        let done = match rights {
+            Rights::Caretaker if inserts => {
+                let message = "only the owner of the shard inserts".to_owned();
+                Err((SqlErrorKind::OwnerOnly, 0, message))
+            }
+            Rights::Owner | Rights::Caretaker => step(tables, statement, changes),
+        };
         results.push(done.map_err(|(kind, code, message)| SqlError {
             kind,
             code,

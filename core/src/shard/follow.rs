@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::entry::{self, Content};
 use super::writer::Batch;
-use super::{CallKind, CopyState, Shard, Write, entry};
+use super::{CallKind, CopyState, Shard, Write};
 use crate::engine::{Effect, Fault, Position};
 use crate::ids::{Generation, Index, Term};
 use crate::raft::{Entry, Payload, Unreadable};
@@ -221,10 +222,20 @@ impl Shard {
                 self.follow.next = index.next();
                 continue;
             };
-            let Some(effects) = entry::effects(&data) else {
-                let reason = "it was made by a later version".to_owned();
-                self.break_copy(Fault::Unreadable { at, reason });
-                return true;
+            let effects = match entry::decode(&data) {
+                Some(Content::Effects(effects)) => effects,
+                // What was gathered stands before the mark.
+                Some(Content::Mark(_)) if !apply.is_empty() => break,
+                Some(Content::Mark(mark)) => {
+                    self.at_mark(mark);
+                    self.follow.next = index.next();
+                    continue;
+                }
+                None => {
+                    let reason = "it was made by a later version".to_owned();
+                    self.break_copy(Fault::Unreadable { at, reason });
+                    return true;
+                }
             };
             if !apply.is_empty() && bytes + effects.len() > limits.apply_bytes_max {
                 break;
@@ -304,7 +315,7 @@ impl Shard {
 
     /// What was asked for and will not be answered: batches wait for what becomes of their entries,
     /// and what was not appended is run again.
-    fn abandon_orders(&mut self) {
+    pub(super) fn abandon_orders(&mut self) {
         for order in std::mem::take(&mut self.follow.orders) {
             match order {
                 Order::Execute { writes, .. } => self.requeue(writes),

@@ -1,6 +1,7 @@
 //! One node's copy of one shard: a replica of the shard's log, and the engine that it drives.
 //!
-//! The leader of the log owns the shard: it alone runs transactions that write. It runs them in
+//! The leader of the log owns the shard: it alone runs transactions that write. (While a static owner
+//! is away another one leads as caretaker, and inserts nothing.) It runs them in
 //! batches, in one open transaction of its engine; the effects of a batch become an entry of the log;
 //! when that is committed, so is the open transaction, and everybody is answered. The other copies
 //! apply the entries. What must hold:
@@ -14,27 +15,31 @@
 //!   it says it has.
 //!
 //! Files: `api` what goes in and out · `entry` what an entry carries · `writer` batches and their
-//! entries · `follow` committed entries on their way into the copy · `answers` who is told what, and
-//! when · `reads` · `retain` what the log keeps.
+//! entries · `follow` committed entries on their way into the copy · `copy` another file in its place
+//! · `answers` who is told what, and when · `reads` · `retain` what the log keeps · `verify` what the
+//! copy is at a mark.
 
 mod answers;
 mod api;
+mod copy;
 mod entry;
 mod follow;
 mod reads;
 mod retain;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use api::{
-    Answer, Call, CallKind, Consistency, Read, Reply, RequestId, ShardError, ShardLimits, SqlKind,
-    Terms, Write,
+    Answer, Call, CallKind, Consistency, CopyHash, Read, Reply, RequestId, ShardError, ShardLimits,
+    SqlKind, StaticOwner, Terms, Write,
 };
 pub use entry::effects;
+pub use verify::{Hashed, Mark, NoHash};
 
 use crate::engine::{Fault, Position};
 use crate::ids::{Generation, Index, NodeId, Term};
@@ -60,6 +65,8 @@ enum CopyState {
     Open,
     /// Opening it again would not help: it must be replaced.
     Broken(Fault),
+    /// Another one takes its place, and is opened when the store names it.
+    Swapping(copy::Swap),
 }
 
 /// One node's copy of one shard.
@@ -76,6 +83,7 @@ pub struct Shard {
     follow: follow::Follow,
     retain: retain::Retain,
     reads: reads::Reads,
+    verify: verify::Verify,
     calls: VecDeque<Call>,
     replies: VecDeque<(RequestId, Reply)>,
     /// The term in which this replica last was seen to lead.
@@ -106,6 +114,7 @@ impl Shard {
             follow: follow::Follow::default(),
             retain,
             reads: reads::Reads::default(),
+            verify: verify::Verify::default(),
             calls: VecDeque::new(),
             replies: VecDeque::new(),
             led: None,
@@ -142,12 +151,21 @@ impl Shard {
         self.follow.applied
     }
 
+    /// Whether the configuration says that the copy serves.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.terms.online
+    }
+
     /// Why the copy cannot be used again without being replaced.
     #[must_use]
     pub fn broken(&self) -> Option<&Fault> {
         match &self.copy {
             CopyState::Broken(fault) => Some(fault),
-            CopyState::Closed { .. } | CopyState::Opening { .. } | CopyState::Open => None,
+            CopyState::Closed { .. }
+            | CopyState::Opening { .. }
+            | CopyState::Open
+            | CopyState::Swapping(_) => None,
         }
     }
 
@@ -201,6 +219,7 @@ impl Shard {
     pub fn persisted(&mut self, now: Time, ticket: Ticket) {
         self.now = now;
         self.raft.persisted(now, ticket);
+        self.swap_is_durable(ticket.sequence);
         self.drive();
     }
 
@@ -244,12 +263,13 @@ impl Shard {
         self.drive();
     }
 
-    /// The engine has answered a call. Calls but queries are answered in order, each once, until one
-    /// has failed; queries are answered each once.
+    /// The engine has answered a call. Calls but queries and hashes are answered in order, each once,
+    /// until one has failed; queries are answered each once, hashes at most.
     pub fn answer(&mut self, now: Time, epoch: u64, answer: Answer) {
         self.now = now;
         match answer {
             Answer::Queried(id, result) => self.on_queried(id, result),
+            Answer::Hashed(mark, result) => self.on_hashed(mark, result),
             _ if epoch != self.follow.epoch => {}
             Answer::Opened(position) => self.on_opened(position),
             Answer::Executed(executed) => self.on_executed(executed),
@@ -267,7 +287,9 @@ impl Shard {
 
     /// The next batch of the log that must become durable.
     pub fn take_batch(&mut self, now: Time) -> Option<(Ticket, Vec<StorageOp>)> {
-        self.raft.take_batch(now)
+        let batch = self.raft.take_batch(now)?;
+        self.swap_is_written(batch.0.sequence);
+        Some(batch)
     }
 
     /// The next message that may leave.

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::copies::{Copies, CopyAnswered};
 use super::engines::{Answered, Engines};
 use super::entries::{Entries, EntryReader};
 use super::handle::{Ask, Inbox};
@@ -78,6 +79,8 @@ pub struct Runtime {
     engine_answers: mpsc::UnboundedReceiver<Answered>,
     entry_reader: EntryReader,
     entries: mpsc::UnboundedReceiver<Entries>,
+    copies: Copies,
+    copy_answers: mpsc::UnboundedReceiver<CopyAnswered>,
     replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
     sql_replies: BTreeMap<CommandId, oneshot::Sender<SqlReply>>,
     commands: u64,
@@ -132,6 +135,8 @@ impl Runtime {
         };
         let (answers, engine_answers) = mpsc::unbounded_channel();
         let engines = Engines::new(dir.path(), answers);
+        let (copied, copy_answers) = mpsc::unbounded_channel();
+        let copies = Copies::new(dir.path(), copied);
         let (store, mut recovered) = dir.open(Options::default(), complete)?;
         let (found, entries) = mpsc::unbounded_channel();
         let entry_reader =
@@ -161,6 +166,8 @@ impl Runtime {
             engine_answers,
             entry_reader,
             entries,
+            copies,
+            copy_answers,
             replies: BTreeMap::new(),
             sql_replies: BTreeMap::new(),
             commands: 0,
@@ -211,6 +218,7 @@ impl Runtime {
         let name = self.node.status(self.clock.now()).name;
         self.transport.shutdown().await;
         self.engines.shutdown();
+        self.copies.shutdown();
         Ended { reason, name, dir: self.store.close() }
     }
 
@@ -239,6 +247,7 @@ impl Runtime {
             Some((log, id, result)) = self.entries.recv() => {
                 Some(Input::LogRead { log, id, result })
             }
+            Some((log, answer)) = self.copy_answers.recv() => Some(Input::Copy { log, answer }),
             Some(ask) = inbox.next() => self.answer(ask),
             Some(addrs) = self.seeds.recv() => Some(Input::Seeds { addrs }),
         }
@@ -315,6 +324,7 @@ impl Runtime {
                 }
                 Output::Engine { log, call } => self.engines.call(log, call),
                 Output::ReadLog { log, read } => self.entry_reader.ask(log, read),
+                Output::Copy { log, call } => self.copies.call(log, call),
                 Output::CloseEngine { log } => self.engines.close(log),
                 Output::Event(event) => self.report(event, inbox),
                 Output::Stop(reason) => return Some(reason),

@@ -11,30 +11,30 @@ use crate::engine::{Statement, Transaction, Value};
 use crate::shard::{Consistency, Reply, ShardError, SqlKind};
 use crate::{Command, CommandId, DatabaseId, LogId, NodeId};
 
-fn sql(text: &str, args: &[i64]) -> Transaction {
+pub(super) fn sql(text: &str, args: &[i64]) -> Transaction {
     let args: Vec<Value> = args.iter().map(|arg| Value::Integer(*arg)).collect();
     Transaction { statements: vec![Statement::with(text, args)] }
 }
 
-fn insert(key: i64) -> Transaction {
+pub(super) fn insert(key: i64) -> Transaction {
     sql("INSERT INTO t (k, v) VALUES (?, ?)", &[key, 1])
 }
 
-fn log(world: &World, at: usize, database: &str) -> LogId {
+pub(super) fn log(world: &World, at: usize, database: &str) -> LogId {
     world.node(at).configuration().unwrap().databases[database].shards["main"].log
 }
 
-fn keys(world: &World, at: usize, log: LogId) -> Vec<i64> {
-    world.machines[at].engines[&log].table("t").into_keys().collect()
+pub(super) fn keys(world: &World, at: usize, log: LogId) -> Vec<i64> {
+    world.machines[at].engine(log).table("t").into_keys().collect()
 }
 
-fn online(world: &World, at: usize, database: &str) -> usize {
+pub(super) fn online(world: &World, at: usize, database: &str) -> usize {
     let document = world.node(at).configuration().unwrap();
     let copies = &document.databases[database].shards["main"].copies;
     copies.values().filter(|status| **status == CopyStatus::Online).count()
 }
 
-fn write(world: &mut World, at: usize, transaction: Transaction) -> Reply {
+pub(super) fn write(world: &mut World, at: usize, transaction: Transaction) -> Reply {
     let id = world.sql(at, "demo", SqlKind::Write, transaction);
     answer(world, at, id)
 }
@@ -44,22 +44,22 @@ fn read(world: &mut World, at: usize, consistency: Consistency) -> Vec<Vec<Value
     let id = world.sql(at, "demo", SqlKind::Read(consistency), all);
     match answer(world, at, id) {
         Reply::Done { rows, .. } => rows[0].rows.clone(),
-        Reply::Failed(error) => panic!("{error}"),
+        other => panic!("{other:?}"),
     }
 }
 
-fn answer(world: &mut World, at: usize, id: CommandId) -> Reply {
+pub(super) fn answer(world: &mut World, at: usize, id: CommandId) -> Reply {
     let told = world.until(SECOND * 8, |w| w.machines[at].answers.contains_key(&id));
     assert!(told, "no answer: {world:?}");
     world.machines[at].answers[&id].clone()
 }
 
-fn done(reply: &Reply) -> bool {
+pub(super) fn done(reply: &Reply) -> bool {
     matches!(reply, Reply::Done { .. })
 }
 
 /// A cluster with the database `demo`, whose table is there.
-fn with_database(count: usize, defaults: &Defaults, settings: &Settings) -> World {
+pub(super) fn with_database(count: usize, defaults: &Defaults, settings: &Settings) -> World {
     let mut world = cluster(count, defaults);
     let create = ConfigCommand::CreateDatabase {
         name: "demo".to_owned(),
@@ -130,7 +130,7 @@ fn a_killed_owner_is_followed_by_another_and_nothing_acknowledged_is_lost() {
         match write(&mut world, through, insert(key)) {
             Reply::Done { .. } => acknowledged.push(key),
             Reply::Failed(ShardError::OutcomeUnknown) => {}
-            Reply::Failed(other) => panic!("{key}: {other}"),
+            other => panic!("{key}: {other:?}"),
         }
     }
     assert!(acknowledged.len() >= 199, "{}", acknowledged.len());
@@ -161,7 +161,7 @@ fn a_node_that_comes_back_gets_only_what_it_missed_and_owns_its_shard_again() {
     for key in 0..30 {
         assert!(done(&write(&mut world, through, insert(key))), "{key}");
     }
-    let before = world.machines[first].engines[&log].clone();
+    let before = world.machines[first].engine(log).clone();
     world.start(first);
     let back = |w: &World| {
         w.node(first).shard(log).is_some_and(crate::shard::Shard::is_owner)
@@ -190,7 +190,7 @@ fn half_of_two_writes_with_a_number_and_not_with_the_majority() {
                 assert!(!works);
                 assert_eq!(missing, [world.id(goes)]);
             }
-            Reply::Failed(other) => panic!("{other}"),
+            other => panic!("{other:?}"),
         }
         world.start(goes);
         world.run(SECOND * 3);
@@ -255,7 +255,7 @@ fn each_shard_is_only_where_it_belongs_and_works_while_its_holders_do() {
     let holders = |w: &World, shard: &str| -> Vec<usize> {
         let document = w.node(0).configuration().unwrap();
         let log = document.databases["demo"].shards[shard].log;
-        (0..3).filter(|n| w.machines[*n].engines.contains_key(&log)).collect()
+        (0..3).filter(|n| w.machines[*n].disk.logs.contains_key(&log)).collect()
     };
     assert_eq!(holders(&world, "client_usa"), [0, 1]);
     assert_eq!(holders(&world, "client_europe"), [1]);
@@ -315,7 +315,7 @@ fn a_dropped_database_is_gone_and_one_of_the_same_name_begins_empty() {
     let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
     world.command(1, Command::Change(drop));
     world.run(SECOND);
-    assert!((0..3).all(|n| !world.machines[n].engines.contains_key(&old)));
+    assert!((0..3).all(|n| !world.machines[n].disk.logs.contains_key(&old)));
     let create = ConfigCommand::create_database("demo", DatabaseId(8));
     world.command(2, Command::Change(create));
     world.run(SECOND);
@@ -357,4 +357,85 @@ fn only_servers_of_the_cluster_pass_transactions_on() {
     world.input(0, crate::Input::Packet { link, bytes });
     world.run(SECOND);
     assert!(keys(&world, 0, log).is_empty());
+}
+
+#[test]
+fn while_its_static_owner_is_away_another_takes_care_and_inserts_nothing_until_it_is_back() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let first = owner(&world, log);
+    let fixed = (first + 1) % 3;
+    let through = (first + 2) % 3;
+    let name = world.node(0).configuration().unwrap().name_of(world.id(fixed));
+    let set = ConfigCommand::SetOwner {
+        name: "demo".to_owned(),
+        id: DatabaseId(7),
+        shard: "main".to_owned(),
+        owner: Some(name.clone()),
+    };
+    let id = world.command(through, Command::Change(set));
+    assert!(world.until(SECOND * 3, |w| w.machines[through].replies.contains_key(&id)));
+    // Sent on until it has taken over, never refused.
+    assert!(done(&write(&mut world, through, insert(1))));
+    assert_eq!(owner(&world, log), fixed);
+    world.kill(fixed);
+    world.run(SECOND);
+    // Before the configuration knows, and after.
+    for key in [2, 3] {
+        let away = Reply::Failed(ShardError::OwnerAway { owner: name.clone() });
+        assert_eq!(write(&mut world, through, insert(key)), away);
+        let update = sql("UPDATE t SET v = v + ? WHERE k = ?", &[1, 1]);
+        assert!(done(&write(&mut world, through, update)), "{key}");
+        world.run(SECOND * 8);
+    }
+    assert_eq!(read(&mut world, through, Consistency::Linearizable).len(), 1);
+    world.start(fixed);
+    assert!(world.until(SECOND * 10, |w| online(w, through, "demo") == 3));
+    assert!(done(&write(&mut world, through, insert(2))));
+    assert_eq!(owner(&world, log), fixed);
+    world.run(SECOND);
+    for at in 0..3 {
+        assert_eq!(keys(&world, at, log), [1, 2], "{at}");
+    }
+}
+
+fn compare(world: &mut World, at: usize) -> BTreeMap<NodeId, crate::shard::Hashed> {
+    let id = world.sql(at, "demo", SqlKind::Compare, Transaction::default());
+    match answer(world, at, id) {
+        Reply::Compared { copies } => {
+            copies.into_iter().map(|copy| (copy.node, copy.hashed)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn copies_are_compared_from_any_node_and_who_differs_or_is_missing_is_told() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    for key in 0..20 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    let log = log(&world, 0, "demo");
+    for at in 0..3 {
+        let told = compare(&mut world, at);
+        assert_eq!(told.len(), 3);
+        let first = told.values().next().unwrap().clone().unwrap();
+        assert!(told.values().all(|hashed| *hashed == Ok(first)), "{told:?}");
+        assert!(first.at.index > crate::Index(20));
+    }
+    let bad = (owner(&world, log) + 1) % 3;
+    let files = world.machines[bad].files.get_mut(&log).unwrap();
+    files.generations.values_mut().for_each(|copy| copy.spoil("t", 7));
+    let told = compare(&mut world, 0);
+    let others = told.iter().filter(|(node, _)| **node != world.id(bad)).map(|(_, h)| h.clone());
+    let others: Vec<_> = others.map(Result::unwrap).collect();
+    assert_eq!(others[0], others[1]);
+    let spoiled = told[&world.id(bad)].clone().unwrap();
+    assert_eq!(spoiled.at, others[0].at);
+    assert_ne!(spoiled.hash, others[0].hash);
+    world.kill(bad);
+    world.run(SECOND);
+    let told = compare(&mut world, (bad + 1) % 3);
+    assert_eq!(told[&world.id(bad)], Err(crate::shard::NoHash::OutOfReach));
+    assert_eq!(told.values().filter(|hashed| hashed.is_ok()).count(), 2);
 }

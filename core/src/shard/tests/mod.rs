@@ -7,5 +7,6 @@ mod ownership;
 mod quorums;
 mod reads;
 mod retain;
+mod verify;
 mod world;
 mod writes;
