@@ -6,6 +6,7 @@ mod commands;
 mod configuring;
 mod copies;
 mod databases;
+mod delta;
 mod disks;
 mod expecting;
 mod files;
