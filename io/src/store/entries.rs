@@ -250,9 +250,10 @@ mod tests {
             let (mut entries, mut model) = (Entries::default(), Model::new());
             for (at, step) in steps.into_iter().enumerate() {
                 let of = |i: u64, segment: u64, term: u64| {
-                    let membership = (i + term) % 4 == 0;
+                    let membership = (i + term).is_multiple_of(4);
+                    let len = u32::try_from(at).expect("few") + 1;
                     let mark = Mark { index: Index(i), term: Term(term), membership };
-                    (mark, Place { segment, offset: at as u64 * 10, len: 1 + at as u32 })
+                    (mark, Place { segment, offset: at as u64 * 10, len })
                 };
                 match step {
                     Step::Append(i, s, t) => {

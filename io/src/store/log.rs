@@ -14,11 +14,11 @@ use super::directory::check_format;
 use super::error::StoreError;
 use super::frame::{BLOCK, Kind, Position, SegmentHeader, encode_frame, frame_bytes_max};
 use super::fs::FileSystem;
-use super::item::{Batch, Change, Touched};
+use super::item::{Batch, Touched};
 use super::scan::{Finding, Scan, Unproven, scan};
 use super::segment::{self, Segment};
 use super::shared::Shared;
-use super::state::{Base, State};
+use super::state::{Base, Placed, State};
 
 /// The segment that is being written.
 struct Active {
@@ -48,7 +48,7 @@ struct Born {
     offset: u64,
     next_frame: u64,
     /// What its frames change, and where they are.
-    changes: Vec<(Base, Vec<Change>)>,
+    changes: Vec<Placed>,
     buffer: Vec<u8>,
 }
 
@@ -340,7 +340,7 @@ impl Born {
         fs: &dyn FileSystem,
         dir: &Path,
         options: &Options,
-    ) -> Result<(Active, Vec<(Base, Vec<Change>)>), StoreError> {
+    ) -> Result<(Active, Vec<Placed>), StoreError> {
         self.header.size = options.allocation(self.offset);
         self.segment.write(&self.header.encode(), 0)?;
         self.segment.size = self.offset;

@@ -7,10 +7,9 @@ use quorate_core::raft::{Entry, Index, Payload, Snapshot, size_of_entry};
 use quorate_core::{Identity, LogId, NodeId, OnDisk, Recovered, RecoveredLog, Window};
 
 use super::error::StoreError;
-use super::item::Change;
 use super::item::{decode_entry, decode_snapshot};
 use super::segment::Segment;
-use super::state::{Base, Place, State};
+use super::state::{Place, Placed, State};
 
 /// What is durable, and where: written by the log's thread after each sync, read by anyone.
 #[derive(Default)]
@@ -23,12 +22,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// A segment is there, and what its first frames change has happened.
-    pub(super) fn begin(
-        &mut self,
-        segment: &Segment,
-        number: u64,
-        changes: &[(Base, Vec<Change>)],
-    ) {
+    pub(super) fn begin(&mut self, segment: &Segment, number: u64, changes: &[Placed]) {
         for (base, changes) in changes {
             changes.iter().for_each(|change| self.state.apply(change, *base));
         }

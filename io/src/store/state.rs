@@ -36,6 +36,9 @@ impl Base {
     }
 }
 
+/// What a frame changes, and where its payload begins.
+pub(super) type Placed = (Base, Vec<Change>);
+
 /// One log.
 #[derive(Clone, Default, Debug)]
 pub(super) struct LogState {
