@@ -27,10 +27,12 @@ pub enum Fault {
     RemovalWithoutQuorum,
     /// A founder announces its cluster before the founding is durable.
     FounderDoesNotPersist,
+    /// A shard's log lets go of entries that are not durable in the copy yet.
+    CompactedPastSynced,
 }
 
 impl Fault {
-    /// Every fault, with the name it is chosen by.
+    /// Every fault of the configuration log, with the name it is chosen by.
     pub const ALL: [(Self, &'static str); 10] = [
         (Self::SendBeforePersist, "send-before-persist"),
         (Self::CommitOldTerm, "commit-old-term"),
@@ -43,6 +45,10 @@ impl Fault {
         (Self::RemovalWithoutQuorum, "removal-without-quorum"),
         (Self::FounderDoesNotPersist, "founder-does-not-persist"),
     ];
+
+    /// Those that show only where copies of shards are, with their names.
+    pub const OF_SHARDS: [(Self, &'static str); 1] =
+        [(Self::CompactedPastSynced, "compacted-past-synced")];
 }
 
 #[cfg(quorate_faults)]

@@ -55,6 +55,12 @@ impl Memory {
         self.committed = self.synced.clone();
     }
 
+    /// What would survive a power failure.
+    #[must_use]
+    pub fn synced_at(&self) -> Position {
+        self.synced.at
+    }
+
     /// The committed content as one file.
     #[must_use]
     pub fn to_file(&self) -> Vec<u8> {

@@ -383,8 +383,13 @@ impl Node {
         }
     }
 
-    fn on_hold(&mut self, _from: NodeId, log: LogId, _after: Index) {
-        let _ = self.shards.touch(log);
+    /// Keeps what a peer will lack; it asks again long before the time is up. If that is gone already,
+    /// the peer will find out, and begin anew.
+    fn on_hold(&mut self, from: NodeId, log: LogId, after: Index) {
+        let now = self.now;
+        if let Some(shard) = self.shards.touch(log) {
+            shard.hold(now, from, after, now + HOLD * 5);
+        }
     }
 
     fn on_ask(&mut self, log: LogId, user: (NodeId, u64), at_least: Index) {

@@ -234,6 +234,7 @@ impl Node {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Sql { id, request } => self.on_sql(id, request),
             Input::Engine { log, epoch, answer } => self.on_engine(log, epoch, answer),
+            Input::LogRead { log, id, result } => self.on_log_read(log, id, result),
             Input::Copy { log, answer } => self.on_copy_answer(log, answer),
         }
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::persist::{LogBatch, Then};
-use super::{Node, Output, State};
+use super::{Event, Node, Output, State};
 use crate::configuration::{
     ConfigCommand, Configuration, CopyStatus, ExecutionMode, Reach, ServerStatus, ShardRef,
     plan_shard,
 };
 use crate::ids::{ConfigVersion, Index, LinkId, LogId, NodeId};
-use crate::raft::{Body, Entry, Message};
+use crate::raft::{Body, Entry, Message, ReadId, Unreadable};
 use crate::shard::{Answer, Shard, StaticOwner, Terms};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
 use crate::time::Time;
@@ -207,6 +207,18 @@ impl Node {
         }
     }
 
+    pub(super) fn on_log_read(
+        &mut self,
+        log: LogId,
+        id: ReadId,
+        result: Result<Vec<Entry>, Unreadable>,
+    ) {
+        let now = self.now;
+        if let Some(shard) = self.shards.touch(log) {
+            shard.log_read(now, id, result);
+        }
+    }
+
     pub(super) fn each_shard(&mut self, mut f: impl FnMut(&mut Shard, Time)) {
         let now = self.now;
         for (log, shard) in &mut self.shards.all {
@@ -375,6 +387,12 @@ impl Node {
             }
             while let Some(call) = shard.next_call() {
                 self.out.push_back(Output::Engine { log, call });
+            }
+            while let Some(read) = shard.next_read() {
+                self.out.push_back(Output::ReadLog { log, read });
+            }
+            if let Some(index) = shard.take_unreadable() {
+                self.out.push_back(Output::Event(Event::LogUnreadable { log, index }));
             }
             let mut replies = Vec::new();
             while let Some(reply) = shard.next_reply() {

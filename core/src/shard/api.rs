@@ -264,6 +264,16 @@ pub struct ShardLimits {
     pub queries_max: usize,
     /// Entries that the copy holds beyond what is durable in it before it is made durable.
     pub sync_after: u64,
+    /// Bytes that were given to the copy beyond what is durable in it before it is made durable.
+    pub sync_after_bytes: u64,
+    /// So many of the newest bytes of the log are kept in any case, for those that come back.
+    pub retain_bytes: u64,
+    /// And what was appended within so long a time, up to `retain_bytes_max`.
+    pub retain_age: Duration,
+    /// Beyond so many bytes the log keeps only what its own copy still needs, or a hold.
+    pub retain_bytes_max: u64,
+    /// Holds at one time.
+    pub holds_max: usize,
     /// The first wait before a failed copy is opened again; doubles up to 64 times that.
     pub reopen: Duration,
     /// How long a leader whose copy cannot be written keeps the lead.
@@ -286,6 +296,11 @@ impl Default for ShardLimits {
             calls_max: 4,
             queries_max: 64,
             sync_after: 1024,
+            sync_after_bytes: 16 << 20,
+            retain_bytes: 64 << 20,
+            retain_age: Duration::from_secs(600),
+            retain_bytes_max: 1 << 30,
+            holds_max: 64,
             reopen: Duration::from_millis(50),
             patience: Duration::from_millis(500),
             chunk_bytes: 256 * 1024,

@@ -23,6 +23,8 @@ pub(super) struct Batch {
     /// The entry that they became; where the copy stood, if they changed nothing.
     pub at: Position,
     pub runs: Vec<Run>,
+    /// Bytes of its effects.
+    pub bytes: u64,
 }
 
 /// What waits at an owner.
@@ -117,14 +119,15 @@ impl Shard {
             self.send_away_if_deposed();
             return;
         }
+        let bytes = effects.len() as u64;
         let proposed = (!effects.is_empty()).then(|| self.raft.propose(entry::encode(&effects)));
         let ids: Vec<(RequestId, Time)> = writes.iter().map(|w| (w.id, w.deadline)).collect();
         let runs = ids.into_iter().zip(outcomes);
         let runs = runs.map(|((id, deadline), outcome)| Run { id, deadline, outcome }).collect();
         match proposed {
-            None => self.confirm(Batch { at: self.follow.position, runs }),
+            None => self.confirm(Batch { at: self.follow.position, runs, bytes }),
             Some(Ok((index, term))) => {
-                self.writer.open = Some(Batch { at: Position { index, term }, runs });
+                self.writer.open = Some(Batch { at: Position { index, term }, runs, bytes });
             }
             Some(Err(ProposeError::NotLeader | ProposeError::Transferring)) => {
                 self.undo(true);

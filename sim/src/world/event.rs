@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use quorate_core::DialError;
+use quorate_core::raft::LogRead;
+use quorate_core::{DialError, LogId};
 
 use crate::disk::DirId;
 use crate::network::{LinkRef, Side};
@@ -90,6 +91,17 @@ pub enum What {
         dir: DirId,
         /// As it was opened by that run.
         by: RunRef,
+    },
+    /// Entries of a log were read from a disk.
+    LogRead {
+        /// From which directory.
+        dir: DirId,
+        /// For that run.
+        by: RunRef,
+        /// Of which log.
+        log: LogId,
+        /// What was asked for.
+        read: LogRead,
     },
     /// A fault or an operator's order, by its place in the schedule.
     Act(usize),

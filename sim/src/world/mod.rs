@@ -212,6 +212,7 @@ impl World {
             What::DialFailed { by, addr, error } => self.dial_failed(by, addr, error),
             What::Refused { by, from } => self.refused(by, from),
             What::Synced { dir, by } => self.synced(dir, by),
+            What::LogRead { dir, by, log, read } => self.log_read(dir, by, log, read),
             What::Act(place) => self.act(place),
             What::Heal(id) => {
                 self.network.cuts.heal(id);

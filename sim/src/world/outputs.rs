@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::configuration::Configuration;
-use quorate_core::raft::{Body, Message};
+use quorate_core::raft::{Body, LogRead, Message};
 use quorate_core::wire::{self, Packet, Response};
 use quorate_core::{
     ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, Output, PersistId,
@@ -68,6 +68,15 @@ impl World {
             | Output::Copy { .. } => {
                 let detail = format!("host {host} was given no engines, and calls one");
                 Err(Violation::new("engine-unasked", detail))
+            }
+            Output::ReadLog { log, read } => {
+                if let Some(dir) = self.hosts[host].dir {
+                    let wait =
+                        self.disk_dice.between(10, 1_000) * 1_000 + self.hosts[host].disk_slow;
+                    let (at, by) = (self.now + wait, self.run_of(host));
+                    self.queue.push(at, What::LogRead { dir, by, log, read });
+                }
+                Ok(())
             }
             Output::Stop(reason) => {
                 tell!(self, "host {host} ends: {reason}");
@@ -159,6 +168,22 @@ impl World {
         }
         tell!(self, "host {} has {} durable", by.host, id.0);
         self.deliver(by.host, Input::Persisted { id }, false)
+    }
+
+    /// A disk answers what it was asked, as it is now.
+    pub(super) fn log_read(
+        &mut self,
+        dir: DirId,
+        by: super::RunRef,
+        log: LogId,
+        read: LogRead,
+    ) -> Verdict {
+        if !self.is_now(by) {
+            return Ok(());
+        }
+        let held = self.disks.get(dir).durable.logs.get(&log);
+        let entries = held.map_or(Vec::new(), |held| held.read(read));
+        self.deliver(by.host, Input::LogRead { log, id: read.id, result: Ok(entries) }, false)
     }
 
     fn multicast(&mut self, host: usize, bytes: &Bytes) -> Verdict {

@@ -7,6 +7,7 @@ mod configuring;
 mod copies;
 mod crashes;
 mod databases;
+mod delta;
 mod disks;
 mod expecting;
 mod files;
