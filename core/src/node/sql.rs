@@ -9,12 +9,16 @@ use super::{Node, Output, SqlRequest};
 use crate::configuration::{MAIN, ServerStatus, ShardRef};
 use crate::engine::Transaction;
 use crate::ids::{CommandId, LinkId, LogId, NodeId};
+use crate::raft::Quorum;
 use crate::shard::{Consistency, Read, Reply, RequestId, ShardError, SqlKind, Write};
 use crate::time::Time;
 use crate::wire::Packet;
 
 /// Transactions of this node's own that may wait at one time.
 const PENDING_MAX: usize = 16 * 1024;
+
+/// How long a read waits for the copy at hand to have what it must see, before it goes to the owner.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +42,8 @@ struct Pending {
     next: Time,
     /// Who is said to own the shard.
     hint: Option<NodeId>,
+    /// Since when too few are in reach for anybody to own it.
+    lost_since: Option<Time>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,14 +73,36 @@ impl Node {
     /// A transaction of this node's own.
     pub(super) fn on_sql(&mut self, id: CommandId, request: SqlRequest) {
         let SqlRequest { database, shard, transaction, kind, timeout } = request;
-        let log = match self.log_of(&database, shard.as_deref()) {
-            Ok(log) => log,
+        let log = self.log_of(&database, shard.as_deref());
+        let resolved = log.and_then(|log| Ok((log, self.resolve(&database, log, kind)?)));
+        let (log, kind) = match resolved {
+            Ok(resolved) => resolved,
             Err(error) => {
                 self.out.push_back(Output::SqlReply { id, reply: Reply::Failed(error) });
                 return;
             }
         };
         self.enter(Asker::Own(id), log, (transaction, kind), timeout);
+    }
+
+    /// What a read must have seen, where that depends on the configuration.
+    fn resolve(&self, database: &str, log: LogId, kind: SqlKind) -> Result<SqlKind, ShardError> {
+        let shard = self.document.as_ref().and_then(|document| document.shard_of(log));
+        let consistency = match kind {
+            SqlKind::Read(Consistency::AsConfigured) => {
+                let more = shard.is_some_and(|s| s.read_quorum().copies(s.masters().count()) > 1);
+                if more { Consistency::Linearizable } else { Consistency::Local }
+            }
+            SqlKind::Read(Consistency::Since(token)) => {
+                if token.log != log || shard.is_none_or(|s| s.database.id != token.database) {
+                    let database = database.chars().take(80).collect();
+                    return Err(ShardError::StaleToken { database });
+                }
+                Consistency::AtLeast(token.at)
+            }
+            other => return Ok(other),
+        };
+        Ok(SqlKind::Read(consistency))
     }
 
     fn log_of(&self, database: &str, shard: Option<&str>) -> Result<LogId, ShardError> {
@@ -128,8 +156,9 @@ impl Node {
         self.sql.last += 1;
         let id = RequestId(self.sql.last);
         let (deadline, next) = (self.now + timeout, self.now);
-        let (with, hint) = (None, None);
-        let pending = Pending { asker, log, transaction, kind, deadline, with, next, hint };
+        let (with, hint, lost_since) = (None, None, None);
+        let pending =
+            Pending { asker, log, transaction, kind, deadline, with, next, hint, lost_since };
         self.sql.pending.insert(id, pending);
         self.sql.waiting.insert((deadline, id));
         self.try_sql(id);
@@ -152,6 +181,13 @@ impl Node {
             match kind {
                 SqlKind::Write => shard.write(now, Write { id, transaction, deadline }),
                 SqlKind::Read(consistency) => {
+                    // A copy that does not come to what was seen in a while leaves it to the owner.
+                    let deadline = match consistency {
+                        Consistency::AtLeast(_) if !passed_on => {
+                            deadline.min(now + (deadline.since(now) / 2).min(PATIENCE))
+                        }
+                        _ => deadline,
+                    };
                     shard.read(now, Read { id, transaction, consistency, deadline });
                 }
                 SqlKind::Compare => self.compare_copies(id, log, deadline),
@@ -160,7 +196,10 @@ impl Node {
         }
         let link = self.whom_to_pass_to(id).and_then(|node| self.links.usable(node));
         let Some(link) = link else {
-            self.try_later(id);
+            match self.lost_for_good(id) {
+                Some(error) => self.settle_sql(id, Reply::Failed(error)),
+                None => self.try_later(id),
+            }
             return;
         };
         self.place(id, Where::There(link));
@@ -169,6 +208,38 @@ impl Node {
         let timeout_ms = left.saturating_sub(left / 16).max(1);
         let packet = Packet::Sql { id: id.0, log, transaction, kind, timeout_ms };
         self.send_packet(link, &packet);
+    }
+
+    /// What needs the owner is refused as soon as it is clear that there can be none: too few are in
+    /// reach, and have been for longer than an election takes.
+    fn lost_for_good(&mut self, id: RequestId) -> Option<ShardError> {
+        let pending = self.sql.pending.get(&id)?;
+        let (log, kind) = (pending.log, pending.kind);
+        let needs_owner =
+            !matches!(kind, SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)));
+        let lost = needs_owner && self.is_out_of_reach(log);
+        let (now, patience) = (self.now, self.config.timings.election_max * 2);
+        let pending = self.sql.pending.get_mut(&id)?;
+        if !lost {
+            pending.lost_since = None;
+            return None;
+        }
+        let since = *pending.lost_since.get_or_insert(now);
+        (now.since(since) >= patience).then(|| self.why_nobody(log))
+    }
+
+    /// Whether those in reach could not decide in the shard's log, as far as this node knows it.
+    fn is_out_of_reach(&self, log: LogId) -> bool {
+        let me = self.id();
+        let here = |node: NodeId| node == me || self.links.usable(node).is_some();
+        if let Some(held) = self.shards.all.get(&log).filter(|held| held.log().last_index().0 > 0) {
+            return !Quorum::of(held.log().membership()).is_met(here);
+        }
+        let shard = self.document.as_ref().and_then(|document| document.shard_of(log));
+        let masters: Vec<NodeId> =
+            shard.into_iter().flat_map(ShardRef::masters).map(|(node, _)| node).collect();
+        // Half of them may be enough, which only they know.
+        masters.iter().filter(|node| here(**node)).count() * 2 < masters.len()
     }
 
     fn place(&mut self, id: RequestId, at: Where) {
@@ -192,13 +263,11 @@ impl Node {
         let document = self.document.as_ref();
         let me = self.id();
         match kind {
-            SqlKind::Write | SqlKind::Read(Consistency::Linearizable) | SqlKind::Compare => {
-                shard.log().is_leader()
-            }
             SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)) => {
                 let listed = document.and_then(|d| d.shard_of(log));
                 listed.is_some_and(|s| is_online(s, me)) && shard.broken().is_none()
             }
+            SqlKind::Write | SqlKind::Read(_) | SqlKind::Compare => shard.log().is_leader(),
         }
     }
 
@@ -217,7 +286,7 @@ impl Node {
         };
         match pending.kind {
             SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)) => any(),
-            SqlKind::Write | SqlKind::Read(Consistency::Linearizable) | SqlKind::Compare => {
+            SqlKind::Write | SqlKind::Read(_) | SqlKind::Compare => {
                 known.filter(reached).or_else(|| shard.candidates().into_iter().find(reached))
             }
         }
@@ -250,6 +319,14 @@ impl Node {
                     Some(_) => self.try_sql(id),
                     None => self.try_later(id),
                 }
+            }
+            Reply::Failed(ShardError::TimedOut)
+                if own
+                    && matches!(pending.kind, SqlKind::Read(Consistency::AtLeast(_)))
+                    && self.now < pending.deadline =>
+            {
+                pending.kind = SqlKind::Read(Consistency::Linearizable);
+                self.try_sql(id);
             }
             reply => self.settle_sql(id, reply),
         }

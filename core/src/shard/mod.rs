@@ -34,7 +34,7 @@ use std::time::Duration;
 
 pub use api::{
     Answer, Call, CallKind, Consistency, CopyHash, Read, Reply, RequestId, ShardError, ShardLimits,
-    SqlKind, StaticOwner, Terms, Write,
+    SqlKind, StaticOwner, Terms, Token, Write,
 };
 pub use entry::effects;
 pub use verify::{Hashed, Mark, NoHash};

@@ -45,7 +45,8 @@ impl Shard {
     /// A transaction that only reads. Its answer comes from [`Shard::next_reply`].
     pub fn read(&mut self, now: Time, read: Read) {
         self.now = now;
-        let linearizable = read.consistency == Consistency::Linearizable;
+        let linearizable =
+            !matches!(read.consistency, Consistency::Local | Consistency::AtLeast(_));
         if linearizable && !self.raft.is_leader() {
             let error = self.not_owner();
             self.fail(read.id, error);
@@ -56,7 +57,10 @@ impl Shard {
             self.fail(read.id, ShardError::Busy);
         } else {
             match read.consistency {
-                Consistency::Linearizable => self.reads.asking.push(Asking::Read(read)),
+                // What was not resolved gets the most.
+                Consistency::Linearizable | Consistency::AsConfigured | Consistency::Since(_) => {
+                    self.reads.asking.push(Asking::Read(read));
+                }
                 Consistency::Local => self.wait_for(Index::ZERO, read),
                 Consistency::AtLeast(position) => self.wait_for(position.index, read),
             }

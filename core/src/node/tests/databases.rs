@@ -8,7 +8,7 @@ use crate::configuration::{
     ConfigCommand, CopyStatus, DatabaseRules, Defaults, PlaceRule, QuorumRule, Role, Settings,
 };
 use crate::engine::{Statement, Transaction, Value};
-use crate::shard::{Consistency, Reply, ShardError, SqlKind};
+use crate::shard::{Consistency, Reply, ShardError, SqlKind, Token};
 use crate::{Command, CommandId, DatabaseId, LogId, NodeId};
 
 pub(super) fn sql(text: &str, args: &[i64]) -> Transaction {
@@ -438,4 +438,85 @@ fn copies_are_compared_from_any_node_and_who_differs_or_is_missing_is_told() {
     let told = compare(&mut world, (bad + 1) % 3);
     assert_eq!(told[&world.id(bad)], Err(crate::shard::NoHash::OutOfReach));
     assert_eq!(told.values().filter(|hashed| hashed.is_ok()).count(), 2);
+}
+
+#[test]
+fn without_a_quorum_in_reach_a_write_is_refused_long_before_its_time_is_up() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let (stays, other) = ((owner + 1) % 3, (owner + 2) % 3);
+    world.kill(owner);
+    world.kill(other);
+    world.run(SECOND);
+    let asked = world.now;
+    let mut missing = [world.id(owner), world.id(other)];
+    missing.sort_unstable();
+    match write(&mut world, stays, insert(1)) {
+        Reply::Failed(ShardError::NoQuorum { missing: told, needed: 2, voters: 3 }) => {
+            assert_eq!(told, missing);
+        }
+        told => panic!("{told:?}"),
+    }
+    let took = world.now.since(asked);
+    assert!(took < SECOND * 2, "{took:?} of five seconds");
+    let id = world.sql(stays, "demo", SqlKind::Write, insert(1));
+    world.run(SECOND / 2);
+    world.start(owner);
+    // One that comes back in time is waited for.
+    assert!(done(&answer(&mut world, stays, id)));
+}
+
+fn token(world: &World, at: usize, position: crate::engine::Position) -> Token {
+    let document = world.node(at).configuration().unwrap();
+    Token { database: document.databases["demo"].id, log: log(world, at, "demo"), at: position }
+}
+
+#[test]
+fn a_token_shows_its_holder_what_it_wrote_on_any_node_and_is_stale_with_its_database() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let other = (owner + 1) % 3;
+    let Reply::Done { at, .. } = write(&mut world, owner, insert(1)) else { panic!("written") };
+    let seen = token(&world, owner, at);
+    let all = Consistency::Since(seen);
+    assert_eq!(read(&mut world, other, all).len(), 1, "at once, wherever the copy is");
+
+    // A copy that never comes there leaves the read to the owner.
+    let mut ahead = seen;
+    ahead.at.index = crate::Index(10_000);
+    assert_eq!(read(&mut world, other, Consistency::Since(ahead)).len(), 1);
+
+    let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
+    let create = ConfigCommand::create_database("demo", DatabaseId(8));
+    for command in [drop, create] {
+        let id = world.command(other, Command::Change(command));
+        assert!(world.until(SECOND * 3, |w| w.machines[other].replies.contains_key(&id)));
+    }
+    world.run(SECOND);
+    let select = sql("SELECT k, v FROM t ORDER BY k", &[]);
+    let id = world.sql(other, "demo", SqlKind::Read(all), select);
+    let stale = ShardError::StaleToken { database: "demo".to_owned() };
+    assert_eq!(answer(&mut world, other, id), Reply::Failed(stale));
+}
+
+#[test]
+fn a_read_quorum_above_one_makes_reads_linearizable_unless_they_say_local() {
+    let settings = Settings { read_quorum: QuorumRule::Majority, ..Settings::default() };
+    let mut world = with_database(3, &Defaults::default(), &settings);
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let (lone, other) = ((owner + 1) % 3, (owner + 2) % 3);
+    world.run(SECOND);
+    world.cut(lone, owner);
+    world.cut(lone, other);
+    world.run(SECOND);
+    assert!(done(&write(&mut world, owner, insert(1))));
+    assert_eq!(read(&mut world, other, Consistency::AsConfigured).len(), 1);
+    let select = sql("SELECT k, v FROM t ORDER BY k", &[]);
+    let id = world.sql(lone, "demo", SqlKind::Read(Consistency::AsConfigured), select);
+    let told = answer(&mut world, lone, id);
+    assert!(matches!(told, Reply::Failed(ShardError::NoQuorum { .. })), "{told:?}");
+    assert_eq!(read(&mut world, lone, Consistency::Local).len(), 0, "asked for, and stale");
 }
