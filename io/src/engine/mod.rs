@@ -73,8 +73,9 @@ use errors::fault;
 use executor::Executor;
 use open::{COMMIT, Meta, Role, write_meta};
 
+pub(crate) use open::io_fault;
 pub use reader::SqliteReader;
-pub use snapshot::{SnapshotProgress, snapshot_to};
+pub use snapshot::{SnapshotProgress, snapshot_to, snapshot_unsynced};
 pub use sync::Syncer;
 pub use view::{Hashing, View};
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
@@ -13,6 +12,7 @@ use quorate_core::{Generation, LogId};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
+use crate::copies::Files;
 use crate::engine::{Hashing, SqliteEngine, SqliteReader};
 
 /// An answer on its way to the node: of whose copy, to a call of which epoch.
@@ -27,8 +27,6 @@ struct Query {
 }
 
 struct Copy {
-    /// Where its generations are.
-    dir: PathBuf,
     /// The one that was last asked for.
     live: Generation,
     writer: mpsc::Sender<Call>,
@@ -38,7 +36,7 @@ struct Copy {
 
 /// All engines of a node. Calls are bounded by the node: so many for each copy.
 pub(super) struct Engines {
-    dir: PathBuf,
+    files: Files,
     copies: BTreeMap<LogId, Copy>,
     answers: UnboundedSender<Answered>,
 }
@@ -46,15 +44,16 @@ pub(super) struct Engines {
 impl Engines {
     /// For the copies in the data directory `dir`.
     pub(super) fn new(dir: &Path, answers: UnboundedSender<Answered>) -> Self {
-        Self { dir: dir.join("shards"), copies: BTreeMap::new(), answers }
+        Self { files: Files::new(dir), copies: BTreeMap::new(), answers }
     }
 
     /// Has the engine of a copy do something; the answer comes by the channel.
     pub(super) fn call(&mut self, log: LogId, call: Call) {
         let started = match self.copies.entry(log) {
             Entry::Occupied(copy) => Ok(copy.into_mut()),
-            Entry::Vacant(place) => start(&self.dir.join(log.0.to_string()), log, &self.answers)
-                .map(|copy| place.insert(copy)),
+            Entry::Vacant(place) => {
+                start(&self.files, log, &self.answers).map(|copy| place.insert(copy))
+            }
         };
         let copy = match started {
             Ok(copy) => copy,
@@ -68,7 +67,7 @@ impl Engines {
         // The threads end only when this end of their channels is dropped.
         match what {
             CallKind::Query(id, transaction) => {
-                let path = file(&copy.dir, copy.live);
+                let path = self.files.copy(log, copy.live);
                 let _ = copy.reader.send(Query { epoch, path, id, transaction });
             }
             what => {
@@ -110,29 +109,24 @@ impl Copy {
     }
 }
 
-/// The database file of a generation.
-fn file(dir: &Path, generation: Generation) -> PathBuf {
-    dir.join(generation.to_string()).join("copy.sqlite")
-}
-
-fn start(dir: &Path, log: LogId, answers: &UnboundedSender<Answered>) -> std::io::Result<Copy> {
+fn start(files: &Files, log: LogId, answers: &UnboundedSender<Answered>) -> std::io::Result<Copy> {
     let (writer, calls) = mpsc::channel();
     let (reader, queries) = mpsc::channel();
-    let writing = Writing { hashing: None, dir: dir.to_owned(), engine: None, failed: None };
+    let writing = Writing { hashing: None, files: files.clone(), log, engine: None, failed: None };
     let (to, from) = (answers.clone(), answers.clone());
     let name = |what: &str| Builder::new().name(format!("shard {} {what}", log.0));
     let threads = vec![
         name("writes").spawn(move || write(writing, log, &calls, &to))?,
         name("reads").spawn(move || read(log, &queries, &from))?,
     ];
-    let (dir, live) = (dir.to_owned(), Generation::ZERO);
-    Ok(Copy { dir, live, writer, reader, threads })
+    Ok(Copy { live: Generation::ZERO, writer, reader, threads })
 }
 
 struct Writing {
     /// The hash that was last asked for.
     hashing: Option<Hashing>,
-    dir: PathBuf,
+    files: Files,
+    log: LogId,
     engine: Option<SqliteEngine>,
     /// The epoch in which a call has failed: nothing more of it is done.
     failed: Option<u64>,
@@ -214,41 +208,14 @@ impl Writing {
 
     fn open(&mut self, generation: Generation, create: bool) -> Result<Answer, Fault> {
         self.engine = None;
-        let path = file(&self.dir, generation);
         let engine = match create {
-            true => make(&path)?,
-            false if path.try_exists().map_err(io_fault)? => SqliteEngine::open(&path)?,
-            false => return Err(Fault::Missing(path.display().to_string())),
+            true => self.files.create(self.log, generation)?,
+            false => self.files.open(self.log, generation)?,
         };
         let position = engine.position();
         self.engine = Some(engine);
         Ok(Answer::Opened(position))
     }
-}
-
-/// Makes an empty copy, durable with every name on the way to it from the data directory. What lies
-/// there was never whole, or its record would be there.
-fn make(path: &Path) -> Result<SqliteEngine, Fault> {
-    let mut above = path.ancestors().skip(1);
-    let (Some(generation), Some(copy), Some(shards), Some(data)) =
-        (above.next(), above.next(), above.next(), above.next())
-    else {
-        return Err(Fault::Missing(format!("{} has no data directory", path.display())));
-    };
-    if generation.try_exists().map_err(io_fault)? {
-        std::fs::remove_dir_all(generation).map_err(io_fault)?;
-    }
-    std::fs::create_dir_all(generation).map_err(io_fault)?;
-    let engine = SqliteEngine::create(path)?;
-    for dir in [copy, shards, data] {
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_fault)?;
-    }
-    Ok(engine)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
-fn io_fault(error: std::io::Error) -> Fault {
-    Fault::Io(error.to_string())
 }
 
 fn read(log: LogId, queries: &mpsc::Receiver<Query>, answers: &UnboundedSender<Answered>) {

@@ -62,7 +62,10 @@ impl World {
                 self.event(host, event);
                 Ok(())
             }
-            Output::SqlReply { .. } | Output::Engine { .. } | Output::CloseEngine { .. } => {
+            Output::SqlReply { .. }
+            | Output::Engine { .. }
+            | Output::CloseEngine { .. }
+            | Output::Copy { .. } => {
                 let detail = format!("host {host} was given no engines, and calls one");
                 Err(Violation::new("engine-unasked", detail))
             }

@@ -4,6 +4,7 @@
 
 mod commands;
 mod configuring;
+mod copies;
 mod databases;
 mod disks;
 mod expecting;
