@@ -206,7 +206,7 @@ pub enum ShardError {
         database: String,
     },
     /// Nothing ran: this node's copy is not there, not whole, or cannot be opened.
-    #[error("this node's copy of the shard cannot be used: {0}")]
+    #[error("the copy of the shard that would have to do it is of no use: {0}")]
     Unavailable(String),
 }
 

@@ -310,6 +310,7 @@ impl Shard {
         self.serve_reads();
         self.sweep();
         self.care_for_ownership();
+        self.refuse_if_broken();
     }
 
     fn call(&mut self, what: CallKind) {

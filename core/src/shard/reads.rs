@@ -35,6 +35,11 @@ impl Reads {
         !self.asking.is_empty() || self.asked.is_some() || !self.waiting.is_empty()
     }
 
+    /// Those that wait for the copy, given up.
+    pub(super) fn take_waiting(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.waiting).into_keys().map(|(_, id)| id).collect()
+    }
+
     fn count(&self) -> usize {
         let asked = self.asked.as_ref().map_or(0, |(_, list)| list.len());
         self.asking.len() + asked + self.waiting.len()

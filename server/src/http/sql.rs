@@ -159,6 +159,12 @@ async fn run(
 ) -> Response {
     let body = match body {
         Ok(Json(body)) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let problem = format!(
+                "the request is longer than {SQL_BYTES_MAX} bytes: split it. Nothing was done"
+            );
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, &problem);
+        }
         Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
     };
     let kind = match kind(&body) {
