@@ -55,7 +55,7 @@ fn statements(lab: &Lab, node: &Node) {
         ("INSERT INTO child VALUES (1, 99)", "FOREIGN KEY constraint failed"),
         ("INSERT INTO t VALUES ('x', 1, 1)", "datatype mismatch"),
         ("UPDATE nowhere SET a = 1", "no such table: nowhere"),
-        ("SELECT nothing FROM t", "no such column: nothing"),
+        ("SELECT missing FROM t", "no such column: missing"),
         ("SELEC 1", "syntax error"),
         ("", "no SQL statement"),
         ("SELECT 1; SELECT 2", "second statement"),
@@ -102,7 +102,7 @@ fn names(lab: &Lab, node: &Node) {
     refused(node, "/db/de.mo/query", &select, 404, "there is no database 'de.mo'");
     refused(node, "/db/../query", &select, 404, "");
     for name in ["a/b", "a.b", "..", "", " ", "ü", &"x".repeat(65)] {
-        let (code, said) = run(lab, node, &["db", "create", "--", name]);
+        let (code, said) = lab.run(1, &["db", "create", "--data", &data(node), "--", name]);
         assert!(code == 1 && said.contains("is not a database name"), "{name}: {code} {said}");
     }
     let (code, said) = run(lab, node, &["db", "create", "DEMO"]);

@@ -18,4 +18,6 @@ mod owning;
 mod partitions;
 mod refusing;
 mod returning;
+mod scenarios;
+mod splits;
 mod verifying;

@@ -520,3 +520,32 @@ fn a_read_quorum_above_one_makes_reads_linearizable_unless_they_say_local() {
     assert!(matches!(told, Reply::Failed(ShardError::NoQuorum { .. })), "{told:?}");
     assert_eq!(read(&mut world, lone, Consistency::Local).len(), 0, "asked for, and stale");
 }
+
+#[test]
+fn a_comparison_asked_of_one_that_does_not_lead_leaves_nothing_that_disturbs_the_leaders() {
+    use crate::wire::{Packet, encode_packet};
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let other = (owner + 1) % 3;
+    let (link, _) = world.link_between(other, owner).expect("they are linked");
+    let (transaction, kind) = (Transaction::default(), SqlKind::Compare);
+    let packet = Packet::Sql { id: 1, log, transaction, kind, timeout_ms: 5000 };
+    world.input(other, crate::Input::Packet { link, bytes: encode_packet(&packet).into() });
+    world.run(SECOND / 10);
+    let told = compare(&mut world, owner);
+    assert!(told.len() == 3 && told.values().all(Result::is_ok), "{told:?}");
+}
+
+#[test]
+fn a_command_is_answered_when_the_node_that_was_asked_has_applied_it() {
+    let mut world = cluster(3, &Defaults::default());
+    for (number, at) in (0..9).zip([0, 1, 2].into_iter().cycle()) {
+        let name = format!("db{number}");
+        let create = ConfigCommand::create_database(&name, DatabaseId(number));
+        let id = world.command(at, Command::Change(create));
+        assert!(world.until(SECOND * 3, |w| w.machines[at].replies.contains_key(&id)));
+        let held = world.node(at).configuration().unwrap();
+        assert!(held.databases.contains_key(&name), "{name} is not known at {at}");
+    }
+}
