@@ -112,7 +112,8 @@ impl Copy {
 fn start(files: &Files, log: LogId, answers: &UnboundedSender<Answered>) -> std::io::Result<Copy> {
     let (writer, calls) = mpsc::channel();
     let (reader, queries) = mpsc::channel();
-    let writing = Writing { hashing: None, files: files.clone(), log, engine: None, failed: None };
+    let files = files.clone();
+    let writing = Writing { files, log, hashing: None, engine: None, failed: None };
     let (to, from) = (answers.clone(), answers.clone());
     let name = |what: &str| Builder::new().name(format!("shard {} {what}", log.0));
     let threads = vec![
@@ -123,10 +124,10 @@ fn start(files: &Files, log: LogId, answers: &UnboundedSender<Answered>) -> std:
 }
 
 struct Writing {
-    /// The hash that was last asked for.
-    hashing: Option<Hashing>,
     files: Files,
     log: LogId,
+    /// The hash that was last asked for.
+    hashing: Option<Hashing>,
     engine: Option<SqliteEngine>,
     /// The epoch in which a call has failed: nothing more of it is done.
     failed: Option<u64>,
