@@ -534,7 +534,7 @@ impl Node {
                     self.requests.applying.push((command, version, deadline));
                     self.tell_applied();
                 }
-                failed @ Reply::Failed(_) => self.reply(command, failed),
+                other => self.reply(command, other),
             },
             Purpose::Duty => {}
             Purpose::Leave => {

@@ -248,7 +248,7 @@ fn a_crash_under_load_moves_clients_to_others_and_every_acknowledged_write_is_th
                     while !over.load(Ordering::Relaxed) {
                         id += 1;
                         // Another node each time: a client that has lost its own goes on so.
-                        match insert(&stay[usize::try_from(id % 2).unwrap_or(0)], id) {
+                        match insert(&stay[usize::from(id % 2 == 0)], id) {
                             Ok((200, _)) => done.insert(id),
                             Ok((503, _)) => false,
                             _ => open.insert(id),
@@ -372,12 +372,12 @@ fn a_frozen_node_catches_up() {
     fill(&nodes[0], 0..10);
     nodes[2].freeze();
     let begin = Instant::now();
-    let mut next = 10;
+    let mut next = 10_i64;
     let (mut acknowledged, mut open): (BTreeSet<i64>, BTreeSet<i64>) =
         ((0..10).collect(), BTreeSet::new());
     // Past the time after which it counts as gone.
     while begin.elapsed() < Duration::from_secs(7) {
-        match insert(&nodes[next as usize % 2], next) {
+        match insert(&nodes[usize::from(next % 2 == 0)], next) {
             Ok((200, _)) => acknowledged.insert(next),
             _ => open.insert(next),
         };
@@ -391,4 +391,49 @@ fn a_frozen_node_catches_up() {
     assert!(held.difference(&acknowledged).all(|id| open.contains(id)));
     equal(&nodes, &held);
     verified(&lab, &nodes[2]);
+}
+
+#[test]
+fn a_token_shows_a_client_its_own_writes_on_any_node_and_a_read_quorum_asks_for_one() {
+    let lab = Lab::loopback();
+    let mut nodes = with_database(&lab, 3);
+    let count = json!({ "sql": "SELECT count(*) FROM t" });
+    for id in 0..40 {
+        let body = json!({ "sql": "INSERT INTO t VALUES (?, 0, 0)", "args": [id] });
+        let (code, said) = post(&nodes[0], "/db/demo/execute", &body).expect("it answers");
+        assert_eq!(code, 200, "{said}");
+        let mut query = count.clone();
+        query["token"] = said["token"].clone();
+        let other = &nodes[usize::from(id % 2 == 0) + 1];
+        let (code, said) = post(other, "/db/demo/query", &query).expect("it answers");
+        assert_eq!((code, &said["results"][0]["rows"]), (200, &json!([[id + 1]])), "{said}");
+    }
+    let (_, said) = post(&nodes[0], "/db/demo/query", &count).expect("it answers");
+    let token = said["token"].as_str().expect("a token").to_owned();
+    let query = ["sql", "demo", "SELECT count(*) FROM t", "--query", "--token", &token];
+    let (code, said) = command(&lab, &nodes[1], &query);
+    assert!(code == 0 && said.contains("40"), "{code} {said}");
+    for args in [["db", "drop", "demo"], ["db", "create", "demo"]] {
+        let (code, said) = command(&lab, &nodes[0], &args);
+        assert_eq!(code, 0, "{said}");
+    }
+    let (code, said) = command(&lab, &nodes[0], &query);
+    assert!(code == 1 && said.contains("StaleToken"), "{code} {said}");
+
+    // More than one copy has to agree: alone, a node answers only what is asked of it alone.
+    configure(&lab, &nodes[0], r#"{ "readQuorum": 2 }"#);
+    let select = json!({ "sql": "SELECT 1" });
+    let (code, said) = post(&nodes[0], "/db/demo/query", &select).expect("it answers");
+    assert_eq!(code, 200, "{said}");
+    nodes[1].kill();
+    nodes[2].kill();
+    let begin = Instant::now();
+    eventually("it refuses", SETTLE, || match post(&nodes[0], "/db/demo/query", &select)? {
+        (503, said) if said["kind"] == "no-quorum" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(begin.elapsed() < Duration::from_secs(9), "{:?}, not at the deadline", begin.elapsed());
+    let local = json!({ "sql": "SELECT 1", "consistency": "local" });
+    let (code, said) = post(&nodes[0], "/db/demo/query", &local).expect("it answers");
+    assert_eq!(code, 200, "{said}");
 }
