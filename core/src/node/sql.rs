@@ -6,10 +6,9 @@ use std::time::Duration;
 use super::shards::TRY_AGAIN;
 use super::verify::Verifications;
 use super::{Node, Output, SqlRequest};
-use crate::configuration::{MAIN, ServerStatus, ShardRef};
+use crate::configuration::{MAIN, ShardRef};
 use crate::engine::Transaction;
 use crate::ids::{CommandId, LinkId, LogId, NodeId};
-use crate::raft::Quorum;
 use crate::shard::{Consistency, Read, Reply, RequestId, ShardError, SqlKind, Write};
 use crate::time::Time;
 use crate::wire::Packet;
@@ -29,12 +28,13 @@ enum Asker {
     Peer { link: LinkId, id: u64 },
 }
 
+/// A transaction on its way.
 #[derive(Clone, Debug)]
-struct Pending {
+pub(super) struct Pending {
     asker: Asker,
-    log: LogId,
+    pub(super) log: LogId,
     transaction: Transaction,
-    kind: SqlKind,
+    pub(super) kind: SqlKind,
     deadline: Time,
     /// Where it is: with the own copy, or over which link; `None`: waiting to be tried.
     with: Option<Where>,
@@ -43,7 +43,7 @@ struct Pending {
     /// Who is said to own the shard.
     hint: Option<NodeId>,
     /// Since when too few are in reach for anybody to own it.
-    lost_since: Option<Time>,
+    pub(super) lost_since: Option<Time>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +56,7 @@ enum Where {
 #[derive(Default, Debug)]
 pub(super) struct Sql {
     last: u64,
-    pending: BTreeMap<RequestId, Pending>,
+    pub(super) pending: BTreeMap<RequestId, Pending>,
     /// Those that wait to be tried, and those that give up, by time.
     waiting: BTreeSet<(Time, RequestId)>,
     pub(super) verify: Verifications,
@@ -210,38 +210,6 @@ impl Node {
         self.send_packet(link, &packet);
     }
 
-    /// What needs the owner is refused as soon as it is clear that there can be none: too few are in
-    /// reach, and have been for longer than an election takes.
-    fn lost_for_good(&mut self, id: RequestId) -> Option<ShardError> {
-        let pending = self.sql.pending.get(&id)?;
-        let (log, kind) = (pending.log, pending.kind);
-        let needs_owner =
-            !matches!(kind, SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)));
-        let lost = needs_owner && self.is_out_of_reach(log);
-        let (now, patience) = (self.now, self.config.timings.election_max * 2);
-        let pending = self.sql.pending.get_mut(&id)?;
-        if !lost {
-            pending.lost_since = None;
-            return None;
-        }
-        let since = *pending.lost_since.get_or_insert(now);
-        (now.since(since) >= patience).then(|| self.why_nobody(log))
-    }
-
-    /// Whether those in reach could not decide in the shard's log, as far as this node knows it.
-    fn is_out_of_reach(&self, log: LogId) -> bool {
-        let me = self.id();
-        let here = |node: NodeId| node == me || self.links.usable(node).is_some();
-        if let Some(held) = self.shards.all.get(&log).filter(|held| held.log().last_index().0 > 0) {
-            return !Quorum::of(held.log().membership()).is_met(here);
-        }
-        let shard = self.document.as_ref().and_then(|document| document.shard_of(log));
-        let masters: Vec<NodeId> =
-            shard.into_iter().flat_map(ShardRef::masters).map(|(node, _)| node).collect();
-        // Half of them may be enough, which only they know.
-        masters.iter().filter(|node| here(**node)).count() * 2 < masters.len()
-    }
-
     fn place(&mut self, id: RequestId, at: Where) {
         if let Some(pending) = self.sql.pending.get_mut(&id) {
             pending.with = Some(at);
@@ -378,29 +346,6 @@ impl Node {
             (None, _) => self.why_nobody(pending.log),
         };
         self.settle_sql(id, Reply::Failed(error));
-    }
-
-    /// Why nobody could be asked until the time was up.
-    fn why_nobody(&self, log: LogId) -> ShardError {
-        let Some(document) = &self.document else { return ShardError::TimedOut };
-        let Some(shard) = document.shard_of(log) else { return ShardError::TimedOut };
-        let held = self.shards.all.get(&log).map(|held| held.log().membership());
-        let voters: BTreeSet<NodeId> = match held {
-            Some(membership) => membership.voters(),
-            None => shard.masters().map(|(node, _)| node).collect(),
-        };
-        let here = |node: &NodeId| {
-            let listed = document.servers.get(node);
-            *node == self.id()
-                || listed.is_some_and(|s| s.status == ServerStatus::Online)
-                    && self.links.usable(*node).is_some()
-        };
-        let missing: Vec<NodeId> = voters.iter().filter(|v| !here(v)).copied().collect();
-        let needed = voters.len() / 2 + 1;
-        if missing.is_empty() {
-            return ShardError::TimedOut;
-        }
-        ShardError::NoQuorum { missing, needed, voters: voters.len() }
     }
 
     /// What was on its way over a link that is gone: a write may have been done.
