@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod configuring;
 mod copies;
+mod crashes;
 mod databases;
 mod disks;
 mod expecting;
