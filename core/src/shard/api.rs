@@ -10,7 +10,7 @@ use crate::configuration::QuorumRule;
 use crate::engine::{
     ContentHash, Effect, Executed, Fault, Outcome, Position, Rights, Rows, SqlError, Transaction,
 };
-use crate::ids::{Generation, NodeId};
+use crate::ids::{DatabaseId, Generation, LogId, NodeId};
 use crate::time::Time;
 
 /// Names a request of this node; never used twice in one run.
@@ -64,6 +64,22 @@ pub enum Consistency {
     AtLeast(Position),
     /// Everything that was acknowledged before the read began. Only the owner can tell.
     Linearizable,
+    /// What the configuration says: this copy if `readQuorum` is 1, else [`Consistency::Linearizable`].
+    /// Only the node that is asked resolves it.
+    AsConfigured,
+    /// At least what the answer with this token had. Only the node that is asked resolves it.
+    Since(Token),
+}
+
+/// What a reader has seen, to be given along with its next read (`readYourWrites`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// Of which database: another one of the same name has another id.
+    pub database: DatabaseId,
+    /// Of which shard, by its log, which no other shard ever has.
+    pub log: LogId,
+    /// The last entry seen: the LSN, with its term.
+    pub at: Position,
 }
 
 /// What a transaction may do, and what it must have seen.
@@ -180,8 +196,17 @@ pub enum ShardError {
         /// As given.
         shard: String,
     },
+    /// Nothing ran: the token is of a database or a shard that is not there any more.
+    #[error(
+        "StaleToken: the token is of another database or shard than '{database}' is now, made anew \
+         or dropped since: read without it"
+    )]
+    StaleToken {
+        /// The database that was asked.
+        database: String,
+    },
     /// Nothing ran: this node's copy is not there, not whole, or cannot be opened.
-    #[error("this node's copy of the shard cannot be used: {0}")]
+    #[error("the copy of the shard that would have to do it is of no use: {0}")]
     Unavailable(String),
 }
 

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 pub use api::{
     Answer, Call, CallKind, Consistency, CopyHash, Read, Reply, RequestId, ShardError, ShardLimits,
-    SqlKind, StaticOwner, Terms, Write,
+    SqlKind, StaticOwner, Terms, Token, Write,
 };
 pub use entry::effects;
 pub use verify::{Hashed, Mark, NoHash};
@@ -335,6 +335,7 @@ impl Shard {
         self.sweep();
         self.care_for_ownership();
         self.compact_log();
+        self.refuse_if_broken();
     }
 
     fn call(&mut self, what: CallKind) {

@@ -87,6 +87,20 @@ impl Shard {
         self.call(CallKind::Execute(batch, rights));
     }
 
+    /// A leader whose copy is of no use, and from whom nobody could take over, says why.
+    pub(super) fn refuse_if_broken(&mut self) {
+        let Some(reason) = self.broken().map(ToString::to_string) else { return };
+        let given_up = self.lame.is_some_and(|since| {
+            self.now.since(since) >= self.limits.patience * 2 && !self.raft.is_transferring()
+        });
+        if given_up {
+            let writes = std::mem::take(&mut self.writer.queue);
+            let ids: Vec<RequestId> =
+                writes.iter().map(|write| write.id).chain(self.reads.take_waiting()).collect();
+            ids.into_iter().for_each(|id| self.fail(id, ShardError::Unavailable(reason.clone())));
+        }
+    }
+
     /// Whether too few voters are in reach for the write quorum: then nothing is run that could not
     /// be acknowledged.
     fn out_of_reach(&self) -> Option<ShardError> {

@@ -2,6 +2,7 @@
 //!
 //! Every test makes the network that its nodes live in and takes it away; see `quorate_tests`.
 
+mod bad_input;
 mod commands;
 mod configuring;
 mod copies;
@@ -19,4 +20,6 @@ mod owning;
 mod partitions;
 mod refusing;
 mod returning;
+mod scenarios;
+mod splits;
 mod verifying;
