@@ -84,7 +84,10 @@ impl Node {
                 match (self.shards.recovered.remove(&log), first) {
                     (Some(recovered), _) => self.open_shard(log, recovered),
                     (None, Some(first)) => self.begin_shard(log, first),
-                    (None, None) => self.open_shard(log, RecoveredLog::default()),
+                    (None, None) => {
+                        self.open_shard(log, RecoveredLog::default());
+                        self.await_copy(log);
+                    }
                 }
             }
             self.refresh_terms(shard);

@@ -77,6 +77,8 @@ pub struct Shard {
     terms: Terms,
     now: Time,
     copy: CopyState,
+    /// Entries are passed over until a whole copy has come.
+    awaits_copy: bool,
     /// The live copy; `None` until the first is there.
     generation: Option<Generation>,
     writer: writer::Writer,
@@ -109,6 +111,7 @@ impl Shard {
             terms: Terms::default(),
             now,
             copy: CopyState::Closed { until: now, wait: limits.reopen },
+            awaits_copy: false,
             generation,
             writer: writer::Writer::default(),
             follow: follow::Follow::default(),
@@ -189,6 +192,10 @@ impl Shard {
     pub fn receive(&mut self, now: Time, from: NodeId, message: Message) {
         let asks = matches!(message.body, Body::Vote { .. } | Body::PreVote { .. });
         if asks && self.raft.last_index() == Index::ZERO {
+            return;
+        }
+        let entries = matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
+        if entries && self.awaits_copy {
             return;
         }
         self.now = now;
