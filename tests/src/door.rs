@@ -42,6 +42,11 @@ impl Door {
         self.space.inside(|| self.ask(path, body))
     }
 
+    /// Does something on a thread that is in the node's network.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.space.inside(work)
+    }
+
     fn ask(&self, path: &str, body: &Value) -> Result<(u16, Value), String> {
         let text = |name: &str| {
             fs::read_to_string(self.data.join(name)).map_err(|error| format!("{name}: {error}"))

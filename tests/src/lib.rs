@@ -18,6 +18,7 @@
 pub mod binary;
 mod door;
 mod lab;
+mod line;
 mod net;
 mod node;
 mod view;
@@ -26,6 +27,7 @@ mod wait;
 pub use binary::quorate;
 pub use door::Door;
 pub use lab::{Lab, at_rest, hazelcast};
+pub use line::Line;
 pub use node::Node;
 pub use view::{Server, View};
 pub use wait::{eventually, holds_for, measure};
