@@ -13,7 +13,7 @@ use crate::time::Time;
 
 /// Chunks that are asked for or being written at one time: enough to keep both ends busy, and few
 /// enough that what shares the link with them does not wait for long.
-const WINDOW: usize = 8;
+const WINDOW: usize = 12;
 /// A donor that is silent for so long is replaced.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How often the rate is measured.

@@ -3,6 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::{Builder, JoinHandle};
 
 use quorate_core::copies::{ChunkData, ChunkHash, FileShape};
 use quorate_core::engine::{Engine as _, Fault, Position};
@@ -12,8 +14,8 @@ use super::{FILE, Files, INCOMING, make_dir, remove_dir, rename, sync};
 use crate::engine::{SqliteEngine, io_fault};
 
 /// So many bytes are written before the system is asked to bring them to the disk: the end has less
-/// to wait for then, and others who write are not held up by all of it at once.
-const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
+/// to wait for then, and others who write to that disk are not held up by all of it at once.
+const FLUSH_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A file on its way.
 #[derive(Debug)]
@@ -24,6 +26,42 @@ pub struct Incoming {
     path: PathBuf,
     file: File,
     unflushed: u64,
+    flusher: Flusher,
+}
+
+/// Brings a file to the disk while it is written.
+#[derive(Debug)]
+struct Flusher {
+    due: mpsc::SyncSender<()>,
+    thread: JoinHandle<std::io::Result<()>>,
+}
+
+impl Flusher {
+    fn start(file: &File) -> std::io::Result<Self> {
+        let file = file.try_clone()?;
+        let (due, asked) = mpsc::sync_channel(1);
+        let work = move || {
+            while asked.recv().is_ok() {
+                file.sync_data()?;
+            }
+            Ok(())
+        };
+        let thread = Builder::new().name("a copy is flushed".to_owned()).spawn(work)?;
+        Ok(Self { due, thread })
+    }
+
+    fn flush(&self) {
+        // One that is still at it takes this with it, or the next one does.
+        let _ = self.due.try_send(());
+    }
+
+    /// Waits for what is under way. The system tells of a failure only once: whoever was told has to
+    /// pass it on, for the sync at the end may find everything well.
+    fn end(self) -> std::io::Result<()> {
+        drop(self.due);
+        let panicked = |_| Err(std::io::Error::other("the flushing thread has panicked"));
+        self.thread.join().unwrap_or_else(panicked)
+    }
 }
 
 impl Incoming {
@@ -42,7 +80,8 @@ impl Incoming {
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false);
         let file = open.open(&path).map_err(|error| io_fault(&path, &error))?;
-        let begun = Self { files: files.clone(), log, dir, path, file, unflushed: 0 };
+        let flusher = Flusher::start(&file).map_err(|error| io_fault(&path, &error))?;
+        let begun = Self { files: files.clone(), log, dir, path, file, unflushed: 0, flusher };
         let known = begun.known(shape)?;
         Ok((begun, known))
     }
@@ -96,7 +135,7 @@ impl Incoming {
         self.unflushed += u64::from(len);
         if self.unflushed >= FLUSH_BYTES {
             self.unflushed = 0;
-            self.file.sync_data().map_err(|error| io_fault(&self.path, &error))?;
+            self.flusher.flush();
         }
         Ok(())
     }
@@ -106,7 +145,8 @@ impl Incoming {
     /// # Errors
     /// [`Fault::Corrupt`]: it is no such copy, and is gone. Others: it stays to go on with.
     pub fn finish(self, bytes: u64, at: Position, to: Generation) -> Result<(), Fault> {
-        let Self { files, log, dir, path, file, .. } = self;
+        let Self { files, log, dir, path, file, flusher, .. } = self;
+        flusher.end().map_err(|error| io_fault(&path, &error))?;
         file.sync_all().map_err(|error| io_fault(&path, &error))?;
         drop(file);
         let checked = check(&path, bytes, at);
