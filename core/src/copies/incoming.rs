@@ -153,14 +153,17 @@ impl Incoming {
     }
 
     pub(crate) fn tick(&mut self, now: Time) {
-        let ours = matches!(self.phase, Phase::Opening { .. } | Phase::Finishing { .. });
-        if now.since(self.heard) >= SILENCE && !ours && !matches!(self.phase, Phase::Over) {
-            // While this node's own files are at work, nothing is expected of the donor.
-            let own_work = matches!(&self.phase, Phase::Fetching(f) if f.asked.is_empty());
-            if !own_work {
-                self.give_up("it has been silent for too long", false);
-                return;
-            }
+        // While this node's own files are at work, nothing is expected of the donor.
+        let expected = match &self.phase {
+            Phase::Asking => true,
+            Phase::Fetching(fetching) => !fetching.asked.is_empty(),
+            Phase::Opening { .. } | Phase::Finishing { .. } | Phase::Over => false,
+        };
+        if !expected {
+            self.heard = now;
+        } else if now.since(self.heard) >= SILENCE {
+            self.give_up("it has been silent for too long", false);
+            return;
         }
         self.measure(now);
         self.fetch(now);

@@ -269,3 +269,33 @@ fn a_new_server_takes_the_log_if_nobody_gives_it_a_copy() {
     assert!(world.until(SECOND * 10, |w| online(w, 0, "demo") == 3), "{world:?}");
     assert_eq!(keys(&world, late, log), keys(&world, 0, log));
 }
+
+#[test]
+fn files_that_take_their_time_are_waited_for_and_a_silent_donor_is_not() {
+    use crate::copies::{CopyAnswer, CopyMessage, FileShape, Incoming, IncomingStep};
+    let start =
+        |now| Incoming::new((1, crate::NodeId(7)), Generation(2), crate::Index(5), None, now);
+    let second = |n: u64| crate::Time::from_millis(n * 1000);
+    // Nothing comes.
+    let mut silent = start(second(0));
+    while silent.next_step().is_some() {}
+    silent.tick(second(4));
+    assert!(silent.next_step().is_none());
+    silent.tick(second(6));
+    let steps: Vec<_> = std::iter::from_fn(|| silent.next_step()).collect();
+    assert!(steps.iter().any(|s| matches!(s, IncomingStep::DonorFailed { .. })), "{steps:?}");
+    // It is offered, and the own disk needs a minute to get ready.
+    let mut slow = start(second(0));
+    let base = Box::new(crate::raft::Snapshot { index: crate::Index(9), ..Default::default() });
+    let shape = FileShape { bytes: 100, chunk: 64 };
+    slow.on_message(second(1), CopyMessage::Offer { transfer: 1, base, shape });
+    while slow.next_step().is_some() {}
+    for n in 2..60 {
+        slow.tick(second(n));
+        assert!(slow.next_step().is_none());
+        assert!(slow.next() > second(n), "it is not looked at again and again");
+    }
+    slow.on_answer(second(60), CopyAnswer::Receiving { transfer: 1, known: Vec::new() });
+    let asked = std::iter::from_fn(|| slow.next_step()).count();
+    assert_eq!(asked, 2, "both chunks are asked for");
+}
