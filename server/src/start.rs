@@ -20,18 +20,17 @@ use crate::presence::Presence;
 use crate::token::Token;
 use setup::Prepared;
 
-/// How many threads run the node. One owns it, the others read, write and encrypt.
-const THREADS: usize = 2;
-
 /// Starts a node and returns when it has ended.
 pub(crate) fn run(args: &Start) -> Result<(), Failure> {
     logging::start(args)?;
-    let threads = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+    // One thread for the node, its links and HTTP: what a write does there takes less than waking
+    // another thread would. What waits for a disk or may take long (the log store, the engines,
+    // copies) has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Storage(format!("cannot start threads: {error}")))?;
-    threads.block_on(node(args))
+        .map_err(|error| Failure::Storage(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(node(args))
 }
 
 async fn node(args: &Start) -> Result<(), Failure> {

@@ -25,7 +25,8 @@ type Duty = (LogId, Option<NodeId>);
 /// The copies that this node holds.
 #[derive(Default, Debug)]
 pub(super) struct Shards {
-    pub all: BTreeMap<LogId, Shard>,
+    /// Boxed: each is taken out and put back at every input that concerns it.
+    pub all: BTreeMap<LogId, Box<Shard>>,
     /// Their databases and names, for when the document does not know them any more.
     names: BTreeMap<LogId, (String, String)>,
     /// What the store held at the start, of logs that the document has not spoken of yet.
@@ -190,7 +191,8 @@ impl Node {
         let Some(limits) = self.config.shards else { return };
         let copy = recovered.copy;
         let raft = self.new_replica(log, recovered);
-        self.shards.all.insert(log, Shard::new(raft, copy, limits, self.now));
+        let shard = Shard::new(raft, copy, limits, self.now);
+        self.shards.all.insert(log, Box::new(shard));
         self.shards.touched.insert(log);
         self.shards.next_duties = Some(self.now);
     }

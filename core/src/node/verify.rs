@@ -46,7 +46,7 @@ impl Node {
         };
         // Only who leads in a term may name marks by it.
         let leads = |shard: &crate::shard::Shard| shard.log().is_settled_leader();
-        if !self.shards.all.get(&log).is_some_and(leads) {
+        if !self.shards.all.get(&log).is_some_and(|held| leads(held)) {
             self.on_shard_reply(id, Reply::Failed(ShardError::NotOwner { owner: None }));
             return;
         }

@@ -28,6 +28,8 @@ use crate::store::{Completion, DataDir, Options, Store, StoreError};
 
 /// How many events of the network may wait for the node. A packet may have 8 MiB.
 const NETWORK_EVENTS_MAX: usize = 256;
+/// So many things are taken in a row before others on the thread have their turn.
+const TURN_MAX: usize = 64;
 
 /// What a node is started with.
 #[derive(Debug)]
@@ -84,9 +86,26 @@ pub struct Runtime {
     replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
     sql_replies: BTreeMap<CommandId, oneshot::Sender<SqlReply>>,
     commands: u64,
+    /// The source that was looked at last.
+    source: usize,
     /// Why the store took no more.
     unstored: Option<String>,
 }
+
+/// Something outside that the node has to deal with.
+enum Happened {
+    Due,
+    Network(NetEvent),
+    Durable(Completion),
+    Engine(Answered),
+    Entries(Entries),
+    Copy(CopyAnswered),
+    Ask(Ask),
+    Seeds(Vec<SocketAddr>),
+}
+
+/// How many sources there are beside the timer.
+const SOURCES: usize = 7;
 
 /// How a node has ended.
 #[derive(Debug)]
@@ -171,6 +190,7 @@ impl Runtime {
             replies: BTreeMap::new(),
             sql_replies: BTreeMap::new(),
             commands: 0,
+            source: 0,
             unstored: None,
         })
     }
@@ -202,11 +222,28 @@ impl Runtime {
     /// Runs the node to its end. Whatever was sent or written by then has gone out.
     pub async fn run(mut self, inbox: &mut Inbox) -> Ended {
         inbox.forget_layout();
+        let mut in_a_row = 0;
         let reason = loop {
             if let Some(reason) = self.drain(inbox) {
                 break reason;
             }
-            let input = self.next(inbox).await;
+            let input = if let Some(reason) = self.unstored.take() {
+                Some(Input::StorageFailed { reason })
+            } else {
+                if in_a_row == TURN_MAX {
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
+                in_a_row += 1;
+                let happened = match self.at_hand(inbox) {
+                    Some(happened) => happened,
+                    None => {
+                        in_a_row = 0;
+                        self.wait(inbox).await
+                    }
+                };
+                self.input(happened)
+            };
             if let Some(input) = input {
                 self.node.handle(self.clock.now(), input);
             }
@@ -222,11 +259,29 @@ impl Runtime {
         Ended { reason, name, dir: self.store.close() }
     }
 
-    /// Waits for the next thing that core should hear of; `None` if it was none of its business.
-    async fn next(&mut self, inbox: &mut Inbox) -> Option<Input> {
-        if let Some(reason) = self.unstored.take() {
-            return Some(Input::StorageFailed { reason });
+    /// What has happened already, one source after the other. A timer that is due needs no turn: core
+    /// looks at the time with every input.
+    fn at_hand(&mut self, inbox: &mut Inbox) -> Option<Happened> {
+        for _ in 0..SOURCES {
+            self.source = (self.source + 1) % SOURCES;
+            let found = match self.source {
+                0 => self.network.try_recv().ok().map(Happened::Network),
+                1 => self.durable.try_recv().ok().map(Happened::Durable),
+                2 => self.engine_answers.try_recv().ok().map(Happened::Engine),
+                3 => self.entries.try_recv().ok().map(Happened::Entries),
+                4 => self.copy_answers.try_recv().ok().map(Happened::Copy),
+                5 => inbox.next_now().map(Happened::Ask),
+                _ => self.seeds.try_recv().ok().map(Happened::Seeds),
+            };
+            if found.is_some() {
+                return found;
+            }
         }
+        None
+    }
+
+    /// Waits for the next thing to happen.
+    async fn wait(&mut self, inbox: &mut Inbox) -> Happened {
         let due = self.node.next_timeout().map(|time| self.clock.instant(time));
         let timer = async {
             match due {
@@ -235,21 +290,31 @@ impl Runtime {
             }
         };
         tokio::select! {
-            () = timer => Some(Input::Timer),
-            Some(event) = self.network.recv() => self.network_input(event),
-            Some(Completion { id, result }) = self.durable.recv() => Some(match result {
+            () = timer => Happened::Due,
+            Some(event) = self.network.recv() => Happened::Network(event),
+            Some(completion) = self.durable.recv() => Happened::Durable(completion),
+            Some(answered) = self.engine_answers.recv() => Happened::Engine(answered),
+            Some(entries) = self.entries.recv() => Happened::Entries(entries),
+            Some(answered) = self.copy_answers.recv() => Happened::Copy(answered),
+            Some(ask) = inbox.next() => Happened::Ask(ask),
+            Some(addrs) = self.seeds.recv() => Happened::Seeds(addrs),
+        }
+    }
+
+    /// What core should hear of it; `None` if it is none of its business.
+    fn input(&mut self, happened: Happened) -> Option<Input> {
+        match happened {
+            Happened::Due => Some(Input::Timer),
+            Happened::Network(event) => self.network_input(event),
+            Happened::Durable(Completion { id, result }) => Some(match result {
                 Ok(()) => Input::Persisted { id },
                 Err(error) => Input::StorageFailed { reason: error.to_string() },
             }),
-            Some((log, epoch, answer)) = self.engine_answers.recv() => {
-                Some(Input::Engine { log, epoch, answer })
-            }
-            Some((log, id, result)) = self.entries.recv() => {
-                Some(Input::LogRead { log, id, result })
-            }
-            Some((log, answer)) = self.copy_answers.recv() => Some(Input::Copy { log, answer }),
-            Some(ask) = inbox.next() => self.answer(ask),
-            Some(addrs) = self.seeds.recv() => Some(Input::Seeds { addrs }),
+            Happened::Engine((log, epoch, answer)) => Some(Input::Engine { log, epoch, answer }),
+            Happened::Entries((log, id, result)) => Some(Input::LogRead { log, id, result }),
+            Happened::Copy((log, answer)) => Some(Input::Copy { log, answer }),
+            Happened::Ask(ask) => self.answer(ask),
+            Happened::Seeds(addrs) => Some(Input::Seeds { addrs }),
         }
     }
 

@@ -174,6 +174,11 @@ impl Inbox {
         self.asks.recv().await
     }
 
+    /// The next question if there is one.
+    pub(super) fn next_now(&mut self) -> Option<Ask> {
+        self.asks.try_recv().ok()
+    }
+
     /// Changes what clients are told, and tells those who listen.
     pub fn publish(&self, change: impl FnOnce(&mut Layout)) {
         self.layout.send_modify(change);

@@ -32,6 +32,7 @@ mod sql;
 mod verify;
 mod written;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,29 +66,36 @@ pub(crate) const EVENTS_MAX: usize = 64;
 /// How long an answer may take, `/events` and the commands of operators excepted.
 pub(crate) const ANSWER_MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// What every request can reach.
+/// What every request can reach. The router copies it several times a request.
 #[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Parts>);
+
+/// What an [`App`] holds.
+pub(crate) struct Parts {
     handle: Handle,
-    token: Arc<Token>,
-    warnings: Arc<Vec<String>>,
+    token: Token,
+    warnings: Vec<String>,
     listeners: Arc<Semaphore>,
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl App {
     /// For the node behind `handle`; `warnings` are shown with its status.
     pub(crate) fn new(handle: Handle, token: Token, warnings: Vec<String>) -> Self {
-        Self {
-            handle,
-            token: Arc::new(token),
-            warnings: Arc::new(warnings),
-            listeners: Arc::new(Semaphore::new(EVENTS_MAX)),
-        }
+        let listeners = Arc::new(Semaphore::new(EVENTS_MAX));
+        Self(Arc::new(Parts { handle, token, warnings, listeners }))
     }
 
     async fn view(&self) -> Result<StatusView, Response> {
         match self.handle.status().await {
-            Ok(status) => Ok(StatusView::new(&status, self.warnings.to_vec())),
+            Ok(status) => Ok(StatusView::new(&status, self.warnings.clone())),
             Err(stopped) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &stopped.to_string())),
         }
     }
