@@ -58,6 +58,11 @@ impl Shards {
 }
 
 impl Node {
+    /// Its copies of shards, by log.
+    pub fn shards(&self) -> impl Iterator<Item = (LogId, &Shard)> {
+        self.shards.all.iter().map(|(log, shard)| (*log, shard))
+    }
+
     /// Opens the copies that the document gives this node, begins the logs that it is to begin, and
     /// closes the copies of databases that were dropped.
     pub(super) fn adopt_shards(&mut self, document: &Arc<Configuration>) {
