@@ -196,6 +196,9 @@ pub enum Fault {
     /// Reading or writing failed.
     #[error("the database cannot be read or written: {0}")]
     Io(String),
+    /// The copy that should be there is not. Never made anew: what it held would be lost in silence.
+    #[error("the database file is not there: {0}")]
+    Missing(String),
     /// The file is not a database, or is damaged.
     #[error("the database file is damaged: {0}")]
     Corrupt(String),

@@ -101,6 +101,12 @@ counter! {
     ConfigVersion
 }
 
+counter! {
+    /// A directory that holds a copy of a shard on one node: a full copy that takes the place of an
+    /// older one gets the next. Never used twice for one shard on one disk; the first is 1.
+    Generation
+}
+
 /// Which log of a node: the configuration log, or a shard's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct LogId(pub u64);

@@ -64,8 +64,8 @@ pub mod wire;
 
 pub use faults::Fault;
 pub use ids::{
-    ClusterId, CommandId, ConfigVersion, DatabaseId, Index, LinkId, LogId, NodeId, PersistId,
-    Start, Term,
+    ClusterId, CommandId, ConfigVersion, DatabaseId, Generation, Index, LinkId, LogId, NodeId,
+    PersistId, Start, Term,
 };
 pub use node::{
     Command, CommandError, Counters, DialError, Event, Input, NoQuorum, Node, NodeConfig, Output,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterId, LogId, NodeId, Start, Term};
+use crate::ids::{ClusterId, Generation, LogId, NodeId, Start, Term};
 use crate::raft::{Entry, Index, Snapshot};
 
 /// Who the node is and what it has been: small, replaced whole.
@@ -101,6 +101,14 @@ pub enum StorageOp {
         /// Whether the entries after the snapshot go too.
         reset: bool,
     },
+    /// The live copy of a log's content is this one from here on. Only what this names is ever
+    /// opened, and what it names is never made anew.
+    Copy {
+        /// Of which log.
+        log: LogId,
+        /// Which directory.
+        generation: Generation,
+    },
     /// Forgets a log whole.
     DropLog {
         /// Which log.
@@ -117,6 +125,8 @@ pub struct RecoveredLog {
     pub snapshot: Snapshot,
     /// The entries after the snapshot, consecutive.
     pub entries: Vec<Entry>,
+    /// The live copy of the content; `None` if none was ever whole, or the log needs none.
+    pub copy: Option<Generation>,
     /// True when durable entries are known or suspected to be unreadable (a failed checksum that
     /// is not a torn last write). The node must then abstain: it may have acknowledged what is lost.
     pub damaged: bool,
@@ -173,6 +183,9 @@ impl Recovered {
                 let held = self.logs.entry(*log).or_default();
                 held.entries.retain(|e| !*reset && e.index > snapshot.index);
                 held.snapshot = snapshot.clone();
+            }
+            StorageOp::Copy { log, generation } => {
+                self.logs.entry(*log).or_default().copy = Some(*generation);
             }
             StorageOp::DropLog { log } => {
                 self.logs.remove(log);

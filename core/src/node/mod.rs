@@ -39,7 +39,7 @@ pub use api::{
 
 use crate::configuration::Configuration;
 use crate::ids::{ClusterId, LinkId, LogId, NodeId, Start};
-use crate::raft::{Raft, Settings};
+use crate::raft::{Content, Raft, Settings};
 use crate::storage::{Identity, Recovered, RecoveredLog, StorageOp};
 use crate::time::Time;
 use crate::wire::{self, Packet};
@@ -504,6 +504,10 @@ impl Node {
         let settings = Settings {
             node: self.id(),
             log,
+            content: match log {
+                LogId::CONFIGURATION => Content::InSnapshots,
+                _ => Content::Apart,
+            },
             heartbeat: timings.heartbeat,
             election_min: timings.election_min,
             election_max: timings.election_max,

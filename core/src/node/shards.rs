@@ -153,8 +153,9 @@ impl Node {
 
     fn open_shard(&mut self, log: LogId, recovered: RecoveredLog) {
         let Some(limits) = self.config.shards else { return };
+        let copy = recovered.copy;
         let raft = self.new_replica(log, recovered);
-        self.shards.all.insert(log, Shard::new(raft, limits, self.now));
+        self.shards.all.insert(log, Shard::new(raft, copy, limits, self.now));
         self.shards.touched.insert(log);
         self.shards.next_duties = Some(self.now);
     }

@@ -54,7 +54,7 @@ pub use types::{
 };
 
 use crate::faults::{self, Fault};
-use crate::ids::LogId;
+use crate::ids::{Generation, LogId};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
 use crate::time::Time;
 
@@ -96,6 +96,16 @@ impl Default for Limits {
     }
 }
 
+/// Where the state is that the entries of a log make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// Whole in every snapshot of the log: whoever is sent one has it.
+    InSnapshots,
+    /// Kept apart, in a copy of its own. A snapshot only says where the log begins; whoever lacks
+    /// what is before that gets a copy first, and acknowledges nothing until it has one.
+    Apart,
+}
+
 /// What a replica is told once.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -103,6 +113,8 @@ pub struct Settings {
     pub node: NodeId,
     /// Which log.
     pub log: LogId,
+    /// Where its state is.
+    pub content: Content,
     /// Between two heartbeats.
     pub heartbeat: Duration,
     /// The shortest time without a leader before an election; also the leader's lease.
@@ -199,6 +211,8 @@ pub struct Raft {
     commit_written: Index,
     applied: Index,
     restored: Option<Snapshot>,
+    /// Where the leader's log begins, if that is behind the end of this one and the content is apart.
+    wanted: Option<Index>,
     office: Office,
     leader: Option<NodeId>,
     /// When the leader was last heard: its lease.
@@ -216,7 +230,7 @@ impl Raft {
     /// nor campaigns, for it may have promised what it can no longer read.
     #[must_use]
     pub fn new(settings: Settings, recovered: RecoveredLog, rng: ChaCha8Rng, now: Time) -> Self {
-        let RecoveredLog { hard_state, snapshot, entries, damaged } = recovered;
+        let RecoveredLog { hard_state, snapshot, entries, copy: _, damaged } = recovered;
         let restored = (snapshot.index > Index::ZERO).then(|| snapshot.clone());
         let applied = snapshot.index;
         let log = Log::new(snapshot, entries);
@@ -235,6 +249,7 @@ impl Raft {
             commit_written: commit,
             applied,
             restored,
+            wanted: None,
             office: Office::Follower,
             leader: None,
             leader_heard: None,
@@ -414,6 +429,41 @@ impl Raft {
     /// A snapshot that the state machine must be replaced with before it applies more.
     pub fn take_restored(&mut self) -> Option<Snapshot> {
         self.restored.take()
+    }
+
+    /// The content that this log needs a copy of, at least up to this index, before it can go on: the
+    /// leader's log begins behind the end of this one.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Index> {
+        self.wanted.filter(|index| *index > self.commit)
+    }
+
+    /// A copy with the content at `base`, which is committed, lies whole and durable in `generation`:
+    /// it is the live one from here on. The log goes on behind it, with what it holds there if it
+    /// agrees with it. One record says both, and until it is durable nothing is said to anybody.
+    ///
+    /// # Panics
+    /// If the log begins behind `base`: entries between the two would be lacking.
+    pub fn install_copy(&mut self, generation: Generation, base: Snapshot) {
+        assert!(base.index >= self.log.snapshot().index, "the log begins behind the copy");
+        // First the copy: should only that survive, the log is compared with it when it comes. A log
+        // that begins behind what its copy holds could not go on.
+        self.record_copy(generation);
+        let index = base.index;
+        if self.log.term_at(index) == Some(base.term) {
+            self.commit_to(index);
+        } else {
+            self.begin_behind(base);
+        }
+        if let (Some(leader), Office::Follower) = (self.leader, &self.office) {
+            self.send(leader, Body::Appended { matched: index }, Rests::Log);
+        }
+    }
+
+    /// The copy in `generation` is whole and durable: only that is opened from here on.
+    pub fn record_copy(&mut self, generation: Generation) {
+        let log = self.settings.log;
+        self.outbox.write_log(StorageOp::Copy { log, generation });
     }
 
     /// The next committed entry for the state machine, each once, in order.

@@ -1,7 +1,9 @@
 //! Entries, heartbeats, commit.
 
 use super::progress::Flow;
-use super::{Body, Entry, Index, NodeId, Office, Payload, Quorum, Raft, Rests, Snapshot, Term};
+use super::{
+    Body, Content, Entry, Index, NodeId, Office, Payload, Quorum, Raft, Rests, Snapshot, Term,
+};
 use crate::faults::{self, Fault};
 use crate::storage::StorageOp;
 use crate::time::Time;
@@ -68,7 +70,7 @@ impl Raft {
         self.outbox.write_log(StorageOp::Append { log, entries: new });
     }
 
-    fn commit_to(&mut self, index: Index) {
+    pub(super) fn commit_to(&mut self, index: Index) {
         assert!(index <= self.log.last_index(), "a commit index is in the log");
         self.commit = self.commit.max(index);
     }
@@ -83,15 +85,23 @@ impl Raft {
         if self.log.term_at(snapshot.index) == Some(snapshot.term) {
             // The log has it all; only the commit index lagged.
             self.commit_to(snapshot.index);
+        } else if self.settings.content == Content::Apart {
+            self.wanted = Some(snapshot.index);
+            return;
         } else {
-            self.log.reset(snapshot.clone());
-            self.commit = snapshot.index;
-            self.applied = snapshot.index;
-            self.restored = Some(snapshot.clone());
-            let log = self.settings.log;
-            self.outbox.write_log(StorageOp::Snapshot { log, snapshot, reset: true });
+            self.begin_behind(snapshot);
         }
         self.send(from, Body::Appended { matched }, Rests::Log);
+    }
+
+    /// Forgets every entry: the log goes on behind `snapshot`.
+    pub(super) fn begin_behind(&mut self, snapshot: Snapshot) {
+        self.log.reset(snapshot.clone());
+        self.commit = snapshot.index;
+        self.applied = snapshot.index;
+        self.restored = Some(snapshot.clone());
+        let log = self.settings.log;
+        self.outbox.write_log(StorageOp::Snapshot { log, snapshot, reset: true });
     }
 
     pub(super) fn on_heartbeat(&mut self, from: NodeId, commit: Index, round: u64) {

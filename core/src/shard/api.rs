@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::configuration::QuorumRule;
 use crate::engine::{Effect, Executed, Fault, Outcome, Position, Rows, SqlError, Transaction};
-use crate::ids::NodeId;
+use crate::ids::{Generation, NodeId};
 use crate::time::Time;
 
 /// Names a request of this node; never used twice in one run.
@@ -160,7 +160,14 @@ pub struct Call {
 #[derive(Clone, PartialEq, Debug)]
 pub enum CallKind {
     /// Open the copy, closing it first if it is open. Whatever was open in it is undone.
-    Open,
+    Open {
+        /// Which directory it is in.
+        generation: Generation,
+        /// Whether it is made: empty, and durable with the names that lead to it, before the answer.
+        /// What lies there was never whole and goes. Otherwise one that is not there is
+        /// [`Fault::Missing`].
+        create: bool,
+    },
     /// [`crate::engine::Engine::execute`].
     Execute(Vec<Transaction>),
     /// [`crate::engine::Engine::commit`].

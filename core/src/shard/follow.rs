@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::writer::Batch;
 use super::{CallKind, CopyState, Shard, Write, entry};
 use crate::engine::{Effect, Fault, Position};
-use crate::ids::{Index, Term};
+use crate::ids::{Generation, Index, Term};
 use crate::raft::Payload;
 
 /// A call to the engine that has not been answered.
@@ -56,15 +56,28 @@ impl Shard {
         if self.now < until {
             return;
         }
+        let create = self.generation.is_none();
+        let base = self.raft.snapshot().index;
+        if create && base > Index::ZERO {
+            let reason = format!("the log begins behind entry {base}, and there is no copy yet");
+            self.break_copy(Fault::Missing(reason));
+            return;
+        }
         self.copy = CopyState::Opening { wait };
         self.follow.epoch += 1;
         self.follow.orders.push_back(Order::Open);
-        self.call(CallKind::Open);
+        // Only while the log holds everything is a copy made from nothing.
+        let generation = self.generation.unwrap_or(Generation(1));
+        self.call(CallKind::Open { generation, create });
     }
 
     pub(super) fn on_opened(&mut self, position: Position) {
         if !matches!(self.follow.orders.pop_front(), Some(Order::Open)) {
             unreachable!("calls are answered in order");
+        }
+        if self.generation.is_none() {
+            self.generation = Some(Generation(1));
+            self.raft.record_copy(Generation(1));
         }
         let (index, base) = (position.index, self.raft.snapshot().index);
         if index < base {
@@ -222,7 +235,10 @@ impl Shard {
             Fault::Full(_) | Fault::Io(_) | Fault::Misuse { .. } => {
                 self.copy = CopyState::Closed { until: self.now + wait, wait };
             }
-            Fault::Corrupt(_) | Fault::Conflict { .. } | Fault::Unreadable { .. } => {
+            Fault::Missing(_)
+            | Fault::Corrupt(_)
+            | Fault::Conflict { .. }
+            | Fault::Unreadable { .. } => {
                 self.copy = CopyState::Broken(fault);
             }
         }

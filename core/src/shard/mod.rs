@@ -36,7 +36,7 @@ pub use api::{
 pub use entry::effects;
 
 use crate::engine::{Fault, Position};
-use crate::ids::{Index, NodeId, Term};
+use crate::ids::{Generation, Index, NodeId, Term};
 use crate::raft::{Body, Change, ChangeError, Message, Raft, Ticket};
 use crate::storage::StorageOp;
 use crate::time::Time;
@@ -67,6 +67,8 @@ pub struct Shard {
     terms: Terms,
     now: Time,
     copy: CopyState,
+    /// The live copy; `None` until the first is there.
+    generation: Option<Generation>,
     writer: writer::Writer,
     follow: follow::Follow,
     reads: reads::Reads,
@@ -84,15 +86,17 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A copy whose log is `raft`. Its first call is there at once: to open the engine.
+    /// A copy whose log is `raft`, and whose content is what the store names as `generation`. Its
+    /// first call is there at once: to open the engine.
     #[must_use]
-    pub fn new(raft: Raft, limits: ShardLimits, now: Time) -> Self {
+    pub fn new(raft: Raft, generation: Option<Generation>, limits: ShardLimits, now: Time) -> Self {
         let mut shard = Self {
             raft,
             limits,
             terms: Terms::default(),
             now,
             copy: CopyState::Closed { until: now, wait: limits.reopen },
+            generation,
             writer: writer::Writer::default(),
             follow: follow::Follow::default(),
             reads: reads::Reads::default(),

@@ -1,13 +1,15 @@
 //! The engines of the copies that a node holds: a writing and a reading thread for each.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
-use quorate_core::LogId;
 use quorate_core::engine::{Engine as _, Fault, Reader as _, SqlLimits, Transaction};
 use quorate_core::shard::{Answer, Call, CallKind, RequestId};
+use quorate_core::{Generation, LogId};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
@@ -19,11 +21,16 @@ pub(super) type Answered = (LogId, u64, Answer);
 /// A query on its way to the reading thread.
 struct Query {
     epoch: u64,
+    path: PathBuf,
     id: RequestId,
     transaction: Transaction,
 }
 
 struct Copy {
+    /// Where its generations are.
+    dir: PathBuf,
+    /// The one that was last asked for.
+    live: Generation,
     writer: mpsc::Sender<Call>,
     reader: mpsc::Sender<Query>,
     threads: Vec<JoinHandle<()>>,
@@ -44,25 +51,30 @@ impl Engines {
 
     /// Has the engine of a copy do something; the answer comes by the channel.
     pub(super) fn call(&mut self, log: LogId, call: Call) {
-        let copy = match self.copies.get(&log) {
-            Some(copy) => copy,
-            None => match start(&self.dir.join(log.0.to_string()), log, &self.answers) {
-                Ok(copy) => self.copies.entry(log).or_insert(copy),
-                Err(error) => {
-                    let fault =
-                        Fault::Io(format!("no thread for the copy of log {}: {error}", log.0));
-                    let _ = self.answers.send((log, call.epoch, Answer::Failed(fault)));
-                    return;
-                }
-            },
+        let started = match self.copies.entry(log) {
+            Entry::Occupied(copy) => Ok(copy.into_mut()),
+            Entry::Vacant(place) => start(&self.dir.join(log.0.to_string()), log, &self.answers)
+                .map(|copy| place.insert(copy)),
+        };
+        let copy = match started {
+            Ok(copy) => copy,
+            Err(error) => {
+                let fault = Fault::Io(format!("no thread for the copy of log {}: {error}", log.0));
+                let _ = self.answers.send((log, call.epoch, Answer::Failed(fault)));
+                return;
+            }
         };
         let Call { epoch, what } = call;
         // The threads end only when this end of their channels is dropped.
         match what {
             CallKind::Query(id, transaction) => {
-                let _ = copy.reader.send(Query { epoch, id, transaction });
+                let path = file(&copy.dir, copy.live);
+                let _ = copy.reader.send(Query { epoch, path, id, transaction });
             }
             what => {
+                if let CallKind::Open { generation, .. } = what {
+                    copy.live = generation;
+                }
                 let _ = copy.writer.send(Call { epoch, what });
             }
         }
@@ -98,22 +110,27 @@ impl Copy {
     }
 }
 
+/// The database file of a generation.
+fn file(dir: &Path, generation: Generation) -> PathBuf {
+    dir.join(generation.to_string()).join("copy.sqlite")
+}
+
 fn start(dir: &Path, log: LogId, answers: &UnboundedSender<Answered>) -> std::io::Result<Copy> {
-    let path = dir.join("copy.sqlite");
     let (writer, calls) = mpsc::channel();
     let (reader, queries) = mpsc::channel();
-    let writing = Writing { path: path.clone(), engine: None, failed: None };
+    let writing = Writing { dir: dir.to_owned(), engine: None, failed: None };
     let (to, from) = (answers.clone(), answers.clone());
     let name = |what: &str| Builder::new().name(format!("shard {} {what}", log.0));
     let threads = vec![
         name("writes").spawn(move || write(writing, log, &calls, &to))?,
-        name("reads").spawn(move || read(&path, log, &queries, &from))?,
+        name("reads").spawn(move || read(log, &queries, &from))?,
     ];
-    Ok(Copy { writer, reader, threads })
+    let (dir, live) = (dir.to_owned(), Generation::ZERO);
+    Ok(Copy { dir, live, writer, reader, threads })
 }
 
 struct Writing {
-    path: PathBuf,
+    dir: PathBuf,
     engine: Option<SqliteEngine>,
     /// The epoch in which a call has failed: nothing more of it is done.
     failed: Option<u64>,
@@ -143,8 +160,8 @@ fn write(
 
 impl Writing {
     fn carry_out(&mut self, what: CallKind) -> Result<Answer, Fault> {
-        if what == CallKind::Open {
-            return self.open();
+        if let CallKind::Open { generation, create } = what {
+            return self.open(generation, create);
         }
         let Some(engine) = &mut self.engine else {
             return Err(Fault::Misuse { call: "something", state: "the copy is not open" });
@@ -157,20 +174,17 @@ impl Writing {
             CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack)?,
             CallKind::Apply(entries) => engine.apply(&entries).map(|()| Answer::Applied)?,
             CallKind::Sync => Answer::Synced(engine.sync()?),
-            CallKind::Open | CallKind::Query(..) => unreachable!("handled elsewhere"),
+            CallKind::Open { .. } | CallKind::Query(..) => unreachable!("handled elsewhere"),
         })
     }
 
-    /// Opens the copy. One that is not there is made: the log holds everything from its beginning.
-    fn open(&mut self) -> Result<Answer, Fault> {
+    fn open(&mut self, generation: Generation, create: bool) -> Result<Answer, Fault> {
         self.engine = None;
-        let io = |error: std::io::Error| Fault::Io(error.to_string());
-        let engine = if self.path.try_exists().map_err(io)? {
-            SqliteEngine::open(&self.path)?
-        } else {
-            let dir = self.path.parent().unwrap_or(&self.path);
-            std::fs::create_dir_all(dir).map_err(io)?;
-            SqliteEngine::create(&self.path)?
+        let path = file(&self.dir, generation);
+        let engine = match create {
+            true => make(&path)?,
+            false if path.try_exists().map_err(io_fault)? => SqliteEngine::open(&path)?,
+            false => return Err(Fault::Missing(path.display().to_string())),
         };
         let position = engine.position();
         self.engine = Some(engine);
@@ -178,21 +192,41 @@ impl Writing {
     }
 }
 
-fn read(
-    path: &Path,
-    log: LogId,
-    queries: &mpsc::Receiver<Query>,
-    answers: &UnboundedSender<Answered>,
-) {
+/// Makes an empty copy, durable with every name on the way to it from the data directory. What lies
+/// there was never whole, or its record would be there.
+fn make(path: &Path) -> Result<SqliteEngine, Fault> {
+    let mut above = path.ancestors().skip(1);
+    let (Some(generation), Some(copy), Some(shards), Some(data)) =
+        (above.next(), above.next(), above.next(), above.next())
+    else {
+        return Err(Fault::Missing(format!("{} has no data directory", path.display())));
+    };
+    if generation.try_exists().map_err(io_fault)? {
+        std::fs::remove_dir_all(generation).map_err(io_fault)?;
+    }
+    std::fs::create_dir_all(generation).map_err(io_fault)?;
+    let engine = SqliteEngine::create(path)?;
+    for dir in [copy, shards, data] {
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_fault)?;
+    }
+    Ok(engine)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
+fn io_fault(error: std::io::Error) -> Fault {
+    Fault::Io(error.to_string())
+}
+
+fn read(log: LogId, queries: &mpsc::Receiver<Query>, answers: &UnboundedSender<Answered>) {
     let mut open: Option<(u64, SqliteReader)> = None;
-    while let Ok(Query { epoch, id, transaction }) = queries.recv() {
+    while let Ok(Query { epoch, path, id, transaction }) = queries.recv() {
         // Of an earlier opening the file may be another one.
         if open.as_ref().is_none_or(|(of, _)| *of != epoch) {
             open = None;
         }
         let reader = match open.take() {
             Some((_, reader)) => Ok(reader),
-            None => SqliteReader::open(path),
+            None => SqliteReader::open(&path),
         };
         let result = reader.and_then(|mut reader| {
             let result = reader.query(&transaction, &SqlLimits::default())?;

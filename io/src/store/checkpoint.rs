@@ -25,6 +25,8 @@ pub(super) fn write(
     }
     for (log, held) in &state.logs {
         ops.push(StorageOp::HardState { log: *log, state: held.hard_state });
+        let copy = held.copy.map(|generation| StorageOp::Copy { log: *log, generation });
+        ops.extend(copy);
     }
     batch.extend(&Batch::encode(&ops).unwrap_or_default());
     for (log, held) in &state.logs {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use quorate_core::raft::{Entry, Index, Snapshot};
-use quorate_core::{HardState, Identity, LogId, NodeId, Start, StorageOp};
+use quorate_core::{Generation, HardState, Identity, LogId, NodeId, Start, StorageOp};
 use serde::{Deserialize, Serialize};
 
 /// Bytes before the body of an item.
@@ -51,6 +51,7 @@ pub(super) enum Change {
         reset: bool,
         span: Span,
     },
+    Copy(LogId, Generation),
     DropLog(LogId),
 }
 
@@ -82,6 +83,7 @@ impl Touched {
             | Change::Touch(log)
             | Change::Truncate(log, _)
             | Change::Snapshot { log, .. }
+            | Change::Copy(log, _)
             | Change::DropLog(log) => {
                 self.logs.insert(*log);
             }
@@ -201,6 +203,7 @@ fn change_of(op: StorageOp, span: Span) -> Change {
         StorageOp::Snapshot { log, snapshot, reset } => {
             Change::Snapshot { log, index: snapshot.index, reset, span }
         }
+        StorageOp::Copy { log, generation } => Change::Copy(log, generation),
         StorageOp::DropLog { log } => Change::DropLog(log),
     }
 }

@@ -53,7 +53,13 @@ impl Shared {
             entries.push(self.entry(log, *index, *place)?);
             expected = index.next();
         }
-        Ok(RecoveredLog { hard_state: held.hard_state, snapshot, entries, damaged })
+        Ok(RecoveredLog {
+            hard_state: held.hard_state,
+            snapshot,
+            entries,
+            copy: held.copy,
+            damaged,
+        })
     }
 
     /// Where the entries of a log lie, and the files that hold them.

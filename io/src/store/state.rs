@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_core::raft::Index;
-use quorate_core::{HardState, Identity, LogId, NodeId, Start};
+use quorate_core::{Generation, HardState, Identity, LogId, NodeId, Start};
 
 use super::item::{Change, Span, Touched};
 
@@ -34,6 +34,7 @@ pub(super) struct LogState {
     pub(super) hard_state: HardState,
     pub(super) snapshot: Option<(Index, Place)>,
     pub(super) entries: BTreeMap<Index, Place>,
+    pub(super) copy: Option<Generation>,
 }
 
 /// Which logs have lost something that was durable. Healed for a log only by dropping it. Lost
@@ -111,6 +112,7 @@ impl State {
                 held.entries = if *reset { BTreeMap::new() } else { after };
                 held.snapshot = Some((*index, base.place(*span)));
             }
+            Change::Copy(log, generation) => self.log(*log).copy = Some(*generation),
             Change::DropLog(log) => {
                 self.logs.remove(log);
                 self.damage.dropped(*log);

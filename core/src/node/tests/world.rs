@@ -105,7 +105,7 @@ impl Machine {
             return None;
         }
         let answer = match &call.what {
-            CallKind::Open => {
+            CallKind::Open { .. } => {
                 engine.kill();
                 Ok(Answer::Opened(engine.position()))
             }

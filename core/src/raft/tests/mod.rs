@@ -6,6 +6,7 @@
 //! each, in `election`, `membership`, `storage` · `reads`, `transfer`, `flow` · `liveness` what must
 //! go on again · `explore` thousands of short random runs.
 
+mod apart;
 mod checks;
 mod election;
 mod explore;

@@ -80,6 +80,8 @@ pub(super) struct Net {
     pub transcript: Option<Vec<String>>,
     /// How much at a time, for whoever starts from now on.
     pub limits: Limits,
+    /// Where the state is, for whoever starts from now on.
+    pub content: Content,
     seed: u64,
 }
 
@@ -118,6 +120,7 @@ impl Net {
             checks: Checks::default(),
             transcript: None,
             limits: Limits::default(),
+            content: Content::InSnapshots,
             seed,
         };
         let entry = Entry { index: Index(1), term: Term(1), payload: Payload::Membership(first) };
@@ -461,6 +464,7 @@ impl Net {
             limits: self.limits,
             node,
             log: LOG,
+            content: self.content,
             heartbeat: Duration::from_millis(HEARTBEAT_MS),
             election_min: Duration::from_millis(ELECTION_MIN_MS),
             election_max: Duration::from_millis(ELECTION_MAX_MS),

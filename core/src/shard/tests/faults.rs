@@ -160,6 +160,7 @@ fn a_copy_that_has_nothing_of_its_log_answers_no_request_for_a_vote() {
     let settings = Settings {
         node: C,
         log: LogId(7),
+        content: crate::raft::Content::Apart,
         heartbeat: Duration::from_millis(100),
         election_min: Duration::from_millis(300),
         election_max: Duration::from_millis(600),
@@ -168,7 +169,7 @@ fn a_copy_that_has_nothing_of_its_log_answers_no_request_for_a_vote() {
     let now = crate::Time::from_millis(1);
     let rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let raft = Raft::new(settings, crate::RecoveredLog::default(), rng, now);
-    let mut shard = Shard::new(raft, ShardLimits::default(), now);
+    let mut shard = Shard::new(raft, None, ShardLimits::default(), now);
     let last_index = crate::ids::Index(9);
     let body = Body::Vote { last_index, last_term: Term(3), transfer: false };
     shard.receive(now, A, Message { term: Term(4), body });

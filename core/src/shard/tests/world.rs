@@ -132,6 +132,7 @@ impl World {
         let settings = Settings {
             node,
             log: LOG,
+            content: crate::raft::Content::Apart,
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(600),
@@ -140,8 +141,9 @@ impl World {
         let mut seed = [0; 32];
         seed[0] = u8::try_from(node.0).unwrap();
         seed[1] = u8::try_from(host.starts % 251).unwrap();
+        let copy = host.disk.copy;
         let raft = Raft::new(settings, host.disk.clone(), ChaCha8Rng::from_seed(seed), now);
-        let mut shard = Shard::new(raft, limits, now);
+        let mut shard = Shard::new(raft, copy, limits, now);
         shard.set_terms(now, self.terms);
         host.shard = Some(shard);
         (host.failed, host.opened) = (0, false);
@@ -376,9 +378,9 @@ impl World {
 
 fn carry_out(host: &mut Host, what: CallKind, sql: &SqlLimits) -> Result<Answer, Fault> {
     let engine = &mut host.engine;
-    assert!(host.opened || what == CallKind::Open, "{what:?} before it is open");
+    assert!(host.opened || matches!(what, CallKind::Open { .. }), "{what:?} before it is open");
     Ok(match what {
-        CallKind::Open => {
+        CallKind::Open { .. } => {
             if let Some(fault) = engine.fail.take() {
                 return Err(fault);
             }

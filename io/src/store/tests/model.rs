@@ -4,7 +4,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_core::raft::{Entry, Index, Membership, Payload, Snapshot};
 use quorate_core::{
-    ClusterId, ConfigVersion, HardState, LogId, NodeId, Recovered, Start, StorageOp, Term,
+    ClusterId, ConfigVersion, Generation, HardState, LogId, NodeId, Recovered, Start, StorageOp,
+    Term,
 };
 
 use super::world::Dice;
@@ -18,6 +19,7 @@ pub(super) enum Step {
     Append { log: u64, back: u64, count: u64, bytes: usize },
     Truncate { log: u64, back: u64 },
     Snapshot { log: u64, back: u64, reset: bool, bytes: usize },
+    Copy(u64, u64),
     DropLog(u64),
 }
 
@@ -31,6 +33,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u64, 0..3u64).prop_map(|(log, back)| Step::Truncate { log, back }),
         2 => (0..3u64, 0..4u64, any::<bool>(), 0..3000usize)
             .prop_map(|(log, back, reset, bytes)| Step::Snapshot { log, back, reset, bytes }),
+        1 => (0..3u64, 1..9u64).prop_map(|(log, n)| Step::Copy(log, n)),
         1 => (0..3u64).prop_map(Step::DropLog),
     ]
 }
@@ -42,7 +45,7 @@ pub(super) fn batches() -> impl Strategy<Value = Vec<Vec<Step>>> {
 /// A step drawn from the dice, for tests that run through seeds.
 fn drawn(dice: &mut Dice) -> Step {
     let log = dice.roll() % 3;
-    match dice.below(14) {
+    match dice.below(15) {
         0 => Step::Identity(dice.roll() % 9),
         1 => Step::PeerStart(dice.roll() % 9),
         2 | 3 => Step::HardState(log, dice.roll() % 9),
@@ -54,6 +57,7 @@ fn drawn(dice: &mut Dice) -> Step {
             bytes: dice.below(3000),
         },
         7 => Step::DropLog(log),
+        8 => Step::Copy(log, 1 + dice.roll() % 8),
         _ => Step::Append {
             log,
             back: dice.roll() % 3,
@@ -120,6 +124,7 @@ impl Step {
                 let snapshot = Snapshot { index, term: Term(1), data, ..Snapshot::default() };
                 StorageOp::Snapshot { log: LogId(log), snapshot, reset }
             }
+            Self::Copy(log, n) => StorageOp::Copy { log: LogId(log), generation: Generation(n) },
             Self::DropLog(log) => StorageOp::DropLog { log: LogId(log) },
         }
     }

@@ -1,0 +1,92 @@
+//! Logs whose state is kept apart from them: nothing is acknowledged before it is there.
+
+use super::super::*;
+use super::net::{A, B, C, Net};
+use crate::ids::Generation;
+
+/// A network led by `A` in which `C` lacks what `A`'s log does not hold any more.
+fn behind(apart: NodeId) -> Net {
+    let mut net = Net::led(&[A, B, C], &[]);
+    net.crash(apart, 0);
+    net.content = Content::Apart;
+    net.restart(apart);
+    net.settle();
+    net.isolate(apart);
+    for text in ["one", "two", "three"] {
+        net.propose(A, text).unwrap();
+    }
+    net.settle();
+    net.compact(A);
+    net.heal();
+    net.run(1000);
+    net
+}
+
+#[test]
+fn a_snapshot_without_content_is_not_taken_for_the_content() {
+    let mut net = behind(C);
+    let base = net.at(A).snapshot().clone();
+    let held = net.at(C).last_index();
+    assert!(held < base.index);
+    assert_eq!(net.at(C).wanted(), Some(base.index));
+    assert_eq!(net.at(A).matched(C), Some(held), "nothing more was acknowledged");
+    // B is gone: A cannot commit with what C says it lacks.
+    net.isolate(B);
+    let index = net.propose(A, "four").unwrap();
+    net.run(5000);
+    assert!(net.at(A).commit() < index);
+    assert_eq!(net.at(C).last_index(), held);
+}
+
+#[test]
+fn with_a_copy_it_goes_on_behind_it_and_says_so_only_when_the_record_is_durable() {
+    let mut net = behind(C);
+    let base = net.at(A).snapshot().clone();
+    net.lose_everything();
+    net.with(C, |raft, _| raft.install_copy(Generation(2), base.clone()));
+    assert!(net.wire(C, A).is_empty(), "not before it is durable");
+    assert_eq!(net.at(C).wanted(), None);
+    net.run(3000);
+    assert_eq!(net.at(C).commit(), net.at(A).commit());
+    assert_eq!(net.host(C).disk().copy, Some(Generation(2)));
+    assert_eq!(net.host(C).disk().snapshot, base);
+    let index = net.propose(A, "four").unwrap();
+    net.settle();
+    assert_eq!(net.at(C).last_index(), index);
+}
+
+#[test]
+fn whatever_survives_of_the_record_the_log_never_begins_behind_its_copy() {
+    for survive in 0..=2 {
+        let mut net = behind(C);
+        let base = net.at(A).snapshot().clone();
+        net.lose_everything();
+        net.with(C, |raft, _| raft.install_copy(Generation(2), base.clone()));
+        net.crash(C, survive);
+        let disk = net.host(C).disk();
+        assert!(disk.copy == Some(Generation(2)) || disk.snapshot.index < base.index, "{disk:?}");
+    }
+}
+
+#[test]
+fn a_copy_in_the_middle_of_the_log_leaves_what_was_acknowledged_behind_it() {
+    let mut net = Net::led(&[A, B, C], &[]);
+    net.content = Content::Apart;
+    net.crash(C, 0);
+    net.restart(C);
+    net.settle();
+    for text in ["one", "two", "three"] {
+        net.propose(A, text).unwrap();
+        net.settle();
+    }
+    let last = net.at(C).last_index();
+    let at = last.previous();
+    let term = net.at(C).entry(at).unwrap().term;
+    let membership = net.at(C).membership_at(at).clone();
+    let base = Snapshot { index: at, term, membership, data: Bytes::new() };
+    net.with(C, |raft, _| raft.install_copy(Generation(5), base));
+    net.settle();
+    assert_eq!(net.at(C).last_index(), last);
+    assert_eq!(net.host(C).disk().entries.last().unwrap().index, last);
+    assert_eq!(net.host(C).disk().copy, Some(Generation(5)));
+}
