@@ -62,18 +62,19 @@ impl Checks {
             let detail = format!("{node:?} leads in term {term} without a cluster");
             return Err(Violation::new("leader-without-cluster", detail));
         };
-        let ledger = self.ledger(cluster);
+        let log = mind.log.log;
+        let ledger = self.ledger_of(cluster, log);
         let known = *ledger.leaders.entry(term).or_insert(node);
         if known != node {
-            let detail = format!("{known:?} and {node:?} in term {term} of {cluster:?}");
+            let detail = format!("{known:?} and {node:?} in term {term} of {log:?} of {cluster:?}");
             return Err(Violation::new("two-leaders", detail));
         }
         complete(ledger, node, mind, term)?;
-        let voted = |id: NodeId| disks.voted(id, term, node);
+        let voted = |id: NodeId| disks.voted(id, log, term, node);
         let governed = governing(mind, &voted);
         let Some((_, sway)) = governed else {
             let detail = format!(
-                "{node:?} leads in term {term}, durable votes are those of {:?} under {:?}",
+                "{node:?} leads {log:?} in term {term}, durable votes are those of {:?} under {:?}",
                 who(mind, &voted),
                 mind.membership
             );
@@ -103,7 +104,7 @@ impl Checks {
             let detail = format!("{node:?} commits {to} without a cluster");
             return Err(Violation::new("commit-without-cluster", detail));
         };
-        let ledger = self.ledger(cluster);
+        let ledger = self.ledger_of(cluster, mind.log.log);
         let mut decided = None;
         if to > ledger.commit() {
             let Some(term) = led.or_else(|| founds(ledger, node, mind, to)) else {
@@ -140,7 +141,7 @@ fn decide(
         let detail = format!("{node:?}, leader of term {term}, commits {to}, which is of {at:?}");
         return Err(Violation::new("commit-by-old-term", detail));
     }
-    let holds = |id: NodeId| disks.holds(id, to, term);
+    let holds = |id: NodeId| disks.holds(id, mind.log.log, to, term);
     let Some((membership, sway)) = governing(mind, &holds) else {
         let detail = format!(
             "{node:?} commits {to} of term {term}, which is durable only at {:?} under {:?}",

@@ -1,4 +1,4 @@
-//! What is known of one cluster: every entry ever written in its log, and what is committed.
+//! What is known of one log of a cluster: every entry ever written in it, and what is committed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 use quorate_core::configuration::{self, Configuration};
 use quorate_core::node::decode_command;
 use quorate_core::raft::{Entry, Membership, Payload};
-use quorate_core::{ClusterId, ConfigVersion, Index, NodeId, Term};
+use quorate_core::{ClusterId, ConfigVersion, Index, LogId, NodeId, Term};
 
-use crate::disk::Stub;
+use super::Content;
+use crate::disk::{Shadow, Stub};
 use crate::outcome::{Verdict, Violation};
 
 /// An entry that was written in some log, and the term of the one before it there.
@@ -22,11 +23,16 @@ pub struct Written {
     pub entry: Entry,
 }
 
-/// One cluster from its founding to its end, as an observer who sees every disk knows it.
+/// One log from its founding to its end, as an observer who sees every disk knows it. That of a
+/// configuration log stands for its cluster.
 #[derive(Debug)]
 pub struct Ledger {
     /// Which cluster.
     pub cluster: ClusterId,
+    /// Which of its logs.
+    pub log: LogId,
+    /// What a shard's log has made of its copies; of the configuration log it stays empty.
+    pub content: Content,
     /// Who was elected in which term.
     pub leaders: BTreeMap<Term, NodeId>,
     /// Every entry ever written, by index and term: with one predecessor for each, any two logs
@@ -53,11 +59,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Of a cluster of which nothing is known yet.
+    /// Of a log of which nothing is known yet.
     #[must_use]
-    pub fn new(cluster: ClusterId) -> Self {
+    pub fn new(cluster: ClusterId, log: LogId) -> Self {
         Self {
             cluster,
+            log,
+            content: Content::default(),
             leaders: BTreeMap::new(),
             chain: BTreeMap::new(),
             committed: Vec::new(),
@@ -76,7 +84,7 @@ impl Ledger {
     /// snapshot at `at`, of `term`.
     #[must_use]
     pub fn recovered(document: Configuration, at: Index, term: Term, survivor: Membership) -> Self {
-        let mut ledger = Self::new(document.cluster);
+        let mut ledger = Self::new(document.cluster, LogId::CONFIGURATION);
         ledger.base = at;
         ledger.base_term = term;
         ledger.base_version = document.version.previous();
@@ -85,6 +93,31 @@ impl Ledger {
         ledger.document = Some(document);
         ledger.announced = true;
         ledger
+    }
+
+    /// Of a shard's log that goes on in another cluster with what a survivor of this one holds: its
+    /// history begins with that.
+    ///
+    /// # Errors
+    /// If the survivor's log cannot be replayed.
+    pub fn carried_over(
+        log: &Shadow,
+        entries: &[Entry],
+        into: ClusterId,
+    ) -> Result<Self, Violation> {
+        let mut ledger = Self::new(into, log.log);
+        (ledger.base, ledger.base_term) = (log.last_index(), log.last_term());
+        ledger.governing = log.membership().cloned();
+        for entry in entries {
+            ledger.content.take(entry)?;
+        }
+        Ok(ledger)
+    }
+
+    /// Where the history begins: what is before it was never compared.
+    #[must_use]
+    pub fn base(&self) -> Index {
+        self.base
     }
 
     /// The last committed index.
@@ -171,6 +204,9 @@ impl Ledger {
             return Err(Violation::new("commit-of-unknown-entry", detail));
         };
         self.committed.push((term, by));
+        if self.log != LogId::CONFIGURATION {
+            return self.content.take(&written.entry);
+        }
         if let Payload::Data(bytes) = &written.entry.payload {
             let Some(command) = decode_command(bytes) else {
                 let detail = format!("entry {index} of term {term}");

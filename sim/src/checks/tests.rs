@@ -531,7 +531,7 @@ fn committed_entries_that_too_many_disks_lack_are_found_by_the_sweep() {
     scene.checks.sweep(&scene.disks).expect("on three disks");
     for node in 1..=2 {
         let directory = scene.disks.get_mut(Scene::dir(node));
-        directory.durable_log = crate::disk::Shadow::of(&Recovered::fresh(NodeId(node)));
+        directory.durable_log = crate::disk::Shadow::of(&Recovered::fresh(NodeId(node)), LOG);
     }
     assert_eq!(broken(scene.checks.sweep(&scene.disks)), "committed-can-be-lost");
     // Whoever is gone for good votes for nobody: what it held is out of reach, not lost.

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_core::{LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term};
+use quorate_core::{
+    Index, LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term,
+};
 
+use super::copies::Copies;
 use super::shadow::{Change, Shadow};
 
 /// Which directory of the world.
@@ -26,6 +29,8 @@ pub struct OldCopy {
     pub at: u64,
     /// What it holds.
     pub held: Recovered,
+    /// The copies of shards in it.
+    pub copies: Copies,
 }
 
 /// One data directory: the durable state and what is outstanding.
@@ -39,13 +44,19 @@ pub struct Directory {
     pub durable_log: Shadow,
     /// The configuration log once all that is outstanding is durable, in short.
     pub written_log: Shadow,
+    /// The logs of shards in `durable`, in short.
+    pub durable_shards: BTreeMap<LogId, Shadow>,
+    /// The logs of shards once all that is outstanding is durable, in short.
+    pub written_shards: BTreeMap<LogId, Shadow>,
+    /// The files of the copies of shards.
+    pub engines: Copies,
     /// Handed out by the node and not yet durable, oldest first.
     pub pending: VecDeque<Batch>,
-    /// Every vote that was ever durable here.
-    pub votes: BTreeMap<Term, NodeId>,
+    /// Every vote that was ever durable here, by log and term.
+    pub votes: BTreeMap<(LogId, Term), NodeId>,
     /// It counts no more (wiped, moved aside, superseded by a copy, or replaced by an older one),
-    /// and its log was this when it did so: what it had promised until then it will never break.
-    pub gone: Option<Shadow>,
+    /// and its logs were these when it did so: what it had promised until then it will never break.
+    pub gone: Option<BTreeMap<LogId, Shadow>>,
     /// An old copy was put back into it, so that it must be found out as stale.
     pub restored: bool,
     /// Backups of it.
@@ -58,15 +69,19 @@ impl Directory {
     /// A directory that holds `recovered` and nothing else.
     #[must_use]
     pub fn new(recovered: Recovered) -> Self {
-        let log = Shadow::of(&recovered);
+        let log = Shadow::of(&recovered, LogId::CONFIGURATION);
+        let shards = shards_of(&recovered);
         let mut votes = BTreeMap::new();
-        note_vote(&mut votes, &log);
+        shards.values().chain([&log]).for_each(|log| note_vote(&mut votes, log));
         Self {
             node: recovered.identity.node,
             starts: recovered.identity.starts.clone(),
             durable: recovered,
             written_log: log.clone(),
             durable_log: log,
+            written_shards: shards.clone(),
+            durable_shards: shards,
+            engines: Copies::default(),
             pending: VecDeque::new(),
             votes,
             gone: None,
@@ -79,9 +94,33 @@ impl Directory {
     pub fn write(&mut self, op: &StorageOp) -> Change {
         if matches!(op, StorageOp::DropLog { log: LogId::CONFIGURATION }) {
             // What it voted there it voted for a cluster that never was.
-            self.votes.clear();
+            self.votes.retain(|(log, _), _| *log != LogId::CONFIGURATION);
         }
-        self.written_log.apply(op)
+        apply(&mut self.written_log, &mut self.written_shards, op)
+    }
+
+    /// A log as it is once all that is outstanding is durable.
+    #[must_use]
+    pub fn written(&self, log: LogId) -> Option<&Shadow> {
+        match log {
+            LogId::CONFIGURATION => Some(&self.written_log),
+            log => self.written_shards.get(&log),
+        }
+    }
+
+    /// A log as a restart would find it.
+    #[must_use]
+    pub fn durable_log_of(&self, log: LogId) -> Option<&Shadow> {
+        match log {
+            LogId::CONFIGURATION => Some(&self.durable_log),
+            log => self.durable_shards.get(&log),
+        }
+    }
+
+    /// A new event begins.
+    pub fn forget_previous(&mut self) {
+        self.written_log.forget_previous();
+        self.written_shards.values_mut().for_each(Shadow::forget_previous);
     }
 
     /// Takes a batch; it is durable when [`Directory::sync`] says so.
@@ -99,10 +138,16 @@ impl Directory {
     }
 
     fn make_durable(&mut self, op: &StorageOp) {
-        self.durable.apply(op);
-        self.durable_log.apply(op);
+        keep(&mut self.durable, op);
+        apply(&mut self.durable_log, &mut self.durable_shards, op);
         match op {
-            StorageOp::HardState { .. } => note_vote(&mut self.votes, &self.durable_log),
+            StorageOp::HardState { log, .. } => {
+                let held = match *log {
+                    LogId::CONFIGURATION => Some(&self.durable_log),
+                    log => self.durable_shards.get(&log),
+                };
+                held.into_iter().for_each(|held| note_vote(&mut self.votes, held));
+            }
             StorageOp::Identity(identity) => {
                 if let Some(last) = identity.starts.last().filter(|s| !self.starts.contains(s)) {
                     self.starts.push(*last);
@@ -125,6 +170,7 @@ impl Directory {
             self.make_durable(op);
         }
         self.written_log = self.durable_log.clone();
+        self.written_shards = self.durable_shards.clone();
     }
 
     /// Makes a backup; only the latest `keep` are kept.
@@ -132,16 +178,20 @@ impl Directory {
         if self.copies.len() >= keep {
             self.copies.remove(0);
         }
-        self.copies.push(OldCopy { at, held: self.durable.clone() });
+        let (held, copies) = (self.durable.clone(), self.engines.clone());
+        self.copies.push(OldCopy { at, held, copies });
     }
 
     /// Puts an old copy back, as an operator with a backup would. From here on the directory counts
     /// for nothing and must be found out.
-    pub fn restore(&mut self, copy: Recovered) {
+    pub fn restore(&mut self, copy: OldCopy) {
         self.retire();
-        self.durable_log = Shadow::of(&copy);
+        self.durable_log = Shadow::of(&copy.held, LogId::CONFIGURATION);
         self.written_log = self.durable_log.clone();
-        self.durable = copy;
+        self.durable_shards = shards_of(&copy.held);
+        self.written_shards = self.durable_shards.clone();
+        self.durable = copy.held;
+        self.engines = copy.copies;
         self.pending.clear();
         self.restored = true;
     }
@@ -149,14 +199,20 @@ impl Directory {
     /// From here on the directory counts for nothing.
     pub fn retire(&mut self) {
         if self.gone.is_none() {
-            self.gone = Some(self.durable_log.clone());
+            let mut logs = self.durable_shards.clone();
+            logs.insert(LogId::CONFIGURATION, self.durable_log.clone());
+            self.gone = Some(logs);
         }
     }
 
     /// Whether an entry is, or was when the directory ended, durable here.
     #[must_use]
-    pub fn has_held(&self, index: quorate_core::Index, term: Term) -> bool {
-        self.gone.as_ref().unwrap_or(&self.durable_log).covers(index, term)
+    pub fn has_held(&self, log: LogId, index: Index, term: Term) -> bool {
+        let held = match &self.gone {
+            Some(logs) => logs.get(&log),
+            None => self.durable_log_of(log),
+        };
+        held.is_some_and(|held| held.covers(index, term))
     }
 
     /// The last start of `peer` that is durably remembered here.
@@ -172,15 +228,59 @@ impl Directory {
     }
 }
 
-fn note_vote(votes: &mut BTreeMap<Term, NodeId>, log: &Shadow) {
+fn note_vote(votes: &mut BTreeMap<(LogId, Term), NodeId>, log: &Shadow) {
     if let Some(vote) = log.hard.vote {
-        votes.entry(log.hard.term).or_insert(vote);
+        votes.entry((log.log, log.hard.term)).or_insert(vote);
     }
+}
+
+fn shards_of(recovered: &Recovered) -> BTreeMap<LogId, Shadow> {
+    let logs = recovered.logs.keys().filter(|log| **log != LogId::CONFIGURATION);
+    logs.map(|log| (*log, Shadow::of(recovered, *log))).collect()
+}
+
+/// Applies an operation to the log that it is about; all know the cluster.
+fn apply(
+    configuration: &mut Shadow,
+    shards: &mut BTreeMap<LogId, Shadow>,
+    op: &StorageOp,
+) -> Change {
+    let log = match op {
+        StorageOp::Identity(_) => {
+            shards.values_mut().for_each(|shard| {
+                shard.apply(op);
+            });
+            return configuration.apply(op);
+        }
+        StorageOp::PeerStart { .. } => return Change::default(),
+        StorageOp::HardState { log, .. }
+        | StorageOp::Append { log, .. }
+        | StorageOp::Truncate { log, .. }
+        | StorageOp::Snapshot { log, .. }
+        | StorageOp::Copy { log, .. }
+        | StorageOp::DropLog { log } => *log,
+    };
+    if log == LogId::CONFIGURATION {
+        return configuration.apply(op);
+    }
+    let cluster = configuration.cluster;
+    shards.entry(log).or_insert_with(|| Shadow::empty(log, cluster)).apply(op)
+}
+
+/// Applies an operation as [`Recovered::apply`] does, at the cost of what it changes: the logs of
+/// shards become long.
+fn keep(durable: &mut Recovered, op: &StorageOp) {
+    let StorageOp::Append { log, entries } = op else { return durable.apply(op) };
+    let held = &mut durable.logs.entry(*log).or_default().entries;
+    if let Some(first) = entries.first() {
+        held.truncate(held.partition_point(|entry| entry.index < first.index));
+    }
+    held.extend(entries.iter().cloned());
 }
 
 #[cfg(test)]
 mod tests {
-    use quorate_core::{HardState, Index};
+    use quorate_core::HardState;
 
     use super::*;
 

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use quorate_core::DialError;
+use quorate_core::shard::Call;
+use quorate_core::{DialError, LogId};
 
 use crate::disk::DirId;
 use crate::network::{LinkRef, Side};
@@ -91,6 +92,28 @@ pub enum What {
         /// As it was opened by that run.
         by: RunRef,
     },
+    /// The oldest call of an engine has come to its end.
+    Engine {
+        /// As it was opened by that run.
+        by: RunRef,
+        /// Whose copy.
+        log: LogId,
+    },
+    /// A reader of a copy has come to its end.
+    Query {
+        /// As it was opened by that run.
+        by: RunRef,
+        /// Whose copy.
+        log: LogId,
+        /// What was asked.
+        call: Box<Call>,
+    },
+    /// It is a client's turn.
+    Client(usize),
+    /// A host's disk has space again.
+    Emptied(usize),
+    /// Engines of a host are as fast as before.
+    HastenEngines(usize),
     /// A fault or an operator's order, by its place in the schedule.
     Act(usize),
     /// A partition ends.

@@ -2,20 +2,25 @@
 //!
 //! `mod` the loop · `event` what can happen · `host` a machine · `process` starts and ends ·
 //! `deliver` one input and all it causes · `outputs` what a node wants done · `streams` dialling ·
-//! `act` faults · `orders` operators · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
+//! `engines` of copies · `clients` and what they are told · `act` faults · `orders` operators · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
 
 mod act;
+mod clients;
 mod deliver;
+mod engines;
 mod event;
 mod fair;
 mod host;
 mod orders;
 mod outputs;
 mod peace;
+mod probes;
 mod process;
 mod recovery;
 mod streams;
 
+pub use clients::{Client, Clients};
+pub use engines::Pump;
 pub use event::{RunRef, What};
 pub use host::{Armed, Host, Seen};
 pub use orders::Issued;
@@ -67,6 +72,8 @@ pub struct World {
     pub trace: Trace,
     /// What operators asked for.
     pub issued: Vec<Issued>,
+    /// Who uses databases.
+    pub clients: Clients,
     /// Set once every fault has ended.
     pub peace: Option<Peace>,
     queue: Queue<What>,
@@ -75,6 +82,8 @@ pub struct World {
     clock_dice: Dice,
     node_dice: Dice,
     fault_dice: Dice,
+    engine_dice: Dice,
+    client_dice: Dice,
     late: Vec<outputs::Late>,
     /// A process whose last moment has come.
     dying: Option<usize>,
@@ -104,6 +113,11 @@ impl World {
         for (place, due) in schedule.iter().enumerate() {
             queue.push(due.at, What::Act(place));
         }
+        let users = plan.databases.as_ref().map(|plan| plan.clients.as_slice());
+        let users = users.unwrap_or_default();
+        for which in 0..users.len() {
+            queue.push(2_000_000_000, What::Client(which));
+        }
         queue.push(plan.safety, What::Peace);
         Self {
             schedule,
@@ -116,6 +130,7 @@ impl World {
             counts: Counts::default(),
             trace,
             issued: Vec::new(),
+            clients: Clients::of(users),
             peace: None,
             queue,
             print,
@@ -125,6 +140,8 @@ impl World {
             // The schedule has drawn from the stream of faults; what is drawn when a fault
             // happens (which operations survive, whether restoring is fair) comes from here.
             fault_dice: Dice::new(seed ^ 0x5eed, Stream::Faults),
+            engine_dice: Dice::new(seed, Stream::Engines),
+            client_dice: Dice::new(seed, Stream::Clients),
             late: Vec::new(),
             dying: None,
             stopped: [const { None }; HOSTS_MAX],
@@ -212,6 +229,17 @@ impl World {
             What::DialFailed { by, addr, error } => self.dial_failed(by, addr, error),
             What::Refused { by, from } => self.refused(by, from),
             What::Synced { dir, by } => self.synced(dir, by),
+            What::Engine { by, log } => self.engine(by, log),
+            What::Query { by, log, call } => self.query(by, log, *call),
+            What::Client(which) => self.client(which),
+            What::Emptied(host) => {
+                self.hosts[host].full = false;
+                Ok(())
+            }
+            What::HastenEngines(host) => {
+                self.hosts[host].engines_slow = 0;
+                Ok(())
+            }
             What::Act(place) => self.act(place),
             What::Heal(id) => {
                 self.network.cuts.heal(id);
@@ -236,11 +264,15 @@ impl World {
 
     fn sweep(&mut self) -> Verdict {
         self.counts.add(Count::Sweeps);
+        if self.print.events().is_multiple_of(20 * SWEEP_EVERY) {
+            self.checks.all_answers_hold()?;
+        }
         self.checks.sweep(&self.disks)
     }
 
     fn end(&mut self) -> Verdict {
         self.sweep()?;
+        self.checks.all_answers_hold()?;
         self.judge()
     }
 
@@ -253,6 +285,8 @@ impl World {
             .wrapping_add(self.clock_dice.hash())
             .wrapping_add(self.node_dice.hash())
             .wrapping_add(self.fault_dice.hash())
+            .wrapping_add(self.engine_dice.hash())
+            .wrapping_add(self.client_dice.hash())
     }
 
     /// The hash of every event and every random draw so far.

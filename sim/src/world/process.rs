@@ -65,6 +65,8 @@ impl World {
         held.paused = false;
         held.inbox.clear();
         held.seen = Seen::default();
+        held.seen_shards.clear();
+        held.engines.clear();
         held.links.clear();
         held.view = RunView::default();
         held.dials = 0;
@@ -80,7 +82,7 @@ impl World {
         seeds.extend(held.leads_to.iter().copied());
         NodeConfig {
             limits: self.plan.limits,
-            shards: None,
+            shards: self.plan.databases.as_ref().map(|plan| plan.limits),
             name: held.plan.name.clone(),
             group: held.plan.credentials.group_name(),
             addresses: Addresses { node: address(host), client: None, http: None },
@@ -120,11 +122,14 @@ impl World {
     fn end_process(&mut self, host: usize, survive: usize, power: bool) {
         let by = self.run_of(host);
         for (link, side) in self.network.links.of_run(by) {
+            self.clients.link_ends(link.id(side));
             self.network.close(&mut self.queue, self.now, link, side, power);
         }
         if let Some(dir) = self.hosts[host].dir {
             self.disks.get_mut(dir).crash(survive);
+            self.checks.holds_now(self.disks.get(dir));
         }
+        self.crash_engines(host, power);
         let held = &mut self.hosts[host];
         held.node = None;
         held.inbox.clear();

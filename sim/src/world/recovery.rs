@@ -73,8 +73,16 @@ impl World {
             let survivor = Membership::founder(held.identity.node, configuration.version);
             self.checks.recovers(from, Ledger::recovered(configuration, index, term, survivor));
         }
+        let engines = self.disks.get(dir).engines.clone();
         self.disks.get_mut(dir).retire();
-        self.hosts[host].dir = Some(self.disks.add(Directory::new(held)));
+        let mut directory = Directory::new(held);
+        directory.engines = engines;
+        for (log, shadow) in &directory.durable_shards {
+            let entries = directory.durable.logs.get(log).map(|held| held.entries.as_slice());
+            let ledger = Ledger::carried_over(shadow, entries.unwrap_or_default(), into)?;
+            self.checks.carries_over(ledger);
+        }
+        self.hosts[host].dir = Some(self.disks.add(directory));
         Ok(())
     }
 }
