@@ -69,8 +69,8 @@ struct Clients {
     added: BTreeSet<i64>,
     /// Keys that were not added, as somebody was told.
     refused: BTreeSet<i64>,
-    /// Values that a swap has replaced.
-    swapped: BTreeSet<i64>,
+    /// Values that a swap has replaced, by register.
+    swapped: BTreeSet<(i64, i64)>,
 }
 
 /// What clients did and saw.
@@ -193,7 +193,7 @@ fn has_effect(clients: &mut Clients, asked: &Asked, rows: &[Rows], reply: &Reply
         Operation::Append(_) | Operation::Set(..) => affected == 1,
         Operation::Transfer => affected == 2,
         // Values are used once: none can be replaced by two swaps.
-        Operation::Swap { old, .. } => affected == 0 || clients.swapped.insert(*old),
+        Operation::Swap { key, old, .. } => affected == 0 || clients.swapped.insert((*key, *old)),
         Operation::Make(_) | Operation::Read(..) | Operation::ReadBank(_) => true,
     };
     if due { Ok(()) } else { Err(wrong("done-otherwise", asked, reply)) }

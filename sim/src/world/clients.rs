@@ -337,7 +337,11 @@ impl World {
 
     /// What the node of a host goes by when it acknowledges a write, if it ran it itself.
     pub(super) fn promise(&self, host: usize, log: LogId, reply: &Reply) -> Option<Promise> {
-        let Reply::Done { at, .. } = reply else { return None };
+        let Reply::Done { at, rows } = reply else { return None };
+        // What changed nothing says where the copy stood, which is committed and no more.
+        if rows.iter().all(|rows| rows.affected == 0) {
+            return None;
+        }
         let node = self.hosts[host].node.as_ref()?;
         let cluster = node.cluster()?;
         let ran = self.checks.shard(cluster, log)?.leaders.get(&at.term) == Some(&node.id());

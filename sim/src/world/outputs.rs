@@ -409,17 +409,18 @@ impl World {
                 && let Some(command) = quorate_core::node::decode_command(bytes)
                 && let Some(grant) = grant(cluster, &command)
             {
-                self.note_grant(host, grant, false);
+                self.note_grant(host, grant);
             }
         }
     }
 
-    fn note_grant(&mut self, host: usize, grant: Grant, asks: bool) {
+    fn note_grant(&mut self, host: usize, grant: Grant) {
         let held = &self.hosts[host];
         let shard = held.node.as_ref().and_then(|node| node.shard(grant.log));
         let leads = shard.is_some_and(|shard| shard.log().is_leader());
         let judged = self.checks.was_judged(&grant);
-        if leads && (asks || !judged) {
+        // Asked again, it is what was judged before.
+        if leads && !judged {
             let commit = held.seen_shards.get(&grant.log).map_or(Index::ZERO, |s| s.commit);
             self.late.push(Late::Grants(grant, commit));
         }
@@ -446,7 +447,7 @@ impl World {
             Packet::Request { request: Request::Change(command), .. } => {
                 let cluster = self.hosts[host].node.as_ref().and_then(|node| node.cluster());
                 if let Some(grant) = cluster.and_then(|cluster| grant(cluster, command)) {
-                    self.note_grant(host, grant, true);
+                    self.note_grant(host, grant);
                 }
             }
             _ => {}
