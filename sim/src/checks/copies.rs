@@ -1,7 +1,7 @@
 //! Copies of shards: how their logs begin, who votes in them, who is `ONLINE`, and what was
 //! acknowledged, judged by the disks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_core::configuration::{Configuration, QuorumRule, Role};
 use quorate_core::engine::Position;
@@ -19,6 +19,8 @@ pub struct Known {
     held: BTreeSet<(NodeId, LogId)>,
     /// Grants that were judged when they were asked for.
     grants: BTreeSet<(ClusterId, LogId, NodeId, ConfigVersion)>,
+    /// When each log of a node last held all that was committed.
+    whole: BTreeMap<(ClusterId, LogId, NodeId), u64>,
 }
 
 /// A grant of `ONLINE`.
@@ -70,6 +72,24 @@ impl Checks {
         }
     }
 
+    /// A log of a directory has grown, or what is committed in it has.
+    pub fn is_whole_now(&mut self, directory: &Directory, log: LogId) {
+        let Some(cluster) = directory.durable_log.cluster else { return };
+        let Some(ledger) = self.shards.get(&(cluster, log)) else { return };
+        let commit = ledger.commit();
+        let Some(term) = ledger.committed_term(commit) else { return };
+        if directory.durable_log_of(log).is_some_and(|held| held.covers(commit, term)) {
+            self.copies.whole.insert((cluster, log, directory.node), self.now);
+        }
+    }
+
+    /// The same for all directories.
+    pub fn are_whole_now(&mut self, disks: &Disks, log: LogId) {
+        for (_, directory) in disks.iter().filter(|(_, d)| d.gone.is_none()) {
+            self.is_whole_now(directory, log);
+        }
+    }
+
     /// A node writes the first entry of a shard's log.
     ///
     /// # Errors
@@ -92,9 +112,10 @@ impl Checks {
             let detail = format!("{node:?} begins {log:?} of {cluster:?} with {first:?}");
             return Err(Violation::new("founded-otherwise", detail));
         }
+        let now = self.now;
         let ledger = self.ledger_of(cluster, log);
         ledger.governing = Some(std::sync::Arc::new(first.clone()));
-        ledger.extend(term, term)
+        ledger.extend(term, term, now)
     }
 
     /// The membership of a shard's log changes.
@@ -150,7 +171,11 @@ impl Checks {
         // A leader may have applied what is not durable in its own log yet.
         let written = directory.written(log).is_some_and(|l| l.covers(commit, term));
         let applied = leader == node && written;
-        if log_holds || applied {
+        // A request may wait for a coordinator: it was judged after the version that it names.
+        let known = self.known(cluster).and_then(|l| l.version_since(judged_at));
+        let was = self.copies.whole.get(&(cluster, log, node));
+        let was_whole = was.zip(known).is_some_and(|(whole, known)| *whole >= known);
+        if log_holds || applied || was_whole {
             self.copies.grants.insert((cluster, log, node, judged_at));
             return Ok(());
         }

@@ -104,6 +104,7 @@ impl Checks {
             let detail = format!("{node:?} commits {to} without a cluster");
             return Err(Violation::new("commit-without-cluster", detail));
         };
+        let now = self.now;
         let ledger = self.ledger_of(cluster, mind.log.log);
         let mut decided = None;
         if to > ledger.commit() {
@@ -114,7 +115,7 @@ impl Checks {
                 );
                 return Err(Violation::new("commit-invented", detail));
             };
-            decided = Some(decide(ledger, disks, node, mind, (to, term))?);
+            decided = Some(decide(ledger, disks, node, mind, (to, term), now)?);
         }
         diverged(ledger, node, mind, to)?;
         Ok(decided)
@@ -135,6 +136,7 @@ fn decide(
     node: NodeId,
     mind: Mind<'_>,
     (to, term): (Index, Term),
+    now: u64,
 ) -> Result<Sway, Violation> {
     let at = mind.term(to);
     if at != Some(term) {
@@ -157,7 +159,7 @@ fn decide(
             let detail = format!("{node:?} commits {to} without knowing {next}");
             return Err(Violation::new("commit-of-unknown-entry", detail));
         };
-        ledger.extend(at, term)?;
+        ledger.extend(at, term, now)?;
     }
     Ok(sway)
 }

@@ -52,6 +52,8 @@ pub struct Ledger {
     document: Option<Configuration>,
     /// The document in each version, the first at place 0.
     history: Vec<Arc<Configuration>>,
+    /// When each was committed, in nanoseconds.
+    times: Vec<u64>,
     /// How many servers were removed from the document so far.
     removals: u64,
     /// Whether the first announcement was seen.
@@ -75,6 +77,7 @@ impl Ledger {
             governing: None,
             document: None,
             history: Vec::new(),
+            times: Vec::new(),
             removals: 0,
             announced: false,
         }
@@ -90,6 +93,7 @@ impl Ledger {
         ledger.base_version = document.version.previous();
         ledger.governing = Some(Arc::new(survivor));
         ledger.history.push(Arc::new(document.clone()));
+        ledger.times.push(0);
         ledger.document = Some(document);
         ledger.announced = true;
         ledger
@@ -165,6 +169,13 @@ impl Ledger {
         self.history.get(place)
     }
 
+    /// When a version was committed; one that a recovery began with was always there.
+    #[must_use]
+    pub fn version_since(&self, version: ConfigVersion) -> Option<u64> {
+        let place = usize::try_from(version.0.checked_sub(self.base_version.0 + 1)?).ok()?;
+        self.times.get(place).copied()
+    }
+
     /// Notes an entry that is written somewhere.
     ///
     /// # Errors
@@ -197,7 +208,7 @@ impl Ledger {
     ///
     /// # Errors
     /// `commit-of-unknown-entry` if nobody ever wrote it.
-    pub fn extend(&mut self, term: Term, by: Term) -> Verdict {
+    pub fn extend(&mut self, term: Term, by: Term, now: u64) -> Verdict {
         let index = self.commit().next();
         let Some(written) = self.chain.get(&(index, term)) else {
             let detail = format!("entry {index} of term {term} is committed, but nobody wrote it");
@@ -216,13 +227,14 @@ impl Ledger {
             let before = self.document.as_ref().map_or(0, |held| held.version.0);
             let _refused = configuration::apply(&mut self.document, &command);
             if let Some(document) = self.document.as_ref().filter(|held| held.version.0 > before) {
-                return self.new_version(document.clone());
+                let document = document.clone();
+                return self.new_version(document, now);
             }
         }
         Ok(())
     }
 
-    fn new_version(&mut self, document: Configuration) -> Verdict {
+    fn new_version(&mut self, document: Configuration, now: u64) -> Verdict {
         if document.dissolved_into.is_some() && !document.databases.is_empty() {
             let detail = format!("cluster {:?} has dissolved with databases", self.cluster);
             return Err(Violation::new("dissolved-with-databases", detail));
@@ -232,6 +244,7 @@ impl Ledger {
             self.removals += gone.count() as u64;
         }
         self.history.push(Arc::new(document));
+        self.times.push(now);
         Ok(())
     }
 }

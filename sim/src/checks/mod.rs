@@ -41,6 +41,8 @@ pub struct Checks {
     pub workloads: workloads::Workloads,
     /// What is known of copies.
     copies: copies::Known,
+    /// The time, in nanoseconds.
+    pub now: u64,
     acknowledged: Vec<Acknowledged>,
     /// Clusters that an operator has given up, and the one that a survivor went on with.
     given_up: Vec<(ClusterId, ClusterId)>,

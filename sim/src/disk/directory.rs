@@ -128,13 +128,19 @@ impl Directory {
         self.pending.push_back(batch);
     }
 
-    /// The oldest outstanding batch is durable.
-    pub fn sync(&mut self) -> Option<PersistId> {
+    /// The oldest outstanding batch is durable; says which logs of shards have grown.
+    pub fn sync(&mut self) -> Option<(PersistId, Vec<LogId>)> {
         let batch = self.pending.pop_front()?;
+        let mut grown = Vec::new();
         for op in &batch.ops {
             self.make_durable(op);
+            if let StorageOp::Append { log, .. } = op
+                && *log != LogId::CONFIGURATION
+            {
+                grown.push(*log);
+            }
         }
-        Some(batch.id)
+        Some((batch.id, grown))
     }
 
     fn make_durable(&mut self, op: &StorageOp) {
@@ -314,7 +320,7 @@ mod tests {
     #[test]
     fn what_was_reported_durable_survives_every_crash() {
         let mut directory = directory();
-        assert_eq!(directory.sync(), Some(PersistId(1)));
+        assert_eq!(directory.sync(), Some((PersistId(1), Vec::new())));
         directory.crash(0);
         assert_eq!(directory.durable_log.hard.term, Term(2));
     }

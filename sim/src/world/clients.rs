@@ -88,6 +88,11 @@ impl Clients {
         self.last
     }
 
+    /// What [`Clients::next`] will give.
+    pub(super) fn peek_next(&self) -> u64 {
+        self.last + 1
+    }
+
     fn unique(&mut self) -> i64 {
         i64::try_from(self.next()).unwrap_or(i64::MAX)
     }

@@ -260,6 +260,7 @@ impl World {
             let decided = self.checks.commits(&self.disks, directory, mind, now.commit, led)?;
             if decided.is_some() {
                 self.counts.add(Count::ShardCommits);
+                self.checks.are_whole_now(&self.disks, log);
                 tell!(self, "host {host} commits {} of {log:?}", now.commit);
             }
             known = now.commit;

@@ -27,6 +27,8 @@ pub struct Pump {
     pub open: Option<Generation>,
     /// The epoch in which a call has failed: nothing more of it is carried out.
     failed: u64,
+    /// The term in which transactions were last given to it.
+    asked: Term,
     /// A transaction is open, which was run in this term.
     pub transaction: Option<Term>,
 }
@@ -42,9 +44,11 @@ impl World {
             self.queue.push(self.now + wait, What::Query { by, log, call: Box::new(call) });
             return Ok(());
         }
+        let term = held.node.as_ref().and_then(|node| node.shard(log)).map(|s| s.log().term());
         let pump = held.engines.entry(log).or_default();
         match call.what {
             CallKind::Execute(_) => {
+                pump.asked = term.unwrap_or_default();
                 self.counts.add(Count::Batches);
                 self.late.push(super::outputs::Late::Executes(log));
             }
@@ -273,7 +277,9 @@ impl World {
         at: quorate_core::engine::Position,
     ) -> Verdict {
         let shard = self.hosts[host].node.as_ref().and_then(|node| node.shard(log));
-        let leads = shard.filter(|shard| shard.log().is_leader());
+        // What comes from an earlier term is undone as soon as it has run.
+        let asked = self.hosts[host].engines.get(&log).map(|pump| pump.asked);
+        let leads = shard.filter(|s| s.log().is_leader() && Some(s.log().term()) == asked);
         let (Some(shard), Some(held)) = (leads, self.disks.get(dir).written(log)) else {
             return Ok(());
         };

@@ -25,6 +25,7 @@ pub use event::{RunRef, What};
 pub use host::{Armed, Host, Seen};
 pub use orders::Issued;
 pub use peace::Peace;
+pub use probes::{Probe, Probes};
 
 use quorate_core::StopReason;
 
@@ -74,6 +75,8 @@ pub struct World {
     pub issued: Vec<Issued>,
     /// Who uses databases.
     pub clients: Clients,
+    /// Whether every shard takes writes in the end.
+    pub probes: Probes,
     /// Set once every fault has ended.
     pub peace: Option<Peace>,
     queue: Queue<What>,
@@ -131,6 +134,7 @@ impl World {
             trace,
             issued: Vec::new(),
             clients: Clients::of(users),
+            probes: Probes::default(),
             peace: None,
             queue,
             print,
@@ -188,6 +192,7 @@ impl World {
             return Err(Violation::new("world-does-not-rest", detail));
         }
         self.now = self.now.max(at);
+        self.checks.now = self.now;
         self.print.word(at);
         if timer < event {
             self.print.word(host as u64);

@@ -141,6 +141,18 @@ impl World {
                 return Err(Violation::new("command-unanswered", detail));
             }
         }
+        for (id, request) in &self.clients.requests {
+            // A probe may be under way.
+            if request.client.is_some() && self.is_now(request.by) {
+                let detail = format!(
+                    "host {} was asked transaction {id} at {} ms, {:?}, and has not answered",
+                    request.by.host,
+                    request.at / 1_000_000,
+                    request.asked
+                );
+                return Err(Violation::new("transaction-unanswered", detail));
+            }
+        }
         Ok(())
     }
 }

@@ -177,8 +177,14 @@ impl World {
         if !self.is_now(by) || self.hosts[by.host].disk_failed {
             return Ok(());
         }
-        let Some(id) = self.disks.get_mut(dir).sync() else { return Ok(()) };
-        self.checks.holds_now(self.disks.get(dir));
+        let Some((id, grown)) = self.disks.get_mut(dir).sync() else { return Ok(()) };
+        if !grown.is_empty() {
+            let directory = self.disks.get(dir);
+            self.checks.holds_now(directory);
+            for log in grown {
+                self.checks.is_whole_now(directory, log);
+            }
+        }
         self.counts.add(Count::Syncs);
         self.print.word(id.0);
         self.arm(by.host, Moment::Durable);
