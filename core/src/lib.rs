@@ -51,6 +51,7 @@
 #![forbid(unsafe_code)]
 
 pub mod configuration;
+pub mod copies;
 pub mod engine;
 mod faults;
 mod ids;

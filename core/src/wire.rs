@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::configuration::{Absorption, Addresses, ConfigCommand, Rejection};
+use crate::copies::{CopyMessage, CopyReport};
 use crate::engine::Transaction;
 use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Start, Term};
 use crate::raft::Message;
@@ -27,6 +28,9 @@ pub const HEARD_MAX: usize = 256;
 
 /// The most messages in one [`Packet::Logs`].
 pub const LOGS_MAX: usize = 256;
+
+/// The most reports in one [`Packet::Copies`].
+pub const COPIES_MAX: usize = 256;
 
 /// What is sent on an authenticated link. The sender's [`NodeId`] is known from the handshake.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -91,6 +95,22 @@ pub enum Packet {
         kind: SqlKind,
         /// How long the asker still waits, in milliseconds.
         timeout_ms: u32,
+    },
+    /// A full copy on its way.
+    Copy {
+        /// Of which cluster; another cluster's is dropped.
+        cluster: ClusterId,
+        /// The shard's log.
+        log: LogId,
+        /// What it says.
+        message: CopyMessage,
+    },
+    /// What the sender's own copies are, those of which there is news.
+    Copies {
+        /// Of which cluster; another cluster's are dropped.
+        cluster: ClusterId,
+        /// By log; at most [`COPIES_MAX`].
+        copies: Vec<(LogId, CopyReport)>,
     },
     /// The answer.
     SqlReply {
@@ -309,6 +329,7 @@ pub fn decode_packet(bytes: &[u8]) -> Result<Packet, WireError> {
     let fits = match &packet {
         Packet::Alive { heard } => heard.len() <= HEARD_MAX,
         Packet::Logs { messages, .. } => messages.len() <= LOGS_MAX,
+        Packet::Copies { copies, .. } => copies.len() <= COPIES_MAX,
         Packet::Hello(hello) => hello.name.len() <= 64,
         Packet::Request { request: Request::Dissolve { addresses, .. }, .. } => {
             addresses.len() <= 16

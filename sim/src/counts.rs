@@ -120,6 +120,8 @@ counts! {
     CommitsLost = "commits-lost",
     /// The files of a copy were damaged.
     CopiesRotten = "copies-rotten",
+    /// A full copy was received.
+    FullCopies = "full-copies",
     /// A copy was let come online.
     Grants = "grants",
     /// A write was taken by every node of a shard's cluster after the last fault.

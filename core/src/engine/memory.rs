@@ -89,6 +89,32 @@ impl Memory {
         self.open.is_some()
     }
 
+    /// The committed content as one file.
+    #[must_use]
+    pub fn to_file(&self) -> Vec<u8> {
+        let mut committed = self.tables.clone();
+        for change in self.open.iter().flatten().rev() {
+            revert(&mut committed, change);
+        }
+        let bytes = postcard::to_allocvec(&(self.at, committed));
+        bytes.unwrap_or_else(|e| unreachable!("content always encodes: {e}"))
+    }
+
+    /// A copy from such a file, durable; `None` if it is none.
+    #[must_use]
+    pub fn from_file(bytes: &[u8]) -> Option<Self> {
+        let ((at, tables), rest): ((Position, Tables), &[u8]) =
+            postcard::take_from_bytes(bytes).ok()?;
+        let mut sum: u128 = 0;
+        for (table, rows) in &tables {
+            sum = sum.wrapping_add(digest(table, None));
+            for (key, value) in rows {
+                sum = sum.wrapping_add(digest(table, Some((*key, value))));
+            }
+        }
+        rest.is_empty().then(|| Self { at, tables, sum, ..Self::default() })
+    }
+
     /// The committed rows of a table.
     #[must_use]
     pub fn table(&self, name: &str) -> BTreeMap<i64, Value> {

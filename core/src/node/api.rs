@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::configuration::{
     Addresses, ConfigCommand, Configuration, Defaults, Registration, Rejection, Role,
 };
+use crate::copies::{CopyAnswer, CopyCall, CopyReport};
 use crate::engine::Transaction;
 use crate::ids::{
     ClusterId, CommandId, ConfigVersion, LinkId, LogId, NodeId, PersistId, Start, Term,
@@ -183,6 +184,13 @@ pub enum Input {
         epoch: u64,
         /// The answer.
         answer: Answer,
+    },
+    /// The files of a copy have answered.
+    Copy {
+        /// Whose copy.
+        log: LogId,
+        /// What they say.
+        answer: CopyAnswer,
     },
     /// An operator wants something; answered once by [`Output::Reply`].
     Command {
@@ -392,6 +400,13 @@ pub enum Output {
         /// Whose copy.
         log: LogId,
     },
+    /// The files of a copy are to do something: [`Input::Copy`] follows, see [`CopyCall`].
+    Copy {
+        /// Whose copy.
+        log: LogId,
+        /// What to do.
+        call: CopyCall,
+    },
     /// Something that people and clients want to know.
     Event(Event),
     /// The node has ended; it emits nothing more. Its directory may be reused as `StopReason` says.
@@ -445,6 +460,43 @@ pub enum Event {
         node: Option<NodeId>,
         /// In which term.
         term: Term,
+    },
+    /// A full copy of a shard is fetched.
+    CopyBegan {
+        /// Of which database.
+        database: String,
+        /// Which shard.
+        shard: String,
+        /// From whom.
+        donor: NodeId,
+        /// Why the log alone would not do.
+        why: String,
+    },
+    /// It has come whole, and is put in place.
+    CopyDone {
+        /// Of which database.
+        database: String,
+        /// Which shard.
+        shard: String,
+        /// From whom, the last of it at least.
+        donor: NodeId,
+        /// Bytes of the file.
+        bytes: u64,
+        /// How many of them were there from an earlier attempt.
+        kept: u64,
+        /// How long this attempt took, in milliseconds.
+        ms: u64,
+    },
+    /// It has not come whole; what came stays, and it is tried again.
+    CopyFailed {
+        /// Of which database.
+        database: String,
+        /// Which shard.
+        shard: String,
+        /// Who failed; `None`: this node's own files.
+        donor: Option<NodeId>,
+        /// How.
+        reason: String,
     },
     /// A peer refused this node or was refused: group, password or encryption settings differ.
     Refused {
@@ -523,6 +575,8 @@ pub struct Status {
     pub last_index: u64,
     /// Its commit index.
     pub commit: u64,
+    /// The copies of shards, as far as this node knows: by log and server, its own included.
+    pub copies: Vec<(LogId, NodeId, CopyReport)>,
     /// What was dropped and refused so far.
     pub counters: Counters,
 }

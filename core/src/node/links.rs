@@ -126,6 +126,7 @@ impl Node {
                 raft.link_lost(now, gone.peer);
             }
             self.each_shard(|shard, now| shard.link_lost(now, gone.peer));
+            self.copies_lost_link(gone.peer);
         }
     }
 
@@ -305,6 +306,7 @@ impl Node {
             raft.link_open(now, peer);
         }
         self.each_shard(|shard, now| shard.link_open(now, peer));
+        self.tell_peer_of_copies(peer);
     }
 
     /// Two nodes may dial each other at once. Of several usable links the smaller id keeps the

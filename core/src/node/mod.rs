@@ -9,6 +9,7 @@
 
 mod api;
 mod coordinator;
+mod copies;
 mod detector;
 mod dialer;
 mod discovery;
@@ -84,6 +85,7 @@ pub struct Node {
     merge: merge::Merge,
     shards: shards::Shards,
     sql: sql::Sql,
+    copies: copies::Copies,
     counters: Counters,
 
     next_dial: Time,
@@ -140,6 +142,7 @@ impl Node {
             merge: merge::Merge::default(),
             shards: shards::Shards::default(),
             sql: sql::Sql::default(),
+            copies: copies::Copies::default(),
             counters: Counters::default(),
             next_dial: now,
             next_alive: now,
@@ -230,6 +233,7 @@ impl Node {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Sql { id, request } => self.on_sql(id, request),
             Input::Engine { log, epoch, answer } => self.on_engine(log, epoch, answer),
+            Input::Copy { log, answer } => self.on_copy_answer(log, answer),
         }
     }
 
@@ -255,7 +259,11 @@ impl Node {
             Packet::Raft { .. } => {
                 self.raft.as_ref().is_some_and(|raft| raft.membership().is_voter(peer))
             }
-            Packet::Logs { .. } | Packet::Sql { .. } | Packet::SqlReply { .. } => true,
+            Packet::Logs { .. }
+            | Packet::Sql { .. }
+            | Packet::SqlReply { .. }
+            | Packet::Copy { .. }
+            | Packet::Copies { .. } => true,
             _ => false,
         };
         if !routine {
@@ -301,6 +309,16 @@ impl Node {
             Packet::Sql { id, log, transaction, kind, timeout_ms } => {
                 let timeout = Duration::from_millis(timeout_ms.into());
                 self.on_peer_sql((link, peer), id, log, (transaction, kind), timeout);
+            }
+            Packet::Copy { cluster, log, message } => {
+                if Some(cluster) == self.identity.cluster {
+                    self.on_copy_message(peer, log, message);
+                }
+            }
+            Packet::Copies { cluster, copies } => {
+                if Some(cluster) == self.identity.cluster {
+                    self.on_reports(peer, copies);
+                }
             }
             Packet::SqlReply { id, reply } => self.on_sql_reply(link, id, reply),
             Packet::Alive { heard } => self.detector.report(peer, &heard, self.now),
@@ -376,6 +394,7 @@ impl Node {
         }
         if !self.stopped {
             self.run_shards();
+            self.run_copies();
             self.drive_sql();
         }
         self.drain_log();
@@ -485,6 +504,7 @@ impl Node {
             self.merge.dissolved,
             self.shards.next(),
             self.sql.next(),
+            self.copies.next().filter(|_| !self.shards.all.is_empty()),
         ];
         due = machines.into_iter().flatten().fold(due, Time::min);
         // Never in the past: a machine that could not act now is looked at again soon.

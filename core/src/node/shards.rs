@@ -26,6 +26,8 @@ type Duty = (LogId, Option<NodeId>);
 #[derive(Default, Debug)]
 pub(super) struct Shards {
     pub all: BTreeMap<LogId, Shard>,
+    /// Their databases and names, for when the document does not know them any more.
+    names: BTreeMap<LogId, (String, String)>,
     /// What the store held at the start, of logs that the document has not spoken of yet.
     recovered: BTreeMap<LogId, RecoveredLog>,
     /// Logs whose first entry is on its way to the disk.
@@ -79,6 +81,10 @@ impl Node {
             let mine = shard.shard.copies.contains_key(&me) || first.is_some();
             let held =
                 self.shards.all.contains_key(&log) || self.shards.beginning.contains_key(&log);
+            if mine {
+                let name = (shard.database_name.to_owned(), shard.name.to_owned());
+                self.shards.names.insert(log, name);
+            }
             if mine && !held {
                 match (self.shards.recovered.remove(&log), first) {
                     (Some(recovered), _) => self.open_shard(log, recovered),
@@ -91,14 +97,37 @@ impl Node {
         let gone: Vec<LogId> =
             self.shards.all.keys().filter(|log| !listed.contains(log)).copied().collect();
         for log in gone {
-            self.shards.all.remove(&log);
-            self.shards.touched.remove(&log);
-            if let Some(at) = self.shards.due.remove(&log) {
-                self.shards.timers.remove(&(at, log));
-            }
-            self.out.push_back(Output::CloseEngine { log });
+            self.forget_shard(log);
         }
+        self.drop_forgotten(document);
         self.shards.next_duties = (!self.shards.all.is_empty()).then_some(self.now);
+    }
+
+    /// The database of a copy was dropped. Its log's number is never given again, so that nobody can
+    /// ever begin that log anew.
+    fn forget_shard(&mut self, log: LogId) {
+        self.shards.all.remove(&log);
+        self.shards.touched.remove(&log);
+        if let Some(at) = self.shards.due.remove(&log) {
+            self.shards.timers.remove(&(at, log));
+        }
+        self.out.push_back(Output::CloseEngine { log });
+        let name = self.shards.names.remove(&log).unwrap_or_else(|| unnamed(log));
+        self.drop_copies(log, name);
+        self.persist.push(StorageOp::DropLog { log }, None);
+    }
+
+    /// Logs in the store that the document does not speak of, although it has given out their numbers:
+    /// their databases were dropped while this node was away.
+    fn drop_forgotten(&mut self, document: &Configuration) {
+        let given = |log: &LogId| *log <= document.last_log && document.shard_of(*log).is_none();
+        let gone: Vec<LogId> =
+            self.shards.recovered.keys().filter(|log| given(log)).copied().collect();
+        for log in gone {
+            self.shards.recovered.remove(&log);
+            self.drop_copies(log, unnamed(log));
+            self.persist.push(StorageOp::DropLog { log }, None);
+        }
     }
 
     /// Writes the first entry of a shard's log: the same on every node that may. It is committed by
@@ -249,17 +278,19 @@ impl Node {
 
     /// A copy that holds all that is committed, as the leader's log knows it, comes online.
     fn grant_copies(&mut self, shard: ShardRef<'_>) {
-        let (now, log, me) = (self.now, shard.shard.log, self.id());
+        let (now, log) = (self.now, shard.shard.log);
         let judged_at = shard.document.version;
         for (node, status) in &shard.shard.copies {
             let online = shard.document.servers.get(node);
             let online = online.is_some_and(|s| s.status == ServerStatus::Online);
             let Some(held) = self.shards.all.get(&log) else { return };
-            let whole = if *node == me {
-                held.broken().is_none() && held.applied() >= held.log().commit()
-            } else {
-                held.log().is_caught_up(now, *node)
-            };
+            let whole = held.log().is_caught_up(now, *node) && self.holds_goal(log, *node);
+            self.set_goal(log, *node, *status);
+            if let Some(worse) = self.worse_status(log, *node, *status) {
+                let fall = ConfigCommand::SetCopy { log, node: *node, status: worse, judged_at };
+                self.ask_once((log, Some(*node)), fall);
+                continue;
+            }
             let due = online
                 && whole
                 && status.may_become(CopyStatus::Online)
@@ -392,3 +423,8 @@ fn is_bulky(message: &Message) -> bool {
 
 /// How soon a request that found nobody to serve it is tried again.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(20);
+
+/// What the files of a shard are put away under when its name is not known any more.
+fn unnamed(log: LogId) -> (String, String) {
+    (format!("log-{}", log.0), crate::configuration::MAIN.to_owned())
+}

@@ -623,6 +623,13 @@ impl Raft {
         self.log.entry(index)
     }
 
+    /// The term of the entry at `index`, or of the last one before the log begins; `None` if the log
+    /// does not reach there.
+    #[must_use]
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.log.term_at(index)
+    }
+
     /// The state that the entries build on.
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {

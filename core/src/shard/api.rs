@@ -224,6 +224,12 @@ pub struct ShardLimits {
     pub reopen: Duration,
     /// How long a leader whose copy cannot be written keeps the lead.
     pub patience: Duration,
+    /// Bytes of a chunk of a full copy; at most [`FileShape::CHUNK_MAX`].
+    ///
+    /// [`FileShape::CHUNK_MAX`]: crate::copies::FileShape::CHUNK_MAX
+    pub chunk_bytes: u32,
+    /// The most bytes of one full copy that are fetched in a second; `None`: as many as come.
+    pub copy_rate_max: Option<u64>,
 }
 
 impl Default for ShardLimits {
@@ -238,6 +244,8 @@ impl Default for ShardLimits {
             sync_after: 1024,
             reopen: Duration::from_millis(50),
             patience: Duration::from_millis(500),
+            chunk_bytes: 256 * 1024,
+            copy_rate_max: None,
         }
     }
 }

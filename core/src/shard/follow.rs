@@ -252,7 +252,7 @@ impl Shard {
 
     /// What was asked for and will not be answered: batches wait for what becomes of their entries,
     /// and what was not appended is run again.
-    fn abandon_orders(&mut self) {
+    pub(super) fn abandon_orders(&mut self) {
         for order in std::mem::take(&mut self.follow.orders) {
             match order {
                 Order::Execute { writes, .. } => self.requeue(writes),

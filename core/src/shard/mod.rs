@@ -14,11 +14,12 @@
 //!   it says it has.
 //!
 //! Files: `api` what goes in and out · `entry` what an entry carries · `writer` batches and their
-//! entries · `follow` committed entries on their way into the copy · `answers` who is told what, and
+//! entries · `follow` committed entries on their way into the copy · `copy` another file in its place · `answers` who is told what, and
 //! when · `reads`.
 
 mod answers;
 mod api;
+mod copy;
 mod entry;
 mod follow;
 mod reads;
@@ -57,6 +58,8 @@ enum CopyState {
     Open,
     /// Opening it again would not help: it must be replaced.
     Broken(Fault),
+    /// Another one takes its place, and is opened when the store names it.
+    Swapping(copy::Swap),
 }
 
 /// One node's copy of one shard.
@@ -136,12 +139,21 @@ impl Shard {
         self.follow.applied
     }
 
+    /// Whether the configuration says that the copy serves.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.terms.online
+    }
+
     /// Why the copy cannot be used again without being replaced.
     #[must_use]
     pub fn broken(&self) -> Option<&Fault> {
         match &self.copy {
             CopyState::Broken(fault) => Some(fault),
-            CopyState::Closed { .. } | CopyState::Opening { .. } | CopyState::Open => None,
+            CopyState::Closed { .. }
+            | CopyState::Opening { .. }
+            | CopyState::Open
+            | CopyState::Swapping(_) => None,
         }
     }
 
@@ -195,6 +207,7 @@ impl Shard {
     pub fn persisted(&mut self, now: Time, ticket: Ticket) {
         self.now = now;
         self.raft.persisted(now, ticket);
+        self.swap_is_durable(ticket.sequence);
         self.drive();
     }
 
@@ -261,7 +274,9 @@ impl Shard {
 
     /// The next batch of the log that must become durable.
     pub fn take_batch(&mut self, now: Time) -> Option<(Ticket, Vec<StorageOp>)> {
-        self.raft.take_batch(now)
+        let batch = self.raft.take_batch(now)?;
+        self.swap_is_written(batch.0.sequence);
+        Some(batch)
     }
 
     /// The next message that may leave.

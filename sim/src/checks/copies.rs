@@ -63,6 +63,20 @@ impl Checks {
         Err(Violation::new("log-begun-anew", detail))
     }
 
+    /// A node drops the log of a shard.
+    ///
+    /// # Errors
+    /// `shard-log-dropped` if the shard is still there, or never was.
+    pub fn drops(&self, node: NodeId, cluster: ClusterId, log: LogId) -> Verdict {
+        let document = self.known(cluster).and_then(|ledger| ledger.document());
+        let gone = |d: &Configuration| log <= d.last_log && d.shard_of(log).is_none();
+        if document.is_some_and(gone) {
+            return Ok(());
+        }
+        let detail = format!("{node:?} drops {log:?} of {cluster:?}");
+        Err(Violation::new("shard-log-dropped", detail))
+    }
+
     /// What is durable in a directory has changed.
     pub fn holds_now(&mut self, directory: &Directory) {
         for (log, held) in &directory.durable_shards {

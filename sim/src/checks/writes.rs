@@ -78,10 +78,7 @@ impl Checks {
                 let Some(held) = directory.written(*which) else { return Ok(()) };
                 snapshot_goes_on(directory, held, snapshot.index)
             }
-            StorageOp::DropLog { log: which } if *which != LogId::CONFIGURATION => {
-                let detail = format!("{:?} drops {which:?}", directory.node);
-                Err(Violation::new("shard-log-dropped", detail))
-            }
+            // That of a shard: judged by the document, see `drops`.
             StorageOp::DropLog { log: LogId::CONFIGURATION } if log.cluster.is_some() => {
                 let detail = format!("{:?} drops its log of {:?}", directory.node, log.cluster);
                 Err(Violation::new("log-dropped", detail))
@@ -135,14 +132,20 @@ impl Checks {
     ///
     /// # Errors
     /// `snapshot-of-uncommitted`.
-    pub fn snapshots(&mut self, directory: &Directory, index: Index, term: Term) -> Verdict {
+    pub fn snapshots(
+        &mut self,
+        directory: &Directory,
+        log: LogId,
+        index: Index,
+        term: Term,
+    ) -> Verdict {
         let Some(cluster) = directory.written_log.cluster else { return Ok(()) };
-        let committed = self.ledger(cluster).committed_term(index);
+        let committed = self.ledger_of(cluster, log).committed_term(index);
         if committed == Some(term) {
             return Ok(());
         }
         let detail = format!(
-            "{:?} writes a snapshot at {index} of term {term}, committed there: {committed:?}",
+            "{:?} writes a snapshot of {log:?} at {index} of term {term}, committed there: {committed:?}",
             directory.node
         );
         Err(Violation::new("snapshot-of-uncommitted", detail))

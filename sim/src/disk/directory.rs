@@ -6,7 +6,7 @@ use quorate_core::{
     Index, LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term,
 };
 
-use super::copies::Copies;
+use super::copies::{Copies, Files};
 use super::shadow::{Change, Shadow};
 
 /// Which directory of the world.
@@ -225,6 +225,18 @@ impl Directory {
     #[must_use]
     pub fn remembers(&self, peer: NodeId) -> Option<Start> {
         self.durable.peer_starts.get(&peer).copied()
+    }
+
+    /// The files of a shard.
+    pub fn files(&mut self, log: LogId) -> &mut Files {
+        self.engines.entry(log).or_default()
+    }
+
+    /// Whether the live copy of a shard is whole; `None` if none was ever named.
+    #[must_use]
+    pub fn has_sound_copy(&self, log: LogId) -> Option<bool> {
+        let live = self.durable.logs.get(&log)?.copy?;
+        Some(self.engines.get(&log).is_some_and(|files| files.is_sound(live)))
     }
 
     /// The configuration log as a restart would find it.

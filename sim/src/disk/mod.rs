@@ -4,7 +4,7 @@ mod copies;
 mod directory;
 mod shadow;
 
-pub use copies::{Copies, Copy};
+pub use copies::{Copies, Files};
 pub use directory::{Batch, DirId, Directory, OldCopy};
 pub use shadow::{Change, Shadow, Stub};
 

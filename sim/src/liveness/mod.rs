@@ -44,6 +44,8 @@ pub struct Assessment {
     pub unnamed: Vec<String>,
     /// Good reasons.
     pub tally: Tally,
+    /// What is still wrong once all have taken a write, without a good reason.
+    pub after_writes: Vec<String>,
     /// Who must take a write, into which shard.
     pub probes: Vec<Probe>,
     /// Stands for who leads and what is in force: a world that has settled keeps it.

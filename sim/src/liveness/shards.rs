@@ -47,8 +47,7 @@ impl Look<'_> {
 
     fn is_whole(&self, member: &Living<'_>) -> bool {
         let directory = self.world.hosts[member.host].dir.map(|dir| self.world.disks.get(dir));
-        let mut copies = directory.into_iter().flat_map(|directory| &directory.engines);
-        !copies.any(|((log, _), copy)| *log == self.log() && copy.rotten)
+        directory.is_none_or(|directory| directory.has_sound_copy(self.log()) != Some(false))
     }
 
     fn name(&self) -> String {
@@ -75,12 +74,13 @@ impl Look<'_> {
         };
         let Some(log) = self.shadow(leader) else { return };
         all.hash = crate::hash::mix(all.hash, log.hard.term.0 + leader.host as u64);
+        let mut takes_writes = false;
         if let Some(membership) = log.membership() {
             self.follows(membership, all);
-            self.takes_writes(membership, leader, all);
+            takes_writes = self.takes_writes(membership, all);
         }
         for member in self.members {
-            self.copy(member, log, all);
+            self.copy(member, log, takes_writes, all);
         }
     }
 
@@ -97,7 +97,13 @@ impl Look<'_> {
     }
 
     /// A copy is `ONLINE`, and holds what every copy holds, or there is a reason.
-    fn copy(&self, member: &Living<'_>, leader: &Shadow, all: &mut Assessment) {
+    fn copy(
+        &self,
+        member: &Living<'_>,
+        leader: &Shadow,
+        takes_writes: bool,
+        all: &mut Assessment,
+    ) {
         let Some(status) = self.shard.shard.copies.get(&member.id) else { return };
         let host = member.host;
         if *status == CopyStatus::Offline {
@@ -105,8 +111,13 @@ impl Look<'_> {
             return;
         }
         if !self.is_whole(member) {
-            all.tally.add("copy-rotten");
-            return;
+            // Whoever does not read it does not find out.
+            if takes_writes {
+                all.after_writes
+                    .push(format!("host {host} has a damaged copy of {}", self.name()));
+            } else {
+                all.tally.add("copy-rotten-unread");
+            }
         }
         if *status != CopyStatus::Online {
             all.unnamed.push(format!("the copy of {} at host {host} is {status}", self.name()));
@@ -159,7 +170,7 @@ impl Look<'_> {
     }
 
     /// Whether a write could be acknowledged, and by whom it must be taken.
-    fn takes_writes(&self, membership: &Membership, leader: &Living<'_>, all: &mut Assessment) {
+    fn takes_writes(&self, membership: &Membership, all: &mut Assessment) -> bool {
         let rule = self.shard.write_quorum();
         let living = |id: &&NodeId| self.members.iter().any(|m| m.id == **id);
         let half = &membership.incoming;
@@ -170,18 +181,12 @@ impl Look<'_> {
         };
         if half.voters.iter().filter(living).count() < needed {
             all.tally.add("write-quorum-away");
-            return;
+            return false;
         }
-        if !self.is_whole(leader) {
-            all.unnamed.push(format!(
-                "host {} leads {} with a damaged copy",
-                leader.host,
-                self.name()
-            ));
-            return;
-        }
-        for member in self.members {
+        let servers = &self.shard.document.servers;
+        for member in self.members.iter().filter(|member| servers.contains_key(&member.id)) {
             all.probes.push((member.host, self.cluster, self.log()));
         }
+        true
     }
 }

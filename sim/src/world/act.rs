@@ -1,6 +1,6 @@
 //! Faults, carried out.
 
-use quorate_core::Node;
+use quorate_core::{LogId, Node, RecoveredLog};
 
 use super::process::COPIES_MAX;
 use super::{Armed, What, World};
@@ -110,32 +110,26 @@ impl World {
     fn rot(&mut self, host: usize, which: usize) {
         let Some(dir) = self.hosts[host].dir else { return };
         let directory = self.disks.get(dir);
-        let count = directory.engines.len().max(1);
-        let Some((log, generation)) = directory.engines.keys().nth(which % count).copied() else {
-            return;
-        };
+        let live = |(log, held): (&LogId, &RecoveredLog)| Some((*log, held.copy?));
+        let all: Vec<_> = directory.durable.logs.iter().filter_map(live).collect();
+        let Some((log, generation)) = all.get(which % all.len().max(1)).copied() else { return };
         let ledger = directory.written_log.cluster.and_then(|c| self.checks.shard(c, log));
         let lost = directory.node;
         let whole = |id: quorate_core::NodeId| {
-            let ended = self
-                .hosts
-                .iter()
-                .any(|h| h.ended.is_some() && h.dir.is_some_and(|d| self.disks.get(d).node == id));
+            let ended = self.hosts.iter().any(|h| {
+                h.ended.is_some() && h.dir.is_some_and(|d| self.disks.get(d).node == id)
+            });
             let held = self.disks.of(id).filter(|_| id != lost && !ended);
-            held.is_some_and(|held| {
-                held.engines.iter().any(|((of, _), copy)| *of == log && !copy.rotten)
-            })
+            held.is_some_and(|held| held.has_sound_copy(log) == Some(true))
         };
         let governing = ledger.and_then(|ledger| ledger.governing.as_ref());
         let own = directory.written(log).and_then(|log| log.membership());
         if !governing.into_iter().chain(own).all(|membership| is_enough(membership, &whole)) {
             return;
         }
-        if let Some(copy) = self.disks.get_mut(dir).engines.get_mut(&(log, generation)) {
-            copy.rotten = true;
-            self.counts.add(Count::CopiesRotten);
-            tell!(self, "host {host} has a damaged copy of {log:?}");
-        }
+        self.disks.get_mut(dir).files(log).rotten.insert(generation);
+        self.counts.add(Count::CopiesRotten);
+        tell!(self, "host {host} has a damaged copy of {log:?}");
     }
 
     /// Whether those who are left when the disk of `host` is lost can still decide.

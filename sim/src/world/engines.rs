@@ -10,7 +10,7 @@ use quorate_core::{Generation, Input, LogId, Term};
 
 use super::{RunRef, What, World};
 use crate::counts::Count;
-use crate::disk::{Copy, DirId};
+use crate::disk::{DirId, Files};
 use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
 use crate::trace::tell;
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    fn engine_wait(&mut self, host: usize) -> u64 {
+    pub(super) fn engine_wait(&mut self, host: usize) -> u64 {
         let Some(plan) = &self.plan.databases else { return 0 };
         let wait = self.engine_dice.between(plan.call_min_us, plan.call_max_us) * 1_000;
         let hiccup = self.peace.is_none() && self.engine_dice.chance(plan.hiccup_ppm);
@@ -84,9 +84,9 @@ impl World {
         let pump = self.hosts[host].engines.remove(&log);
         let (Some(pump), Some(dir)) = (pump, self.hosts[host].dir) else { return };
         if let Some(generation) = pump.open
-            && let Some(copy) = self.disks.get_mut(dir).engines.get_mut(&(log, generation))
+            && let Some(copy) = self.disks.get_mut(dir).files(log).copy(generation)
         {
-            copy.memory.kill();
+            copy.kill();
         }
     }
 
@@ -124,9 +124,8 @@ impl World {
         let Some(pump) = self.hosts[host].engines.get_mut(&log) else { return };
         (pump.failed, pump.transaction) = (epoch, None);
         let open = pump.open.take();
-        let copy = open.and_then(|g| self.disks.get_mut(dir).engines.get_mut(&(log, g)));
-        if let Some(copy) = copy {
-            copy.memory.kill();
+        if let Some(copy) = open.and_then(|g| self.disks.get_mut(dir).files(log).copy(g)) {
+            copy.kill();
         }
     }
 
@@ -171,21 +170,21 @@ impl World {
             return self.open_copy(host, dir, log, (*generation, *create));
         }
         let open = self.hosts[host].engines.get(&log).and_then(|pump| pump.open);
-        let copy = open.and_then(|g| self.disks.get_mut(dir).engines.get_mut(&(log, g)));
-        let Some(copy) = copy else {
+        let files = self.disks.get_mut(dir).files(log);
+        let rotten = open.is_some_and(|g| files.rotten.contains(&g));
+        let Some(at) = open.and_then(|g| files.copy(g)).map(|copy| copy.position()) else {
             let detail = format!("host {host} asks for {what:?} of {log:?} before it is open");
             return Err(Violation::new("engine-not-open", detail));
         };
-        if copy.rotten && !matches!(what, CallKind::Rollback) {
+        if rotten && !matches!(what, CallKind::Rollback) {
             return Ok(Err(Fault::Corrupt("database disk image is malformed".to_owned())));
         }
         if let CallKind::Execute(_) = what {
-            let at = copy.memory.position();
             self.executes_on_all(host, dir, log, at)?;
         }
-        let copy = open.and_then(|g| self.disks.get_mut(dir).engines.get_mut(&(log, g)));
+        let copy = open.and_then(|g| self.disks.get_mut(dir).files(log).copy(g));
         let Some(copy) = copy else { return Ok(Ok(Answer::RolledBack)) };
-        let answer = perform(&mut copy.memory, what);
+        let answer = perform(copy, what);
         if let Err(
             fault @ (Fault::Conflict { .. } | Fault::Misuse { .. } | Fault::Unreadable { .. }),
         ) = &answer
@@ -218,18 +217,20 @@ impl World {
         log: LogId,
         (generation, create): (Generation, bool),
     ) -> Result<Result<Answer, Fault>, Violation> {
-        let copies = &mut self.disks.get_mut(dir).engines;
-        if create {
-            copies.insert((log, generation), Copy::default());
-        }
-        let Some(copy) = copies.get_mut(&(log, generation)) else {
-            return Ok(Err(Fault::Missing(format!("{generation:?}"))));
-        };
-        copy.memory.kill();
-        if copy.rotten {
+        let files = self.disks.get_mut(dir).files(log);
+        if files.rotten.contains(&generation) && !create {
             return Ok(Err(Fault::Corrupt("file is not a database".to_owned())));
         }
-        let at = copy.memory.position();
+        if create {
+            files.rotten.remove(&generation);
+        }
+        let at = match files.held.open(generation, create) {
+            Ok(copy) => copy.position(),
+            Err(fault) => {
+                let detail = format!("host {host} {log:?}: {fault}");
+                return Err(Violation::new("live-copy-missing", detail));
+            }
+        };
         if let Some(pump) = self.hosts[host].engines.get_mut(&log) {
             pump.open = Some(generation);
         }
@@ -242,10 +243,10 @@ impl World {
         let open = self.hosts[host].engines.get(&log).and_then(|pump| pump.open);
         let directory = self.disks.get_mut(dir);
         let cluster = directory.written_log.cluster;
-        let copy = open.and_then(|g| directory.engines.get_mut(&(log, g)));
+        let copy = open.and_then(|g| directory.files(log).copy(g));
         let ledger = cluster.and_then(|cluster| self.checks.shard(cluster, log));
         let (Some(copy), Some(ledger)) = (copy, ledger) else { return Ok(()) };
-        let Ok(held) = copy.memory.content_hash() else { return Ok(()) };
+        let Ok(held) = copy.content_hash() else { return Ok(()) };
         ledger.content.agrees(&format!("host {host} {log:?}"), &held)
     }
 
@@ -256,12 +257,13 @@ impl World {
         let open = self.hosts[by.host].engines.get(&log).and_then(|pump| pump.open);
         let ppm = self.plan.databases.as_ref().map_or(0, |plan| plan.fail_ppm);
         let fails = self.peace.is_none() && self.engine_dice.chance(ppm);
-        let copy = open.and_then(|g| self.disks.get_mut(dir).engines.get_mut(&(log, g)));
-        let result = match copy {
+        let files = self.disks.get_mut(dir).files(log);
+        let rotten = open.is_some_and(|g| files.rotten.contains(&g));
+        let result = match open.and_then(|g| files.copy(g)) {
             None => Err(Fault::Io("the database is closed".to_owned())),
-            Some(copy) if copy.rotten => Err(Fault::Corrupt("malformed".to_owned())),
+            Some(_) if rotten => Err(Fault::Corrupt("malformed".to_owned())),
             Some(_) if fails => Err(Fault::Io("disk I/O error".to_owned())),
-            Some(copy) => copy.memory.query(&transaction, &SqlLimits::default()),
+            Some(copy) => copy.query(&transaction, &SqlLimits::default()),
         };
         self.print.word(0x400 + by.host as u64);
         let answer = Answer::Queried(id, result);
@@ -303,31 +305,38 @@ impl World {
         for (log, mut pump) in pumps {
             let Some(call) = pump.calls.pop_front() else { continue };
             let under_way = call.epoch != pump.failed && self.engine_dice.one_in(2);
-            let copies = &mut self.disks.get_mut(dir).engines;
+            let files = self.disks.get_mut(dir).files(log);
             match (call.what, pump.open) {
                 (CallKind::Open { generation, create: true }, _) if under_way => {
-                    copies.insert((log, generation), Copy::default());
+                    files.rotten.remove(&generation);
+                    let _made = files.held.open(generation, true);
                 }
                 (what @ (CallKind::Commit(_) | CallKind::Apply(_) | CallKind::Sync), Some(g))
-                    if under_way =>
+                    if under_way && files.is_sound(g) =>
                 {
-                    if let Some(copy) = copies.get_mut(&(log, g)).filter(|copy| !copy.rotten) {
-                        let _whatever = perform(&mut copy.memory, &what);
-                    }
+                    let _whatever = files.copy(g).map(|copy| perform(copy, &what));
                 }
                 _ => {}
             }
         }
-        let directory = self.disks.get_mut(dir);
-        for copy in directory.engines.values_mut() {
-            if power {
-                let kept = self.engine_dice.index(copy.memory.unsynced() + 1);
-                if kept < copy.memory.unsynced() {
+        self.crash_files(host, dir);
+        let logs: Vec<LogId> = self.disks.get(dir).engines.keys().copied().collect();
+        for log in logs {
+            let Files { held, .. } = self.disks.get_mut(dir).files(log);
+            held.kill();
+            if !power {
+                continue;
+            }
+            // What was received and not put in place yet was never synced.
+            if let Some(incoming) = &mut held.incoming {
+                incoming.truncate(self.engine_dice.index(incoming.len() + 1));
+            }
+            for copy in held.generations.values_mut() {
+                let kept = self.engine_dice.index(copy.unsynced() + 1);
+                if kept < copy.unsynced() {
                     self.counts.add(Count::CommitsLost);
                 }
-                copy.memory.lose_power_after(kept);
-            } else {
-                copy.memory.kill();
+                copy.lose_power_after(kept);
             }
         }
     }

@@ -99,6 +99,13 @@ pub enum What {
         /// Whose copy.
         log: LogId,
     },
+    /// The oldest call to the files of a copy has come to its end.
+    Files {
+        /// As it was asked by that run.
+        by: RunRef,
+        /// Whose copy.
+        log: LogId,
+    },
     /// A reader of a copy has come to its end.
     Query {
         /// As it was opened by that run.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use quorate_core::{Index, Input, LinkId, LogId, Node, Term};
 
 use super::engines::Pump;
+use super::files::FileCalls;
 use crate::checks::RunView;
 use crate::clock::Clock;
 use crate::disk::DirId;
@@ -56,6 +57,8 @@ pub struct Host {
     pub seen_shards: BTreeMap<LogId, Seen>,
     /// The engines of its process.
     pub engines: BTreeMap<LogId, Pump>,
+    /// What its process wants of the files of copies.
+    pub file_calls: BTreeMap<LogId, FileCalls>,
     /// Engines find no space left.
     pub full: bool,
     /// Added to each call of an engine, in nanoseconds.
@@ -97,6 +100,7 @@ impl Host {
             seen: Seen::default(),
             seen_shards: BTreeMap::new(),
             engines: BTreeMap::new(),
+            file_calls: BTreeMap::new(),
             full: false,
             engines_slow: 0,
             view: RunView::default(),

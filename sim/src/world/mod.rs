@@ -2,7 +2,7 @@
 //!
 //! `mod` the loop · `event` what can happen · `host` a machine · `process` starts and ends ·
 //! `deliver` one input and all it causes · `outputs` what a node wants done · `streams` dialling ·
-//! `engines` of copies · `clients` and what they are told · `act` faults · `orders` operators · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
+//! `engines` and `files` of copies · `clients` and what they are told · `act` faults · `orders` operators · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
 
 mod act;
 mod clients;
@@ -10,6 +10,7 @@ mod deliver;
 mod engines;
 mod event;
 mod fair;
+mod files;
 mod host;
 mod orders;
 mod outputs;
@@ -21,6 +22,7 @@ mod streams;
 
 pub use clients::{Client, Clients};
 pub use engines::Pump;
+pub use files::FileCalls;
 pub use event::{RunRef, What};
 pub use host::{Armed, Host, Seen};
 pub use orders::Issued;
@@ -235,6 +237,7 @@ impl World {
             What::Refused { by, from } => self.refused(by, from),
             What::Synced { dir, by } => self.synced(dir, by),
             What::Engine { by, log } => self.engine(by, log),
+            What::Files { by, log } => self.files(by, log),
             What::Query { by, log, call } => self.query(by, log, *call),
             What::Client(which) => self.client(which),
             What::Emptied(host) => {

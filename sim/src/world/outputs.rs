@@ -28,11 +28,12 @@ pub(super) enum Late {
     Shows(Arc<Configuration>),
     Answers(ClusterId, ConfigVersion),
     Acknowledges(Box<Command>, ConfigVersion, ConfigVersion),
-    Snapshots(Index, Term),
+    Snapshots(LogId, Index, Term),
     Reverted,
     Begins(LogId, Membership, Term),
     Member(LogId, Box<(Membership, Membership)>),
     Executes(LogId),
+    Drops(LogId),
     Promises(LogId, quorate_core::shard::Reply),
     Answered(Box<Asked>, quorate_core::shard::Reply),
     Grants(Grant, Index),
@@ -40,7 +41,7 @@ pub(super) enum Late {
 
 /// The first byte of the encoded packets that are looked at: hello, welcome, info, a log's, question,
 /// answer, several logs', transaction and its answer.
-const LOOKED_AT: [u8; 9] = [0, 1, 3, 4, 6, 7, 8, 9, 10];
+const LOOKED_AT: [u8; 9] = [0, 1, 3, 4, 6, 7, 8, 9, 12];
 
 impl World {
     pub(super) fn carry_out(&mut self, host: usize, output: Output, pre_vote: bool) -> Verdict {
@@ -80,7 +81,10 @@ impl World {
                 self.close_engine(host, log);
                 Ok(())
             }
-            Output::Engine { .. } | Output::CloseEngine { .. } => {
+            Output::Copy { log, call } if self.plan.databases.is_some() => {
+                self.call_files(host, log, call)
+            }
+            Output::Engine { .. } | Output::CloseEngine { .. } | Output::Copy { .. } => {
                 let detail = format!("host {host} was given no engines, and calls one");
                 Err(Violation::new("engine-unasked", detail))
             }
@@ -119,8 +123,11 @@ impl World {
             if let Some(cluster) = cluster {
                 self.note_memberships(host, dir, cluster, op);
             }
-            if let StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } = op {
-                self.late.push(Late::Snapshots(snapshot.index, snapshot.term));
+            if let (StorageOp::DropLog { log }, Some(_)) = (op, of_shard) {
+                self.late.push(Late::Drops(*log));
+            }
+            if let StorageOp::Snapshot { log, snapshot, .. } = op {
+                self.late.push(Late::Snapshots(*log, snapshot.index, snapshot.term));
             }
             let change = self.disks.get_mut(dir).write(op);
             if of_shard.is_some() {
@@ -337,6 +344,10 @@ impl World {
                     let Some(cluster) = self.disks.get(dir).written_log.cluster else { continue };
                     self.checks.shard_membership(node, (cluster, log), &change.0, &change.1)?;
                 }
+                Late::Drops(log) => {
+                    let Some(cluster) = self.disks.get(dir).written_log.cluster else { continue };
+                    self.checks.drops(node, cluster, log)?;
+                }
                 Late::Executes(log) => self.executes_in_own_term(host, log)?,
                 Late::Promises(log, reply) => {
                     if let Some(promise) = self.promise(host, log, &reply) {
@@ -349,8 +360,8 @@ impl World {
                     self.checks.asks_online(&self.disks, node, grant, commit)?;
                 }
                 Late::Reverted => self.follows_its_log(host, dir)?,
-                Late::Snapshots(index, term) => {
-                    self.checks.snapshots(self.disks.get(dir), index, term)?;
+                Late::Snapshots(log, index, term) => {
+                    self.checks.snapshots(self.disks.get(dir), log, index, term)?;
                 }
                 Late::Answers(cluster, version) => self.checks.answers(node, cluster, version)?,
                 Late::Acknowledges(command, version, since) => {

@@ -96,6 +96,7 @@ impl World {
         let mut answered = self.all_answered().is_ok();
         if assessment.unnamed.is_empty() {
             answered &= self.probe(&assessment.probes)?.is_empty();
+            answered &= assessment.after_writes.is_empty();
         }
         let Some(peace) = self.peace.as_mut() else { return Ok(()) };
         if assessment.unnamed.is_empty() {
@@ -121,11 +122,12 @@ impl World {
             return Ok(());
         }
         self.all_answered()?;
-        let Assessment { unnamed, probes, .. } = assess(self);
+        let Assessment { unnamed, probes, after_writes, .. } = assess(self);
         let detail = match unnamed.as_slice() {
             [] => {
                 let open = self.probe(&probes)?;
-                format!("the world keeps changing; not taken: {}", open.join("; "))
+                let (open, after) = (open.join("; "), after_writes.join("; "));
+                format!("the world keeps changing; writes not taken: {open}; {after}")
             }
             problems => problems.join("; "),
         };

@@ -32,7 +32,8 @@ enum State {
 #[derive(Debug, Default)]
 pub struct Probes {
     all: BTreeMap<Probe, State>,
-    lacks_table: BTreeMap<(ClusterId, LogId), ()>,
+    /// Whether the table is there: asked for, or known to be.
+    tables: BTreeMap<(ClusterId, LogId), Option<u64>>,
 }
 
 impl World {
@@ -62,9 +63,14 @@ impl World {
             return Ok(());
         };
         let (database, shard) = (shard.database_name.to_owned(), Some(shard.name.to_owned()));
-        let (operation, statements) = match self.probes.lacks_table.remove(&(cluster, log)) {
-            Some(()) => table(APPENDS),
-            None => append(i64::try_from(self.clients.next()).unwrap_or(i64::MAX)),
+        let key = (cluster, log);
+        let (operation, statements) = match self.probes.tables.get(&key).copied() {
+            Some(Some(id)) if self.clients.requests.contains_key(&id) => return Ok(()),
+            None | Some(Some(_)) => {
+                self.probes.tables.insert(key, Some(self.clients.peek_next()));
+                table(APPENDS)
+            }
+            Some(None) => append(i64::try_from(self.clients.next()).unwrap_or(i64::MAX)),
         };
         let transaction = Transaction { statements };
         let timeout = Duration::from_secs(3);
@@ -80,18 +86,22 @@ impl World {
     pub(super) fn probe_answered(&mut self, host: usize, request: &Request, reply: &Reply) {
         let asked = &request.asked;
         let probe = (host, asked.cluster, asked.log);
-        let state = match reply {
-            Reply::Done { .. } if asked.operation == Operation::Make(APPENDS) => {
-                self.probes.all.remove(&probe);
-                return;
+        if asked.operation == Operation::Make(APPENDS) {
+            let there = match reply {
+                Reply::Done { .. } => true,
+                Reply::Failed(ShardError::Sql(error)) => error.message.ends_with("already exists"),
+                Reply::Failed(_) => false,
+            };
+            if there {
+                self.probes.tables.insert((asked.cluster, asked.log), None);
             }
+            self.probes.all.insert(probe, State::Refused(format!("table made: {reply:?}")));
+            return;
+        }
+        let state = match reply {
             Reply::Done { .. } => {
                 self.counts.add(Count::Probes);
                 State::Done
-            }
-            Reply::Failed(ShardError::Sql(error)) if error.message.starts_with("no such table") => {
-                self.probes.lacks_table.insert((asked.cluster, asked.log), ());
-                State::Refused(error.message.clone())
             }
             Reply::Failed(error) => State::Refused(error.to_string()),
         };

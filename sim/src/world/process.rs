@@ -67,6 +67,7 @@ impl World {
         held.seen = Seen::default();
         held.seen_shards.clear();
         held.engines.clear();
+        held.file_calls.clear();
         held.links.clear();
         held.view = RunView::default();
         held.dials = 0;

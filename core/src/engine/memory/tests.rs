@@ -107,3 +107,18 @@ fn a_comparison_that_does_not_hold_changes_nothing() {
     assert_eq!(done.outcomes[0].as_ref().unwrap()[0].affected, 0);
     assert!(done.effects.is_empty() && !copy.is_open());
 }
+
+#[test]
+fn a_file_holds_what_is_committed_and_a_copy_made_from_it_is_equal() {
+    let mut copy = with_table();
+    write(&mut copy, 2, insert(1));
+    let hash = copy.content_hash();
+    copy.execute(&[insert(2)], &SqlLimits::default()).unwrap();
+    let mut made = Memory::from_file(&copy.to_file()).expect("its own file");
+    assert_eq!(made.content_hash(), hash);
+    made.lose_power();
+    assert_eq!(made.content_hash(), hash, "it is durable");
+    let mut file = copy.to_file();
+    file.push(0);
+    assert!(Memory::from_file(&file).is_none());
+}

@@ -11,30 +11,30 @@ use crate::engine::{Statement, Transaction, Value};
 use crate::shard::{Consistency, Reply, ShardError, SqlKind};
 use crate::{Command, CommandId, DatabaseId, LogId, NodeId};
 
-fn sql(text: &str, args: &[i64]) -> Transaction {
+pub(super) fn sql(text: &str, args: &[i64]) -> Transaction {
     let args: Vec<Value> = args.iter().map(|arg| Value::Integer(*arg)).collect();
     Transaction { statements: vec![Statement::with(text, args)] }
 }
 
-fn insert(key: i64) -> Transaction {
+pub(super) fn insert(key: i64) -> Transaction {
     sql("INSERT INTO t (k, v) VALUES (?, ?)", &[key, 1])
 }
 
-fn log(world: &World, at: usize, database: &str) -> LogId {
+pub(super) fn log(world: &World, at: usize, database: &str) -> LogId {
     world.node(at).configuration().unwrap().databases[database].shards["main"].log
 }
 
-fn keys(world: &World, at: usize, log: LogId) -> Vec<i64> {
-    world.machines[at].engines[&log].table("t").into_keys().collect()
+pub(super) fn keys(world: &World, at: usize, log: LogId) -> Vec<i64> {
+    world.machines[at].engine(log).table("t").into_keys().collect()
 }
 
-fn online(world: &World, at: usize, database: &str) -> usize {
+pub(super) fn online(world: &World, at: usize, database: &str) -> usize {
     let document = world.node(at).configuration().unwrap();
     let copies = &document.databases[database].shards["main"].copies;
     copies.values().filter(|status| **status == CopyStatus::Online).count()
 }
 
-fn write(world: &mut World, at: usize, transaction: Transaction) -> Reply {
+pub(super) fn write(world: &mut World, at: usize, transaction: Transaction) -> Reply {
     let id = world.sql(at, "demo", SqlKind::Write, transaction);
     answer(world, at, id)
 }
@@ -48,18 +48,18 @@ fn read(world: &mut World, at: usize, consistency: Consistency) -> Vec<Vec<Value
     }
 }
 
-fn answer(world: &mut World, at: usize, id: CommandId) -> Reply {
+pub(super) fn answer(world: &mut World, at: usize, id: CommandId) -> Reply {
     let told = world.until(SECOND * 8, |w| w.machines[at].answers.contains_key(&id));
     assert!(told, "no answer: {world:?}");
     world.machines[at].answers[&id].clone()
 }
 
-fn done(reply: &Reply) -> bool {
+pub(super) fn done(reply: &Reply) -> bool {
     matches!(reply, Reply::Done { .. })
 }
 
 /// A cluster with the database `demo`, whose table is there.
-fn with_database(count: usize, defaults: &Defaults, settings: &Settings) -> World {
+pub(super) fn with_database(count: usize, defaults: &Defaults, settings: &Settings) -> World {
     let mut world = cluster(count, defaults);
     let create = ConfigCommand::CreateDatabase {
         name: "demo".to_owned(),
@@ -161,7 +161,7 @@ fn a_node_that_comes_back_gets_only_what_it_missed_and_owns_its_shard_again() {
     for key in 0..30 {
         assert!(done(&write(&mut world, through, insert(key))), "{key}");
     }
-    let before = world.machines[first].engines[&log].clone();
+    let before = world.machines[first].engine(log).clone();
     world.start(first);
     let back = |w: &World| {
         w.node(first).shard(log).is_some_and(crate::shard::Shard::is_owner)
@@ -255,7 +255,7 @@ fn each_shard_is_only_where_it_belongs_and_works_while_its_holders_do() {
     let holders = |w: &World, shard: &str| -> Vec<usize> {
         let document = w.node(0).configuration().unwrap();
         let log = document.databases["demo"].shards[shard].log;
-        (0..3).filter(|n| w.machines[*n].engines.contains_key(&log)).collect()
+        (0..3).filter(|n| w.machines[*n].disk.logs.contains_key(&log)).collect()
     };
     assert_eq!(holders(&world, "client_usa"), [0, 1]);
     assert_eq!(holders(&world, "client_europe"), [1]);
@@ -315,7 +315,7 @@ fn a_dropped_database_is_gone_and_one_of_the_same_name_begins_empty() {
     let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
     world.command(1, Command::Change(drop));
     world.run(SECOND);
-    assert!((0..3).all(|n| !world.machines[n].engines.contains_key(&old)));
+    assert!((0..3).all(|n| !world.machines[n].disk.logs.contains_key(&old)));
     let create = ConfigCommand::create_database("demo", DatabaseId(8));
     world.command(2, Command::Change(create));
     world.run(SECOND);

@@ -6,13 +6,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::configuration::Defaults;
+use crate::copies::CopyCall;
+use crate::copies::memory::MemoryFiles;
 use crate::engine::memory::Memory;
 use crate::engine::{Engine as _, Reader as _, SqlLimits, Transaction};
 use crate::node::SqlRequest;
 use crate::shard::{Answer, Call, CallKind, Reply as SqlReply, ShardLimits, SqlKind};
 use crate::{
-    Command, CommandId, DialError, Event, Input, LinkId, LogId, Node, NodeConfig, NodeId, Output,
-    Recovered, Reply, State, StopReason, StorageOp, Time,
+    Command, CommandId, DialError, Event, Generation, Input, LinkId, LogId, Node, NodeConfig,
+    NodeId, Output, Recovered, Reply, State, StopReason, StorageOp, Time,
 };
 
 /// One machine: its disk outlives its process.
@@ -25,7 +27,9 @@ pub(crate) struct Machine {
     pub replies: BTreeMap<CommandId, Reply>,
     pub answers: BTreeMap<CommandId, SqlReply>,
     /// The copies on its disk.
-    pub engines: BTreeMap<LogId, Memory>,
+    pub files: BTreeMap<LogId, MemoryFiles>,
+    /// Which generation of each is open.
+    open: BTreeMap<LogId, Generation>,
     /// Epochs in which an engine has failed.
     failed: BTreeMap<LogId, u64>,
     pub password: &'static str,
@@ -63,6 +67,7 @@ enum What {
     Failed(SocketAddr, DialError),
     Refused(SocketAddr),
     Engine(LogId, Call),
+    Copy(LogId, CopyCall),
 }
 
 impl Eq for Due {}
@@ -99,16 +104,21 @@ pub(crate) const STEP: Duration = Duration::from_millis(1);
 
 impl Machine {
     fn carry_out(&mut self, log: LogId, call: &Call) -> Option<Answer> {
-        let engine = self.engines.entry(log).or_default();
+        let files = self.files.entry(log).or_default();
         let limits = SqlLimits::default();
         if self.failed.get(&log) == Some(&call.epoch) && !matches!(call.what, CallKind::Query(..)) {
             return None;
         }
-        let answer = match &call.what {
-            CallKind::Open { .. } => {
-                engine.kill();
-                Ok(Answer::Opened(engine.position()))
-            }
+        if let CallKind::Open { generation, .. } = call.what {
+            self.open.insert(log, generation);
+        }
+        let live = self.open.get(&log).copied().unwrap_or_default();
+        let engine = match call.what {
+            CallKind::Open { generation, create } => files.open(generation, create),
+            _ => Ok(files.generations.get_mut(&live).expect("it is open")),
+        };
+        let answer = engine.and_then(|engine| match &call.what {
+            CallKind::Open { .. } => Ok(Answer::Opened(engine.position())),
             CallKind::Execute(batch) => engine.execute(batch, &limits).map(Answer::Executed),
             CallKind::Commit(at) => engine.commit(*at).map(|()| Answer::Committed),
             CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack),
@@ -117,11 +127,19 @@ impl Machine {
             CallKind::Query(id, transaction) => {
                 Ok(Answer::Queried(*id, engine.query(transaction, &limits)))
             }
-        };
+        });
         Some(answer.unwrap_or_else(|fault| {
             self.failed.insert(log, call.epoch);
             Answer::Failed(fault)
         }))
+    }
+}
+
+impl Machine {
+    /// The live copy of a shard.
+    pub(crate) fn engine(&self, log: LogId) -> &Memory {
+        let live = self.disk.logs[&log].copy.expect("a copy was named");
+        &self.files[&log].generations[&live]
     }
 }
 
@@ -170,7 +188,8 @@ impl World {
             stopped: None,
             replies: BTreeMap::new(),
             answers: BTreeMap::new(),
-            engines: BTreeMap::new(),
+            files: BTreeMap::new(),
+            open: BTreeMap::new(),
             failed: BTreeMap::new(),
             password: "secret",
             sync: STEP,
@@ -207,6 +226,7 @@ impl World {
             machine.disk.apply(&op);
         }
         machine.durable_at = Time::ZERO;
+        machine.files.values_mut().for_each(MemoryFiles::kill);
         machine.node = None;
         let gone: Vec<(LinkId, usize)> = self
             .links
@@ -281,6 +301,13 @@ impl World {
         id
     }
 
+    /// The copy of a node turns out to differ from the others.
+    pub(crate) fn distrust(&mut self, number: usize, log: LogId) {
+        let node = self.machines[number].node.as_mut().expect("the process runs");
+        node.distrust_copy(log);
+        self.input(number, Input::Timer);
+    }
+
     pub(crate) fn node(&self, number: usize) -> &Node {
         self.machines[number].node.as_ref().expect("the process runs")
     }
@@ -347,6 +374,11 @@ impl World {
             What::Engine(log, call) => {
                 let Some(answer) = self.machines[due.to].carry_out(log, &call) else { return };
                 Input::Engine { log, epoch: call.epoch, answer }
+            }
+            What::Copy(log, call) => {
+                let files = self.machines[due.to].files.entry(log).or_default();
+                let Some(answer) = files.carry_out(call) else { return };
+                Input::Copy { log, answer }
             }
         };
         self.input(due.to, input);
@@ -440,8 +472,9 @@ impl World {
             }
             Output::Engine { log, call } => self.later(number, What::Engine(log, call)),
             Output::CloseEngine { log } => {
-                self.machines[number].engines.remove(&log);
+                self.machines[number].open.remove(&log);
             }
+            Output::Copy { log, call } => self.later(number, What::Copy(log, call)),
             Output::Event(event) => self.machines[number].events.push(event),
             Output::Stop(reason) => {
                 self.machines[number].stopped = Some(reason);

@@ -1,0 +1,580 @@
+//! Full copies on their way to this node and from it, and what is said of copies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand_core::Rng as _;
+
+use super::{Event, Node, Output};
+use crate::configuration::{CopyStatus, ShardRef};
+use crate::copies::{
+    CopyAnswer, CopyMessage, CopyRefusal, CopyReport, CopyState, Donor, Incoming, IncomingStep,
+    Need, Outgoing, OutgoingStep, SyncPlan, plan_sync,
+};
+use crate::ids::{Generation, Index, LogId, NodeId, Term};
+use crate::time::Time;
+use crate::wire::{COPIES_MAX, Packet};
+
+/// How often copies are looked at, and the others told of them.
+const LOOK: Duration = Duration::from_millis(200);
+/// Transfers to this node at one time.
+const INCOMING_MAX: usize = 4;
+/// Snapshots of this node's copies at one time.
+const OUTGOING_MAX: usize = 4;
+/// A donor that failed is not asked again for so long.
+const DONOR_REST: Duration = Duration::from_secs(5);
+/// One that is only not ready yet is asked again after this.
+const DONOR_REFUSED: Duration = Duration::from_millis(500);
+/// After this node's own files failed, nothing is received for so long.
+const FILES_REST: Duration = Duration::from_secs(5);
+/// How often the owner is asked to keep its log, and it keeps it for five times as long.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// A transfer to this node.
+#[derive(Debug)]
+struct Receiving {
+    machine: Incoming,
+    began: Time,
+    held: Option<Time>,
+}
+
+/// Full copies, and what is known of copies.
+#[derive(Default, Debug)]
+pub(super) struct Copies {
+    incoming: BTreeMap<LogId, Receiving>,
+    outgoing: BTreeMap<u64, (LogId, Outgoing)>,
+    exports: u64,
+    /// Donors that failed, and until when they are left alone.
+    rests: BTreeMap<(LogId, NodeId), Time>,
+    /// Logs whose files failed here, and until when they are left alone.
+    waits: BTreeMap<LogId, (Time, String)>,
+    /// What is known of the copies of others.
+    reports: BTreeMap<(LogId, NodeId), CopyReport>,
+    /// What the others were told of this node's.
+    told: BTreeMap<LogId, CopyReport>,
+    /// As the leader of a log: what was committed when a copy was first seen not to be online.
+    goals: BTreeMap<(LogId, NodeId), (Term, Index)>,
+    /// The live generation when the files of a copy were last put in order.
+    tidy: BTreeMap<LogId, Generation>,
+    next: Time,
+}
+
+impl Copies {
+    pub(super) fn next(&self) -> Option<Time> {
+        let incoming = self.incoming.values().map(|receiving| receiving.machine.next());
+        let outgoing = self.outgoing.values().map(|(_, machine)| machine.next());
+        incoming.chain(outgoing).chain([self.next]).min()
+    }
+
+    /// What a node has said of its copy.
+    pub(super) fn report(&self, log: LogId, node: NodeId) -> Option<&CopyReport> {
+        self.reports.get(&(log, node))
+    }
+
+    pub(super) fn reports(&self) -> impl Iterator<Item = (LogId, NodeId, &CopyReport)> {
+        self.reports.iter().map(|((log, node), report)| (*log, *node, report))
+    }
+}
+
+impl Node {
+    /// Lets transfers go on, begins those that are needed, tells the others of this node's copies.
+    pub(super) fn run_copies(&mut self) {
+        if self.shards.all.is_empty() && self.copies.outgoing.is_empty() {
+            return;
+        }
+        let now = self.now;
+        if now >= self.copies.next {
+            self.copies.next = now + LOOK;
+            self.copies.rests.retain(|_, until| *until > now);
+            self.copies.waits.retain(|_, (until, _)| *until > now);
+            self.begin_transfers();
+            self.put_in_order();
+            self.tell_of_copies();
+        }
+        let logs: Vec<LogId> = self.copies.incoming.keys().copied().collect();
+        for log in logs {
+            if let Some(receiving) = self.copies.incoming.get_mut(&log)
+                && receiving.machine.next() <= now
+            {
+                receiving.machine.tick(now);
+            }
+            self.hold_log(log);
+            self.drain_incoming(log);
+        }
+        let exports: Vec<u64> = self.copies.outgoing.keys().copied().collect();
+        for export in exports {
+            if let Some((_, machine)) = self.copies.outgoing.get_mut(&export) {
+                machine.tick(now);
+            }
+            self.drain_outgoing(export);
+        }
+    }
+
+    fn begin_transfers(&mut self) {
+        let Some(document) = self.document.clone() else { return };
+        if !self.takes_requests() {
+            return;
+        }
+        for shard in document.shards() {
+            let log = shard.shard.log;
+            match self.needed(shard) {
+                Some(full) if !self.copies.incoming.contains_key(&log) => {
+                    self.begin_transfer(shard, full);
+                }
+                None => self.stop_transfer(log),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Whether this node is to have a full copy of a shard, with what in it at least.
+    fn needed(&self, shard: ShardRef<'_>) -> Option<Index> {
+        let held = self.shards.all.get(&shard.shard.log)?;
+        let status = *shard.shard.copies.get(&self.id())?;
+        let wanted = status == CopyStatus::Synchronizing
+            || (status != CopyStatus::Offline && shard.database.settings.auto_deploy);
+        held.needs_copy().filter(|_| wanted)
+    }
+
+    fn begin_transfer(&mut self, shard: ShardRef<'_>, full: Index) {
+        let (now, log) = (self.now, shard.shard.log);
+        let busy = self.copies.incoming.len() >= INCOMING_MAX;
+        if busy || self.copies.waits.contains_key(&log) {
+            return;
+        }
+        let Some(held) = self.shards.all.get(&log) else { return };
+        let commit = held.log().commit();
+        let need = Need { applied: held.applied(), commit, full: Some(full) };
+        let generation = held.generation().unwrap_or(Generation(1)).next();
+        let why = held.lack().unwrap_or_default();
+        let SyncPlan::Full { donor, at_least } = plan_sync(need, &self.donors(shard)) else {
+            return;
+        };
+        let transfer = self.rng.next_u64();
+        let rate_max = self.config.shards.and_then(|limits| limits.copy_rate_max);
+        let machine = Incoming::new((transfer, donor), generation, at_least, rate_max, now);
+        self.copies.incoming.insert(log, Receiving { machine, began: now, held: None });
+        let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
+        self.out.push_back(Output::Event(Event::CopyBegan { database, shard, donor, why }));
+    }
+
+    fn donors(&self, shard: ShardRef<'_>) -> Vec<Donor> {
+        let (log, me) = (shard.shard.log, self.id());
+        let owner = self.shards.all.get(&log).and_then(|held| held.log().leader());
+        let others = shard.shard.copies.iter().filter(|(node, _)| **node != me);
+        let donors = others.map(|(node, status)| {
+            let report = self.copies.report(log, *node);
+            let whole = report.is_none_or(|report| report.state == CopyState::Whole);
+            let from = |r: &&Receiving| r.machine.donor() == *node;
+            Donor {
+                node: *node,
+                applied: report.map(|report| report.applied),
+                serves: *status == CopyStatus::Online
+                    && whole
+                    && self.links.usable(*node).is_some(),
+                owns: owner == Some(*node),
+                failed: self.copies.rests.contains_key(&(log, *node)),
+                busy: self.copies.incoming.values().filter(from).count(),
+            }
+        });
+        donors.collect()
+    }
+
+    fn stop_transfer(&mut self, log: LogId) {
+        if let Some(receiving) = self.copies.incoming.get_mut(&log) {
+            receiving.machine.end();
+            self.drain_incoming(log);
+            self.copies.incoming.remove(&log);
+            self.copies.tidy.remove(&log);
+        }
+    }
+
+    /// The owner is to keep what the new copy will lack.
+    fn hold_log(&mut self, log: LogId) {
+        let now = self.now;
+        let Some(receiving) = self.copies.incoming.get_mut(&log) else { return };
+        let Some(after) = receiving.machine.base().map(|base| base.index) else { return };
+        if receiving.held.is_some_and(|at| now.since(at) < HOLD) {
+            return;
+        }
+        receiving.held = Some(now);
+        let owner = self.shards.all.get(&log).and_then(|held| held.log().leader());
+        if let Some(owner) = owner.filter(|owner| *owner != self.id()) {
+            self.send_copy_message(log, owner, CopyMessage::Hold { after });
+        }
+    }
+
+    fn drain_incoming(&mut self, log: LogId) {
+        let now = self.now;
+        while let Some(receiving) = self.copies.incoming.get_mut(&log) {
+            let donor = receiving.machine.donor();
+            let Some(step) = receiving.machine.next_step() else { return };
+            match step {
+                IncomingStep::Send(message) => self.send_copy_message(log, donor, message),
+                IncomingStep::Call(call) => self.out.push_back(Output::Copy { log, call }),
+                IncomingStep::DonorFailed { reason, refused } => {
+                    let rest = if refused { DONOR_REFUSED } else { DONOR_REST };
+                    self.copies.rests.insert((log, donor), now + rest);
+                    self.copies.incoming.remove(&log);
+                    self.tell_copy_failed(log, Some(donor), reason);
+                    // Another may serve at once.
+                    self.copies.next = now;
+                }
+                IncomingStep::Failed(fault) => {
+                    let reason = fault.to_string();
+                    self.copies.waits.insert(log, (now + FILES_REST, reason.clone()));
+                    self.copies.incoming.remove(&log);
+                    self.tell_copy_failed(log, None, reason);
+                }
+                IncomingStep::Ready { base, generation } => {
+                    self.put_in_place(log, generation, *base)
+                }
+            }
+        }
+    }
+
+    fn put_in_place(&mut self, log: LogId, generation: Generation, base: crate::raft::Snapshot) {
+        let now = self.now;
+        let Some(receiving) = self.copies.incoming.remove(&log) else { return };
+        let Some(held) = self.shards.touch(log) else { return };
+        if !held.install(now, generation, base) {
+            // The log has moved on meanwhile: what was received is the start of the next attempt.
+            self.copies.next = now;
+            return;
+        }
+        let progress = receiving.machine.progress();
+        let (database, shard) = self.name_of(log);
+        self.out.push_back(Output::Event(Event::CopyDone {
+            database,
+            shard,
+            donor: progress.donor,
+            bytes: progress.total,
+            kept: progress.kept,
+            ms: u64::try_from(now.since(receiving.began).as_millis()).unwrap_or(u64::MAX),
+        }));
+    }
+
+    fn tell_copy_failed(&mut self, log: LogId, donor: Option<NodeId>, reason: String) {
+        let (database, shard) = self.name_of(log);
+        let failed = Event::CopyFailed { database, shard, donor, reason };
+        self.out.push_back(Output::Event(failed));
+    }
+
+    /// Database and shard of a log.
+    fn name_of(&self, log: LogId) -> (String, String) {
+        let shard = self.document.as_ref().and_then(|document| document.shard_of(log));
+        let named = shard.map(|found| (found.database_name.to_owned(), found.name.to_owned()));
+        named.unwrap_or_else(|| (format!("log-{}", log.0), crate::configuration::MAIN.to_owned()))
+    }
+
+    fn send_copy_message(&mut self, log: LogId, to: NodeId, message: CopyMessage) {
+        let (Some(cluster), Some(link)) = (self.identity.cluster, self.links.usable(to)) else {
+            return;
+        };
+        self.send_packet(link, &Packet::Copy { cluster, log, message });
+    }
+
+    /// A message about a full copy. Only servers of the cluster get any.
+    pub(super) fn on_copy_message(&mut self, from: NodeId, log: LogId, message: CopyMessage) {
+        let now = self.now;
+        let is_server = self.document.as_ref().is_some_and(|d| d.servers.contains_key(&from));
+        if !is_server {
+            return;
+        }
+        match message {
+            CopyMessage::Ask { transfer, at_least } => self.on_ask(log, (from, transfer), at_least),
+            CopyMessage::Fetch { transfer, chunk, known, pack } => {
+                let user = (from, transfer);
+                match self.copies.outgoing.values_mut().find(|(_, m)| m.serves(user)) {
+                    Some((_, machine)) => machine.fetch(now, user, (chunk, known, pack)),
+                    None => self.refuse_copy(log, user, CopyRefusal::Unknown),
+                }
+            }
+            CopyMessage::End { transfer } => {
+                for (_, machine) in self.copies.outgoing.values_mut() {
+                    if machine.serves((from, transfer)) {
+                        machine.end((from, transfer));
+                    }
+                }
+            }
+            CopyMessage::Hold { after } => self.on_hold(from, log, after),
+            CopyMessage::Preparing { .. }
+            | CopyMessage::Offer { .. }
+            | CopyMessage::Refused { .. }
+            | CopyMessage::Chunk { .. } => {
+                if let Some(receiving) = self.copies.incoming.get_mut(&log)
+                    && receiving.machine.donor() == from
+                {
+                    receiving.machine.on_message(now, message);
+                }
+            }
+        }
+    }
+
+    fn on_hold(&mut self, _from: NodeId, log: LogId, _after: Index) {
+        let _ = self.shards.touch(log);
+    }
+
+    fn on_ask(&mut self, log: LogId, user: (NodeId, u64), at_least: Index) {
+        let now = self.now;
+        let serves = self.shards.all.get(&log).filter(|held| held.is_online());
+        let Some((held, position)) = serves.and_then(|h| Some((h, h.serves_copies_of()?))) else {
+            self.refuse_copy(log, user, CopyRefusal::NoCopy);
+            return;
+        };
+        let live = held.generation();
+        let Some(live) = live.filter(|_| position >= at_least) else {
+            let refusal = CopyRefusal::Behind { held: position, needed: at_least };
+            self.refuse_copy(log, user, refusal);
+            return;
+        };
+        let suits = |(_, (of, machine)): &(&u64, &mut (LogId, Outgoing))| {
+            *of == log && machine.suits(at_least)
+        };
+        if let Some((_, (_, machine))) = self.copies.outgoing.iter_mut().find(suits) {
+            machine.ask(now, user);
+            return;
+        }
+        if self.copies.outgoing.len() >= OUTGOING_MAX {
+            self.refuse_copy(log, user, CopyRefusal::Busy);
+            return;
+        }
+        self.copies.exports += 1;
+        let chunk = self.config.shards.map_or(1, |limits| limits.chunk_bytes);
+        let mut machine = Outgoing::new(self.copies.exports, live, chunk, now);
+        machine.ask(now, user);
+        self.copies.outgoing.insert(self.copies.exports, (log, machine));
+    }
+
+    fn refuse_copy(&mut self, log: LogId, (node, transfer): (NodeId, u64), reason: CopyRefusal) {
+        self.send_copy_message(log, node, CopyMessage::Refused { transfer, reason });
+    }
+
+    fn drain_outgoing(&mut self, export: u64) {
+        while let Some((log, machine)) = self.copies.outgoing.get_mut(&export) {
+            let log = *log;
+            match machine.next_step() {
+                Some(OutgoingStep::Send(to, message)) => self.send_copy_message(log, to, message),
+                Some(OutgoingStep::Call(call)) => self.out.push_back(Output::Copy { log, call }),
+                None => {
+                    if machine.is_over() {
+                        self.copies.outgoing.remove(&export);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The files have answered.
+    pub(super) fn on_copy_answer(&mut self, log: LogId, answer: CopyAnswer) {
+        let now = self.now;
+        match answer {
+            CopyAnswer::Exported { export, at, bytes } => {
+                let base = self.shards.all.get(&log).and_then(|held| held.base_at(at));
+                if let Some((_, machine)) = self.copies.outgoing.get_mut(&export) {
+                    machine.on_made(base, at, bytes);
+                }
+            }
+            CopyAnswer::Read { export, .. } | CopyAnswer::ExportFailed { export, .. } => {
+                if let Some((_, machine)) = self.copies.outgoing.get_mut(&export) {
+                    machine.on_answer(answer);
+                }
+            }
+            CopyAnswer::Receiving { .. }
+            | CopyAnswer::Written { .. }
+            | CopyAnswer::Finished { .. }
+            | CopyAnswer::ReceiveFailed { .. } => {
+                if let Some(receiving) = self.copies.incoming.get_mut(&log) {
+                    receiving.machine.on_answer(now, answer);
+                }
+            }
+        }
+    }
+
+    /// No link to `peer` is left: what came from it stays, the rest comes from another.
+    pub(super) fn copies_lost_link(&mut self, peer: NodeId) {
+        let now = self.now;
+        let from = |(_, receiving): &(&LogId, &Receiving)| receiving.machine.donor() == peer;
+        let cut: Vec<LogId> =
+            self.copies.incoming.iter().filter(from).map(|(log, _)| *log).collect();
+        for log in cut {
+            self.copies.incoming.remove(&log);
+            self.copies.rests.insert((log, peer), now + DONOR_REST);
+            self.tell_copy_failed(log, Some(peer), "the link to it is lost".to_owned());
+            self.copies.next = now;
+        }
+    }
+
+    /// The database of a log was dropped: nothing of it is sent or received any more, and its files
+    /// go to the backups.
+    pub(super) fn drop_copies(&mut self, log: LogId, name: (String, String)) {
+        self.stop_transfer(log);
+        let exports = self.copies.outgoing.iter_mut().filter(|(_, (of, _))| *of == log);
+        let exports: Vec<u64> = exports
+            .map(|(export, (_, machine))| {
+                machine.close();
+                *export
+            })
+            .collect();
+        exports.into_iter().for_each(|export| self.drain_outgoing(export));
+        self.copies.reports.retain(|(of, _), _| *of != log);
+        self.copies.told.remove(&log);
+        self.copies.tidy.remove(&log);
+        let tidy = crate::copies::CopyCall::Tidy { live: None, receiving: false, name };
+        self.out.push_back(Output::Copy { log, call: tidy });
+    }
+
+    /// The copy of a shard differs from the others: it is to be replaced.
+    #[cfg(test)]
+    pub(crate) fn distrust_copy(&mut self, log: LogId) {
+        if let Some(held) = self.shards.touch(log) {
+            let at = held.position();
+            held.distrust(crate::engine::Fault::Conflict { at, reason: "it differs".to_owned() });
+        }
+    }
+
+    /// Puts away what is not needed beside the live copy: after a start, a swap, a transfer.
+    fn put_in_order(&mut self) {
+        let open = self.shards.all.iter().filter(|(_, held)| held.is_open());
+        let due = open.filter_map(|(log, held)| {
+            let live = held.generation()?;
+            (self.copies.tidy.get(log) != Some(&live)).then_some((*log, live))
+        });
+        let due: Vec<(LogId, Generation)> = due.collect();
+        for (log, live) in due {
+            self.copies.tidy.insert(log, live);
+            let receiving = self.copies.incoming.contains_key(&log)
+                || self.shards.all.get(&log).is_some_and(|held| held.needs_copy().is_some());
+            let name = self.name_of(log);
+            let call = crate::copies::CopyCall::Tidy { live: Some(live), receiving, name };
+            self.out.push_back(Output::Copy { log, call });
+        }
+    }
+
+    /// What this node says of a copy of its own.
+    pub(super) fn own_report(&self, log: LogId) -> Option<CopyReport> {
+        let held = self.shards.all.get(&log)?;
+        let state = match (self.copies.incoming.get(&log), held.lack()) {
+            (Some(receiving), _) => CopyState::Receiving(receiving.machine.progress()),
+            (None, Some(why)) => {
+                let files = self.copies.waits.get(&log).map(|(_, reason)| format!("; {reason}"));
+                let why = why + files.as_deref().unwrap_or_default();
+                CopyState::Lacking(why.chars().take(200).collect())
+            }
+            (None, None) if held.is_open() => CopyState::Whole,
+            (None, None) => CopyState::Opening,
+        };
+        Some(CopyReport { applied: held.applied(), state })
+    }
+
+    /// What is known of all copies, this node's own included.
+    pub(super) fn known_copies(&self) -> Vec<(LogId, NodeId, CopyReport)> {
+        let me = self.id();
+        let own = self.shards.all.keys().filter_map(|log| Some((*log, me, self.own_report(*log)?)));
+        let others = self.copies.reports().map(|(log, node, report)| (log, node, report.clone()));
+        own.chain(others).collect()
+    }
+
+    fn report_of(&self, log: LogId, node: NodeId) -> Option<CopyReport> {
+        if node == self.id() {
+            self.own_report(log)
+        } else {
+            self.copies.report(log, node).cloned()
+        }
+    }
+
+    /// Whether a copy is whole and holds what was committed when it was first looked at as one that
+    /// might come online.
+    pub(super) fn holds_goal(&self, log: LogId, node: NodeId) -> bool {
+        let (goal, report) = (self.copies.goals.get(&(log, node)), self.report_of(log, node));
+        goal.zip(report)
+            .is_some_and(|((_, goal), r)| r.state == CopyState::Whole && r.applied >= *goal)
+    }
+
+    /// A copy that is not online: what is committed now is what it has to hold before it is.
+    pub(super) fn set_goal(&mut self, log: LogId, node: NodeId, status: CopyStatus) {
+        let Some(raft) = self.shards.all.get(&log).map(|held| held.log()) else { return };
+        let (term, commit) = (raft.term(), raft.commit());
+        if status == CopyStatus::Online {
+            self.copies.goals.remove(&(log, node));
+            return;
+        }
+        // Of an earlier office it says nothing: others may have committed more since.
+        let goal = self.copies.goals.entry((log, node)).or_insert((term, commit));
+        if goal.0 != term {
+            *goal = (term, commit);
+        }
+    }
+
+    /// What a copy has become, if that is less than what the document says of it.
+    pub(super) fn worse_status(
+        &self,
+        log: LogId,
+        node: NodeId,
+        status: CopyStatus,
+    ) -> Option<CopyStatus> {
+        let worse = match self.report_of(log, node)?.state {
+            CopyState::Receiving(_) => CopyStatus::Synchronizing,
+            CopyState::Lacking(_) if status.is_whole() => CopyStatus::NotAvailable,
+            CopyState::Lacking(_) | CopyState::Whole | CopyState::Opening => return None,
+        };
+        (status != worse && status.may_become(worse)).then_some(worse)
+    }
+
+    /// Tells every peer of those copies of which there is news.
+    fn tell_of_copies(&mut self) {
+        let Some(cluster) = self.identity.cluster.filter(|_| self.cluster_durable) else { return };
+        let mut news = Vec::new();
+        let logs: Vec<LogId> = self.shards.all.keys().copied().collect();
+        for log in logs {
+            let Some(report) = self.own_report(log) else { continue };
+            if self.copies.told.get(&log) != Some(&report) {
+                self.copies.told.insert(log, report.clone());
+                news.push((log, report));
+            }
+        }
+        self.send_reports(cluster, &news, None);
+    }
+
+    /// A peer that has just come hears of all of them.
+    pub(super) fn tell_peer_of_copies(&mut self, peer: NodeId) {
+        let Some(cluster) = self.identity.cluster.filter(|_| self.cluster_durable) else { return };
+        let all: Vec<(LogId, CopyReport)> =
+            self.copies.told.iter().map(|(log, report)| (*log, report.clone())).collect();
+        self.send_reports(cluster, &all, Some(peer));
+    }
+
+    fn send_reports(
+        &mut self,
+        cluster: crate::ids::ClusterId,
+        news: &[(LogId, CopyReport)],
+        only: Option<NodeId>,
+    ) {
+        if news.is_empty() {
+            return;
+        }
+        let Some(document) = self.document.clone() else { return };
+        let me = self.id();
+        let peers = document.servers.keys().filter(|n| **n != me && only.is_none_or(|o| o == **n));
+        for peer in peers {
+            let Some(link) = self.links.usable(*peer) else { continue };
+            for some in news.chunks(COPIES_MAX) {
+                self.send_packet(link, &Packet::Copies { cluster, copies: some.to_vec() });
+            }
+        }
+    }
+
+    pub(super) fn on_reports(&mut self, from: NodeId, copies: Vec<(LogId, CopyReport)>) {
+        let Some(document) = self.document.clone() else { return };
+        if !document.servers.contains_key(&from) {
+            return;
+        }
+        let known: BTreeSet<LogId> = document.shards().map(|shard| shard.shard.log).collect();
+        for (log, report) in copies {
+            if known.contains(&log) {
+                self.copies.reports.insert((log, from), report);
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Full copies between whole nodes: a copy that cannot go on from the log is replaced by another's,
+//! and at no moment is there less on a disk than before.
+
+use super::databases::{answer, done, insert, keys, log, online, with_database, write};
+use super::lifecycle::SECOND;
+use super::world::World;
+use crate::configuration::{CopyStatus, Defaults, Settings};
+use crate::copies::CopyState;
+use crate::engine::Fault;
+use crate::shard::{Consistency, SqlKind};
+use crate::{Event, Generation, LogId};
+
+/// Three servers with a database of some hundred chunks, and `at` switched off.
+fn with_rows(rows: i64, at: usize) -> (World, LogId) {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    for key in 0..rows {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    world.run(SECOND);
+    let log = log(&world, 0, "demo");
+    for machine in &mut world.machines {
+        machine.config.shards.as_mut().unwrap().chunk_bytes = 16;
+    }
+    for machine in 0..3 {
+        world.kill(machine);
+    }
+    for machine in (0..3).filter(|m| *m != at) {
+        world.start(machine);
+    }
+    let others = (at + 1) % 3;
+    assert!(world.until(SECOND * 5, |w| online(w, others, "demo") >= 2), "{world:?}");
+    world.run(SECOND * 2);
+    (world, log)
+}
+
+fn whole(world: &World, at: usize, log: LogId) -> bool {
+    let held = world.machines[at].node.as_ref().and_then(|node| node.shard(log));
+    held.is_some_and(|held| held.is_open()) && world.machines[at].files.contains_key(&log)
+}
+
+fn events(world: &World, at: usize) -> (usize, usize, Vec<(u64, u64)>) {
+    let (mut began, mut failed, mut kept) = (0, 0, Vec::new());
+    for event in &world.machines[at].events {
+        match event {
+            Event::CopyBegan { .. } => began += 1,
+            Event::CopyFailed { .. } => failed += 1,
+            Event::CopyDone { kept: k, bytes, .. } => kept.push((*k, *bytes)),
+            _ => {}
+        }
+    }
+    (began, failed, kept)
+}
+
+#[test]
+fn a_copy_whose_file_is_gone_is_fetched_whole_and_comes_online_when_it_is() {
+    let (mut world, log) = with_rows(60, 2);
+    world.machines[2].files.clear();
+    world.start(2);
+    assert!(
+        world.until(SECOND * 5, |w| whole(w, 2, log) && online(w, 0, "demo") == 3),
+        "{world:?}"
+    );
+    assert_eq!(world.machines[2].disk.logs[&log].copy, Some(Generation(2)));
+    assert_eq!(keys(&world, 2, log), keys(&world, 0, log));
+    let (began, failed, done_copies) = events(&world, 2);
+    assert_eq!((began, failed, done_copies.len()), (1, 0, 1));
+    // The snapshot of the donor is gone.
+    world.run(SECOND);
+    assert!(world.machines.iter().all(|m| m.files[&log].exports.is_empty()));
+    assert!(done(&write(&mut world, 2, insert(1000))));
+    world.run(SECOND);
+    assert_eq!(keys(&world, 2, log).last(), Some(&1000));
+}
+
+#[test]
+fn while_its_copy_is_not_whole_the_document_does_not_call_it_online() {
+    let (mut world, log) = with_rows(60, 2);
+    world.machines[2].files.clear();
+    world.start(2);
+    let id = world.id(2);
+    let end = world.now + SECOND * 5;
+    let mut seen = Vec::new();
+    while world.now < end {
+        world.run(super::world::STEP);
+        let document = world.node(0).configuration().unwrap().clone();
+        let status = document.databases["demo"].shards["main"].copies[&id];
+        if seen.last() != Some(&status) {
+            seen.push(status);
+        }
+        // A moment passes before the leader knows.
+        let lacks = !whole(&world, 2, log);
+        if status == CopyStatus::Online && seen.len() > 1 {
+            assert!(!lacks);
+        }
+    }
+    assert_eq!(seen.last(), Some(&CopyStatus::Online), "{seen:?}");
+    assert!(seen.contains(&CopyStatus::Synchronizing), "{seen:?}");
+}
+
+#[test]
+fn a_donor_that_dies_is_replaced_and_what_came_from_it_stays() {
+    let (mut world, log) = with_rows(200, 2);
+    world.machines[2].files.clear();
+    world.start(2);
+    let half = |w: &World| {
+        let report = w.node(2).status(w.now).copies.into_iter();
+        let mut own = report.filter(|(of, node, _)| *of == log && *node == w.id(2));
+        own.any(|(_, _, r)| match r.state {
+            CopyState::Receiving(p) => p.total > 0 && p.done * 2 > p.total,
+            _ => false,
+        })
+    };
+    assert!(world.until(SECOND * 5, half), "{world:?}");
+    let donor = world.machines[2].events.iter().find_map(|event| match event {
+        Event::CopyBegan { donor, .. } => Some(*donor),
+        _ => None,
+    });
+    let donor = (0..2).find(|m| Some(world.id(*m)) == donor).unwrap();
+    let owner = world.node(2).shard(log).unwrap().log().leader();
+    assert_ne!(owner, Some(world.id(donor)), "the owner has enough to do");
+    world.kill(donor);
+    assert!(world.until(SECOND * 8, |w| whole(w, 2, log)), "{world:?}");
+    let (began, failed, copies) = events(&world, 2);
+    assert!(began >= 2 && failed >= 1, "{began} {failed}");
+    let (kept, bytes) = copies[0];
+    assert!(kept * 3 > bytes, "{kept} of {bytes}");
+    assert_eq!(keys(&world, 2, log).len(), 200);
+}
+
+#[test]
+fn writes_go_on_while_a_copy_is_fetched_and_are_in_it() {
+    let (mut world, log) = with_rows(200, 2);
+    world.machines[2].files.clear();
+    world.start(2);
+    let mut key = 1000;
+    while !whole(&world, 2, log) {
+        assert!(done(&write(&mut world, 0, insert(key))));
+        key += 1;
+        assert!(key < 3000, "{world:?}");
+    }
+    assert!(key > 1010, "{key}");
+    world.run(SECOND * 2);
+    assert_eq!(keys(&world, 2, log), keys(&world, 0, log));
+    assert_eq!(keys(&world, 2, log).len() as i64, 200 + key - 1000);
+}
+
+#[test]
+fn a_disk_that_is_full_delays_a_copy_and_loses_nothing() {
+    let (mut world, log) = with_rows(60, 2);
+    world.machines[2].files.clear();
+    world.start(2);
+    world.machines[2].files.entry(log).or_default().fail = Some(Fault::Full("no space".into()));
+    world.run(SECOND * 3);
+    assert!(!whole(&world, 2, log));
+    let report = world.node(2).status(world.now).copies;
+    let id = world.id(2);
+    let own = report.iter().find(|(_, node, _)| *node == id).unwrap();
+    assert!(matches!(&own.2.state, CopyState::Lacking(why) if why.contains("no space")), "{own:?}");
+    // The others know it too.
+    let told = world.node(0).status(world.now).copies;
+    assert!(told.iter().any(|(_, node, r)| *node == id && r.state == own.2.state), "{told:?}");
+    assert!(world.until(SECOND * 10, |w| whole(w, 2, log)), "{world:?}");
+}
+
+#[test]
+fn at_every_step_of_a_copy_and_of_its_swap_a_crash_leaves_a_whole_one() {
+    for steps in 0.. {
+        let (mut world, log) = with_rows(20, 2);
+        // It differs from the others: it opens, and its first entry of the log does not fit.
+        let live = world.machines[2].disk.logs[&log].copy.unwrap();
+        let old = world.machines[2].files[&log].generations[&live].clone();
+        world.start(2);
+        world.run(SECOND);
+        world.distrust(2, log);
+        for _ in 0..steps {
+            world.run(super::world::STEP);
+        }
+        let finished = world.machines[2].disk.logs[&log].copy != Some(live);
+        world.crash(2, steps % 3);
+        let machine = &world.machines[2];
+        let named = machine.disk.logs[&log].copy.unwrap();
+        let files = &machine.files[&log];
+        let held = files.generations.get(&named);
+        let held = held.unwrap_or_else(|| panic!("step {steps}: what is named is not there"));
+        assert!(held.table("t").len() >= old.table("t").len(), "step {steps}");
+        world.start(2);
+        assert!(world.until(SECOND * 8, |w| whole(w, 2, log)), "step {steps}: {world:?}");
+        world.run(SECOND * 2);
+        assert_eq!(keys(&world, 2, log), keys(&world, 0, log), "step {steps}");
+        let files = &world.machines[2].files[&log];
+        assert_eq!(files.generations.len(), 1, "what is not live is put away");
+        assert_eq!(files.incoming, None);
+        if finished {
+            assert_eq!(files.backups.len(), 1);
+            assert_eq!(files.backups[0].0, ("demo".to_owned(), "main".to_owned()));
+            return;
+        }
+    }
+}
+
+#[test]
+fn the_files_of_a_dropped_database_go_to_the_backups() {
+    use crate::configuration::ConfigCommand;
+    let (mut world, log) = with_rows(5, 2);
+    let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
+    world.command(0, crate::Command::Change(drop));
+    world.run(SECOND);
+    world.start(2);
+    world.run(SECOND * 2);
+    for machine in &world.machines {
+        assert!(!machine.disk.logs.contains_key(&log));
+        assert!(machine.files[&log].generations.is_empty());
+        assert_eq!(machine.files[&log].backups.len(), 1);
+    }
+}
+
+#[test]
+fn reads_of_a_copy_that_is_being_fetched_are_served_by_another() {
+    let (mut world, log) = with_rows(200, 2);
+    world.machines[2].files.clear();
+    world.start(2);
+    world.run(SECOND / 10);
+    assert!(!whole(&world, 2, log));
+    let all = super::databases::sql("SELECT k, v FROM t ORDER BY k", &[]);
+    let id = world.sql(2, "demo", SqlKind::Read(Consistency::Local), all);
+    let reply = answer(&mut world, 2, id);
+    assert!(done(&reply), "{reply:?}");
+}

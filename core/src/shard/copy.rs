@@ -1,0 +1,116 @@
+//! The content as a file: giving it to others, and taking another one in place of the own.
+
+use super::{CopyState, Shard};
+use crate::engine::{Fault, Position};
+use crate::ids::{Generation, Index, Term};
+use crate::raft::Snapshot;
+
+/// A copy that is to take the place of the live one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Swap {
+    generation: Generation,
+    /// The batch that names it; `None` until it is handed out.
+    recorded_by: Option<u64>,
+}
+
+impl Shard {
+    /// The live copy; `None` before the first is there.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        self.generation
+    }
+
+    /// Whether the copy is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.copy == CopyState::Open
+    }
+
+    /// Whether the copy cannot go on from the log: then a copy is needed that holds at least the
+    /// entry at this index.
+    #[must_use]
+    pub fn needs_copy(&self) -> Option<Index> {
+        let base = self.raft.snapshot().index;
+        match &self.copy {
+            CopyState::Swapping(_) => None,
+            CopyState::Broken(_) => Some(self.raft.wanted().unwrap_or_default().max(base)),
+            _ => self.raft.wanted(),
+        }
+    }
+
+    /// How far the copy is in what is known to be committed; `None` while it is not open, or the log
+    /// does not know yet that what it holds is committed.
+    #[must_use]
+    pub fn serves_copies_of(&self) -> Option<Index> {
+        let index = self.follow.position.index;
+        (self.is_open() && index <= self.raft.commit()).then_some(index)
+    }
+
+    /// What a log that begins behind the copy at `at` begins behind; `None` if this log does not
+    /// reach back so far, or not so far forward, or knows another entry there.
+    #[must_use]
+    pub fn base_at(&self, at: Position) -> Option<Snapshot> {
+        let base = self.raft.snapshot().index;
+        if at.index < base || at.index > self.raft.commit() {
+            return None;
+        }
+        let term = self.raft.term_at(at.index).filter(|term| *term == at.term)?;
+        let membership = self.raft.membership_at(at.index).clone();
+        Some(Snapshot { index: at.index, term, membership, data: bytes::Bytes::new() })
+    }
+
+    /// A copy with the content at `base` lies whole and durable in `generation`. It becomes the live
+    /// one when the record that says so is durable. Whether it fits: not if this log begins behind
+    /// it, or knows another entry there to be committed; then nothing has happened.
+    pub fn install(&mut self, now: crate::Time, generation: Generation, base: Snapshot) -> bool {
+        self.now = now;
+        let at = Position { index: base.index, term: base.term };
+        let begins_behind = at.index < self.raft.snapshot().index;
+        let known: Option<Term> =
+            (at.index <= self.raft.commit()).then(|| self.raft.term_at(at.index)).flatten();
+        if begins_behind || known.is_some_and(|term| term != at.term) {
+            return false;
+        }
+        self.follow.epoch += 1;
+        self.abandon_orders();
+        self.copy = CopyState::Swapping(Swap { generation, recorded_by: None });
+        self.raft.install_copy(generation, base);
+        self.drive();
+        true
+    }
+
+    /// A batch of the log has been handed out: from then on the record is on its way.
+    pub(super) fn swap_is_written(&mut self, ticket: u64) {
+        if let CopyState::Swapping(swap) = &mut self.copy {
+            swap.recorded_by.get_or_insert(ticket);
+        }
+    }
+
+    /// Batches up to this one are durable.
+    pub(super) fn swap_is_durable(&mut self, ticket: u64) {
+        if let CopyState::Swapping(Swap { generation, recorded_by: Some(by) }) = self.copy
+            && by <= ticket
+        {
+            self.generation = Some(generation);
+            self.copy = CopyState::Closed { until: self.now, wait: self.limits.reopen };
+        }
+    }
+
+    /// Why the copy cannot go on, in words; `None` while it can.
+    #[must_use]
+    pub fn lack(&self) -> Option<String> {
+        match (&self.copy, self.raft.wanted()) {
+            (CopyState::Broken(fault), _) => Some(fault.to_string()),
+            (_, Some(index)) => Some(format!("the owner's log begins behind entry {index}")),
+            _ => None,
+        }
+    }
+
+    /// An operator wants the copy replaced by a full copy of another: it goes on until that is there.
+    /// Or it was found to differ from the others.
+    pub fn distrust(&mut self, fault: Fault) {
+        self.follow.epoch += 1;
+        self.abandon_orders();
+        self.copy = CopyState::Broken(fault);
+    }
+}
