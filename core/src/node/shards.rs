@@ -37,6 +37,9 @@ pub(super) struct Shards {
     timers: BTreeSet<(Time, LogId)>,
     /// Shards to which something has happened with this input.
     touched: BTreeSet<LogId>,
+    /// Logs of databases that were dropped, and the entry of the configuration log by which that is
+    /// known here. They go when a restart is sure to know of it: else it would begin them anew.
+    dropped: BTreeMap<LogId, Index>,
     /// Duties that were asked for, and when.
     asked: BTreeMap<Duty, Time>,
     next_duties: Option<Time>,
@@ -103,8 +106,7 @@ impl Node {
         self.shards.next_duties = (!self.shards.all.is_empty()).then_some(self.now);
     }
 
-    /// The database of a copy was dropped. Its log's number is never given again, so that nobody can
-    /// ever begin that log anew.
+    /// The database of a copy was dropped. Its log's number is never given again.
     fn forget_shard(&mut self, log: LogId) {
         self.shards.all.remove(&log);
         self.shards.touched.remove(&log);
@@ -112,9 +114,27 @@ impl Node {
             self.shards.timers.remove(&(at, log));
         }
         self.out.push_back(Output::CloseEngine { log });
+        self.sql_shard_gone(log);
         let name = self.shards.names.remove(&log).unwrap_or_else(|| unnamed(log));
         self.drop_copies(log, name);
-        self.persist.push(StorageOp::DropLog { log }, None);
+        self.drop_log(log);
+    }
+
+    fn drop_log(&mut self, log: LogId) {
+        let known = self.raft.as_ref().map(|raft| raft.applied()).unwrap_or_default();
+        self.shards.dropped.insert(log, known);
+        self.drop_logs();
+    }
+
+    /// Drops the logs of which a restart will know that their databases are gone.
+    pub(super) fn drop_logs(&mut self) {
+        let durable = self.persist.commit;
+        let due = self.shards.dropped.iter().filter(|(_, known)| **known <= durable);
+        let due: Vec<LogId> = due.map(|(log, _)| *log).collect();
+        for log in due {
+            self.shards.dropped.remove(&log);
+            self.persist.push(StorageOp::DropLog { log }, None);
+        }
     }
 
     /// Logs in the store that the document does not speak of, although it has given out their numbers:
@@ -126,7 +146,7 @@ impl Node {
         for log in gone {
             self.shards.recovered.remove(&log);
             self.drop_copies(log, unnamed(log));
-            self.persist.push(StorageOp::DropLog { log }, None);
+            self.drop_log(log);
         }
     }
 

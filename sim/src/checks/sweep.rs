@@ -20,6 +20,11 @@ impl Checks {
             self.no_circle(ledger)?;
         }
         for ledger in self.shards() {
+            let document = self.known(ledger.cluster).and_then(|known| known.document());
+            if document.is_none_or(|document| document.shard_of(ledger.log).is_none()) {
+                // Its database was dropped.
+                continue;
+            }
             cannot_be_lost(ledger, disks)?;
         }
         for (_, directory) in disks.iter().filter(|(_, d)| d.gone.is_none()) {
