@@ -120,6 +120,8 @@ pub enum SqlErrorKind {
     ReadOnly,
     /// The engine failed while it ran (disk full, I/O error): the copy may need to be reopened.
     Engine,
+    /// It inserts, which only the shard's owner may: see [`Rights::Caretaker`].
+    OwnerOnly,
 }
 
 /// Why a transaction has failed. Nothing of it is left.
@@ -140,9 +142,23 @@ pub struct SqlError {
 /// What became of a transaction: the result of each statement, or why there is none.
 pub type Outcome = Result<Vec<Rows>, SqlError>;
 
-/// How much a transaction may take.
+/// On whose behalf transactions run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Rights {
+    /// The owner's: all that can be replicated.
+    #[default]
+    Owner,
+    /// A caretaker's, while the static owner is away: no statement that adds rows by itself, be it
+    /// `INSERT`, `REPLACE`, one with `ON CONFLICT`, or `CREATE TABLE … AS SELECT`. What triggers insert
+    /// because of an update or a deletion belongs to that, and is done.
+    Caretaker,
+}
+
+/// How much a transaction may take, and what it may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SqlLimits {
+    /// What it may do.
+    pub rights: Rights,
     /// Time of one transaction, in milliseconds.
     pub time_ms: u64,
     /// Memory that the engine may use for all of its connection's work, in bytes.
@@ -157,6 +173,7 @@ pub struct SqlLimits {
 impl Default for SqlLimits {
     fn default() -> Self {
         Self {
+            rights: Rights::Owner,
             time_ms: 10_000,
             memory_bytes: 256 * 1024 * 1024,
             // A result travels in one packet, which is twice as long at most.

@@ -15,7 +15,7 @@ use crate::copies::{CopyMessage, CopyReport};
 use crate::engine::Transaction;
 use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Start, Term};
 use crate::raft::Message;
-use crate::shard::{Reply, SqlKind};
+use crate::shard::{Hashed, Mark, Reply, SqlKind};
 
 /// The longest packet on a link, in bytes.
 pub const PACKET_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -118,6 +118,25 @@ pub enum Packet {
         id: u64,
         /// What came of it.
         reply: Reply,
+    },
+    /// The sender compares copies of a shard: what is the receiver's at this mark, which it will
+    /// find in the shard's log? Answered at most once.
+    Verify {
+        /// The shard's log.
+        log: LogId,
+        /// The mark.
+        mark: Mark,
+        /// How long the answer is waited for, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// The answer.
+    Verified {
+        /// The shard's log.
+        log: LogId,
+        /// The mark.
+        mark: Mark,
+        /// What the sender's copy is there.
+        hashed: Hashed,
     },
 }
 

@@ -7,6 +7,8 @@
 
 pub mod config;
 #[cfg(feature = "node")]
+pub mod copies;
+#[cfg(feature = "node")]
 pub mod engine;
 pub mod net;
 pub mod runtime;

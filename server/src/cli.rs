@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Db(Db),
     /// Run SQL in a database, through any node
     Sql(Sql),
+    /// Compare all copies of a database at one position, while writes go on
+    Verify(Verify),
     /// Go on alone with what one stopped node has, after a quorum was lost for good
     Recover(Recover),
 }
@@ -231,6 +233,24 @@ pub(crate) enum Server {
         #[command(flatten)]
         target: Target,
     },
+    /// Let one server own a shard, and no other: while it is away there are no inserts
+    #[command(after_help = "\
+Examples:
+  quorate server set-owner demo db3
+  quorate server set-owner world/client_usa usa
+  quorate server set-owner demo --none          whoever is preferred owns it again")]
+    SetOwner {
+        /// The database, and the shard unless it is `main`: DB or DB/SHARD
+        database: String,
+        /// The name of the server: a master that has a place in the shard
+        #[arg(required_unless_present = "none", conflicts_with = "none")]
+        server: Option<String>,
+        /// No static owner any more
+        #[arg(long)]
+        none: bool,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Take a server out of the configuration when it is unreachable: the quorum shrinks
     #[command(after_help = "Example:\n  quorate server set-dynamic db3")]
     SetDynamic {
@@ -263,6 +283,37 @@ Examples:
     Drop {
         /// Its name
         name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show a database's configuration and who holds what, or change it while it runs
+    #[command(after_help = "\
+Examples:
+  quorate db config demo > demo.json            its configuration, as JSON
+  quorate db config demo --file demo.json       show what would move, ask, and do it
+  quorate db config demo --file demo.json --dry-run
+  quorate db config demo --drop notes --yes     drop a shard, with its data
+
+A shard that the file names and the database lacks is made. One that the database has and the file
+does not name stays, and follows \"*\": only --drop drops one.")]
+    Config {
+        /// Its name
+        name: String,
+        /// The new configuration, as OrientDB writes it (JSON)
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// A shard to drop, with its data on all servers; may be given several times
+        #[arg(long, value_name = "SHARD")]
+        drop: Vec<String>,
+        /// Only show what would be done
+        #[arg(long, conflicts_with = "yes")]
+        dry_run: bool,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
+        /// As JSON: with who holds what, or with what would be done
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -301,6 +352,32 @@ pub(crate) struct Sql {
     #[arg(long, requires = "query")]
     pub(crate) linearizable: bool,
     /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `quorate verify`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  quorate verify demo                       all shards
+  quorate verify world --shard client_usa
+  quorate verify demo --json --timeout 600  a large one
+
+Each copy hashes its content at the same entry of the shard's log. Exit code 11 if one differs from
+the others or does not answer; nothing is repaired.")]
+pub(crate) struct Verify {
+    /// The database: DB or DB/SHARD
+    pub(crate) database: String,
+    /// One shard only
+    #[arg(long, value_name = "SHARD")]
+    pub(crate) shard: Option<String>,
+    /// Seconds that the copies of a shard may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
+    /// As JSON, with the whole hashes
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -360,7 +437,7 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_documented() {
-        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130] {
+        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 130] {
             assert!(exit::CODES.contains(&format!("\n  {code:<5}")), "{code}");
         }
     }

@@ -12,6 +12,7 @@ use ureq::http::{Response, StatusCode};
 
 use crate::cli::Target;
 use crate::exit::Failure;
+use crate::http::OWNER_AWAY;
 use crate::presence::{self, Presence};
 use crate::token;
 
@@ -80,7 +81,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.read(self.send("changing anything", path, body)?)
+        self.read(self.send("changing anything", path, body, COMMAND_MAX_WAIT)?)
     }
 
     /// Has the node run SQL.
@@ -93,7 +94,25 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        let (code, text) = self.received(self.send("SQL", path, body)?)?;
+        self.outcome(self.send("SQL", path, body, COMMAND_MAX_WAIT)?)
+    }
+
+    /// Has the node do what may take `seconds`.
+    ///
+    /// # Errors
+    /// As [`Client::sql`].
+    pub(crate) fn slow<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        seconds: u64,
+    ) -> Result<T, Failure> {
+        let wait = Duration::from_secs(seconds).saturating_add(ANSWER_MAX_WAIT);
+        self.outcome(self.send("this", path, body, wait)?)
+    }
+
+    fn outcome<T: DeserializeOwned>(&self, sent: Sent) -> Result<T, Failure> {
+        let (code, text) = self.received(sent)?;
         if code.is_success() {
             return self.understood(&text);
         }
@@ -104,6 +123,7 @@ impl Client {
             said => said.to_owned(),
         };
         Err(match (code.as_u16(), word("outcome")) {
+            _ if word("kind") == OWNER_AWAY => Failure::OwnerAway(said),
             (503, _) => Failure::NoQuorum(said),
             (_, "unknown") => Failure::OutcomeUnknown(said),
             _ => Failure::Refused(said),
@@ -111,7 +131,13 @@ impl Client {
     }
 
     /// Sends what needs the token; `what` begins the message if there is none.
-    fn send(&self, what: &str, path: &str, body: &impl Serialize) -> Result<Sent, Failure> {
+    fn send(
+        &self,
+        what: &str,
+        path: &str,
+        body: &impl Serialize,
+        wait: Duration,
+    ) -> Result<Sent, Failure> {
         let Some(token) = &self.token else {
             return Err(Failure::Usage(format!(
                 "{what} at {} needs the node's admin token: name its data directory with --data, or \
@@ -121,7 +147,7 @@ impl Client {
         };
         let request = self.agent.post(format!("{}{path}", self.url));
         let request = request.header("authorization", format!("Bearer {token}"));
-        let request = request.config().timeout_global(Some(COMMAND_MAX_WAIT)).build();
+        let request = request.config().timeout_global(Some(wait)).build();
         Ok(request.send_json(body))
     }
 

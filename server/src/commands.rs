@@ -87,6 +87,9 @@ pub(crate) fn server(args: &Server) -> Result<(), Failure> {
         }
         Server::SetStatic { server, target } => (server, ToDo::SetStatic, target),
         Server::SetDynamic { server, target } => (server, ToDo::SetDynamic, target),
+        Server::SetOwner { database, server, target, .. } => {
+            return crate::configure::set_owner(database, server.as_deref(), target);
+        }
     };
     let request = ChangeRequest { server: server.clone(), todo };
     let version = changed(Client::find(target)?.post("/admin/server", &request)?)?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use crate::cli::{Db, Sql};
 use crate::client::Client;
 use crate::commands::changed;
+use crate::configure;
 use crate::exit::Failure;
 use crate::http::{Args, DatabaseRequest, DatabaseView, SqlAnswer, SqlBody};
 
@@ -16,11 +18,7 @@ use crate::http::{Args, DatabaseRequest, DatabaseView, SqlAnswer, SqlBody};
 pub(crate) fn db(args: &Db) -> Result<(), Failure> {
     match args {
         Db::Create { name, db_config, target } => {
-            let read = |file: &std::path::PathBuf| {
-                fs::read_to_string(file)
-                    .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
-            };
-            let config = db_config.as_ref().map(read).transpose()?;
+            let config = db_config.as_deref().map(text_of).transpose()?;
             let request = DatabaseRequest::Create { name: name.clone(), config };
             let version = changed(Client::find(target)?.post("/admin/db", &request)?)?;
             println!("the database {name} is made; the configuration has version {version}");
@@ -32,6 +30,11 @@ pub(crate) fn db(args: &Db) -> Result<(), Failure> {
             println!("the database {name} is dropped; the configuration has version {version}");
             Ok(())
         }
+        Db::Config { name, file, drop, dry_run, yes, json, target } => {
+            let change =
+                configure::Change { file: file.as_deref(), drop, dry_run: *dry_run, yes: *yes };
+            configure::config(name, &change, *json, target)
+        }
         Db::List { json, target } => {
             let databases: Vec<DatabaseView> = Client::find(target)?.get("/db")?;
             let text = if *json { pretty(&databases)? } else { list(&databases) };
@@ -40,7 +43,15 @@ pub(crate) fn db(args: &Db) -> Result<(), Failure> {
     }
 }
 
-fn list(databases: &[DatabaseView]) -> String {
+/// What is in a file.
+///
+/// # Errors
+/// [`Failure::Usage`] if it cannot be read.
+pub(crate) fn text_of(file: &Path) -> Result<String, Failure> {
+    fs::read_to_string(file).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
+}
+
+pub(crate) fn list(databases: &[DatabaseView]) -> String {
     if databases.is_empty() {
         return "there are no databases; make one with `quorate db create NAME`\n".to_owned();
     }
@@ -49,8 +60,17 @@ fn list(databases: &[DatabaseView]) -> String {
         for (name, shard) in &database.shards {
             let copies: Vec<String> =
                 shard.copies.iter().map(|(server, status)| format!("{server} {status}")).collect();
-            let owner = shard.owner.as_deref().unwrap_or("nobody");
-            table.add_row([database.name.as_str(), name, owner, &copies.join(", ")]);
+            let owner = match (&shard.owner, &shard.caretaker, &shard.static_owner) {
+                (Some(owner), _, Some(_)) => format!("{owner} (static)"),
+                (Some(owner), _, None) => owner.clone(),
+                (None, Some(caretaker), Some(owner)) => {
+                    format!("{owner} (static, not there: no inserts; {caretaker} takes care)")
+                }
+                (None, ..) => "nobody".to_owned(),
+            };
+            let awaited = shard.awaited.iter().map(|server| format!("{server} awaited"));
+            let copies: Vec<String> = copies.into_iter().chain(awaited).collect();
+            table.add_row([database.name.as_str(), name, &owner, &copies.join(", ")]);
         }
     }
     format!("{table}\n")
@@ -58,20 +78,7 @@ fn list(databases: &[DatabaseView]) -> String {
 
 /// `quorate sql`.
 pub(crate) fn sql(args: &Sql) -> Result<(), Failure> {
-    let (database, shard) = match args.database.split_once('/') {
-        Some((database, shard)) => (database, Some(shard)),
-        None => (args.database.as_str(), None),
-    };
-    let named = |text: &str| {
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        !text.is_empty() && text.chars().all(fits)
-    };
-    if !named(database) || shard.is_some_and(|shard| !named(shard)) {
-        let given = &args.database;
-        return Err(Failure::Usage(format!(
-            "'{given}' names no database: give DB or DB/SHARD, of letters, digits, '-' and '_'"
-        )));
-    }
+    let (database, shard) = named(&args.database)?;
     let mut body = SqlBody::default();
     match (args.statements.as_slice(), args.args.is_empty()) {
         ([sql], _) => {
@@ -97,6 +104,27 @@ pub(crate) fn sql(args: &Sql) -> Result<(), Failure> {
         Client::find(&args.target)?.sql(&format!("/db/{database}/{what}{of}"), &body)?;
     let text = if args.json { pretty(&answer)? } else { results(&answer) };
     print(&text)
+}
+
+/// `DB` or `DB/SHARD`.
+///
+/// # Errors
+/// [`Failure::Usage`] if it is neither.
+pub(crate) fn named(given: &str) -> Result<(&str, Option<&str>), Failure> {
+    let (database, shard) = match given.split_once('/') {
+        Some((database, shard)) => (database, Some(shard)),
+        None => (given, None),
+    };
+    let fits = |text: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        !text.is_empty() && text.chars().all(fits)
+    };
+    if fits(database) && shard.is_none_or(fits) {
+        return Ok((database, shard));
+    }
+    Err(Failure::Usage(format!(
+        "'{given}' names no database: give DB or DB/SHARD, of letters, digits, '-' and '_'"
+    )))
 }
 
 /// What looks like a number is one; `null` is NULL; all else is text.
@@ -135,7 +163,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn table(head: &[&str]) -> Table {
+pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -143,12 +171,12 @@ fn table(head: &[&str]) -> Table {
     table
 }
 
-fn pretty(value: &impl serde::Serialize) -> Result<String, Failure> {
+pub(crate) fn pretty(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value);
     text.map(|text| text + "\n").map_err(|error| Failure::Refused(error.to_string()))
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // The reader of a pipe has seen enough.

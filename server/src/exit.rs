@@ -34,6 +34,12 @@ pub(crate) enum Failure {
     /// An operator took the server out of the cluster while it ran.
     #[error("{0}")]
     Removed(String),
+    /// Only the shard's static owner inserts, and it is away. Nothing was changed.
+    #[error("{0}")]
+    OwnerAway(String),
+    /// Copies differ, or one did not answer. Nothing was repaired.
+    #[error("{0}")]
+    Different(String),
     /// A second signal cut a graceful stop short.
     #[error("{0}")]
     Killed(String),
@@ -52,6 +58,8 @@ Exit codes:
   7    the data directory cannot be used: locked, full, not writable, damaged
   8    the node stopped, but nobody was there to take leave of
   9    the node stopped: an operator removed it from its cluster
+  10   only the shard's static owner inserts, and it is away: nothing was changed
+  11   copies differ, or one of them did not answer: nothing was repaired
   130  a second signal cut a graceful stop short";
 
 impl Failure {
@@ -67,6 +75,8 @@ impl Failure {
             Self::Storage(_) => 7,
             Self::LeftUnheard(_) => 8,
             Self::Removed(_) => 9,
+            Self::OwnerAway(_) => 10,
+            Self::Different(_) => 11,
             Self::Killed(_) => 130,
         }
     }

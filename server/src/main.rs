@@ -5,6 +5,7 @@
 mod cli;
 mod client;
 mod commands;
+mod configure;
 mod databases;
 mod exit;
 mod http;
@@ -13,6 +14,7 @@ mod recover;
 mod start;
 mod table;
 mod token;
+mod verify;
 mod view;
 
 use std::process::ExitCode;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Command::Server(args) => commands::server(&args),
         Command::Db(args) => databases::db(&args),
         Command::Sql(args) => databases::sql(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Recover(args) => recover::run(&args),
     };
     match done {

@@ -94,6 +94,8 @@ counts! {
     Requests = "requests",
     /// It was done.
     RequestsDone = "requests-done",
+    /// All copies were compared.
+    Comparisons = "comparisons",
     /// It was refused for lack of a quorum.
     RequestsNoQuorum = "requests-no-quorum",
     /// It was done on fewer copies than asked for.

@@ -126,7 +126,8 @@ pub enum ConfigCommand {
         name: String,
     },
     /// A database gets other rules while it runs. Shards that the rules name and that it lacks are
-    /// added; those that it has and the rules do not name follow `*`.
+    /// added; those that it has and the rules do not name follow `*`, but for those that are
+    /// dropped by name: leaving a shard out of a file by mistake loses nothing.
     Configure {
         /// Its name.
         name: String,
@@ -134,6 +135,8 @@ pub enum ConfigCommand {
         id: DatabaseId,
         /// All that holds from now on.
         rules: Box<DatabaseRules>,
+        /// Shards that go, with their logs; the rules may not name them.
+        drop: BTreeSet<String>,
     },
     /// A database gets another shard.
     AddShard {

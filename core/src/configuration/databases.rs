@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::command::{Applied, ConfigCommand};
 use super::database::{CopyStatus, Database, MAIN, Shard};
 use super::document::Configuration;
+use super::moves::preview;
 use super::ownership::ShardRef;
 use super::placement;
 use super::rejection::{Rejection, check_server_name};
@@ -24,7 +25,9 @@ pub(super) fn transition(
             Some(_) => Ok(Applied::Changed),
             None => Err(Rejection::UnknownDatabase { name: name.clone() }),
         },
-        ConfigCommand::Configure { name, id, rules } => configure(held, name, *id, rules),
+        ConfigCommand::Configure { name, id, rules, drop } => {
+            configure(held, name, *id, (rules, drop))
+        }
         ConfigCommand::AddShard { name, id, shard, rules } => {
             add_shard(held, name, *id, (shard, rules))
         }
@@ -43,12 +46,43 @@ pub(super) fn transition(
     }
 }
 
+/// Everything for which `command` would be refused, as far as it can be told at once: of a database's
+/// rules each shard is looked at, where the command itself stops at the first that is wrong.
+#[must_use]
+pub fn problems(document: &Configuration, command: &ConfigCommand) -> Vec<Rejection> {
+    let made = match command {
+        ConfigCommand::CreateDatabase { name, id, rules } => {
+            new_database(document, name, *id, rules).map(|new| make(document, name, new, rules))
+        }
+        ConfigCommand::Configure { name, id, rules, drop } => {
+            changed_database(document, name, *id, (rules, drop))
+                .map(|changed| make(document, name, changed, rules))
+        }
+        _ => Ok(Err(Vec::new())),
+    };
+    match made {
+        Ok(Err(problems)) if !problems.is_empty() => problems,
+        Err(problem) => vec![problem],
+        Ok(_) => preview(document, command).err().into_iter().collect(),
+    }
+}
+
 fn create(
     held: &mut Configuration,
     name: &str,
     id: DatabaseId,
     rules: &DatabaseRules,
 ) -> Result<Applied, Rejection> {
+    let empty = new_database(held, name, id, rules)?;
+    put(held, name, empty, rules)
+}
+
+fn new_database(
+    held: &Configuration,
+    name: &str,
+    id: DatabaseId,
+    rules: &DatabaseRules,
+) -> Result<Database, Rejection> {
     if check_server_name(name).is_err() {
         return Err(Rejection::BadDatabaseName { name: name.chars().take(80).collect() });
     }
@@ -64,50 +98,94 @@ fn create(
         return Err(Rejection::TooManyDatabases { max: Configuration::DATABASES_MAX });
     }
     let created = held.version.next();
-    let settings = rules.settings.clone();
-    let empty = Database { id, created, settings, shards: BTreeMap::new() };
-    put(held, name, empty, rules)
+    Ok(Database { id, created, settings: rules.settings.clone(), shards: BTreeMap::new() })
 }
 
 fn configure(
     held: &mut Configuration,
     name: &str,
     id: DatabaseId,
-    rules: &DatabaseRules,
+    (rules, drop): (&DatabaseRules, &BTreeSet<String>),
 ) -> Result<Applied, Rejection> {
-    let before = database(held, name, id)?;
-    let mut database = Database::clone(before);
+    let changed = changed_database(held, name, id, (rules, drop))?;
+    put(held, name, changed, rules)
+}
+
+/// The database with the settings of `rules` and without the shards that go.
+fn changed_database(
+    held: &Configuration,
+    name: &str,
+    id: DatabaseId,
+    (rules, drop): (&DatabaseRules, &BTreeSet<String>),
+) -> Result<Database, Rejection> {
+    let mut database = Database::clone(database(held, name, id)?);
+    for shard in drop {
+        if shard == MAIN {
+            return Err(Rejection::MainShard { database: name.to_owned() });
+        }
+        if rules.shards.contains_key(shard) {
+            let (database, shard) = (name.to_owned(), shard.clone());
+            return Err(Rejection::DroppedAndNamed { database, shard });
+        }
+        database.shards.remove(shard).ok_or_else(|| unknown_shard(name, shard))?;
+    }
     database.settings = rules.settings.clone();
-    put(held, name, database, rules)
+    Ok(database)
 }
 
 /// Gives `database` the shards that `rules` ask for, and puts it into the document.
 fn put(
     held: &mut Configuration,
     name: &str,
-    mut database: Database,
+    database: Database,
     rules: &DatabaseRules,
 ) -> Result<Applied, Rejection> {
-    check_settings(&rules.settings)?;
+    match make(held, name, database, rules) {
+        Ok((database, last)) => replace(held, name, database, last),
+        Err(mut problems) => Err(problems.swap_remove(0)),
+    }
+}
+
+/// The database with the shards that `rules` ask for, and the last log then; or all that is wrong,
+/// each thing once, and at least one.
+fn make(
+    held: &Configuration,
+    name: &str,
+    mut database: Database,
+    rules: &DatabaseRules,
+) -> Result<(Database, LogId), Vec<Rejection>> {
+    let mut problems: Vec<Rejection> = check_settings(&rules.settings).err().into_iter().collect();
     let mut names = shard_names(rules);
     names.extend(database.shards.keys().cloned());
-    check_room(held, name, &database, names.len())?;
+    if let Err(problem) = check_room(held, name, names.len()) {
+        // Too many to look at each.
+        problems.push(problem);
+        return Err(problems);
+    }
     let as_all = ShardRules::default();
     let mut shards = BTreeMap::new();
     let mut last = held.last_log;
     for shard in names {
         let own = rules.shards.get(&shard).unwrap_or(&as_all);
         let before = database.shards.get(&shard).map(Arc::as_ref);
-        if before.is_none() {
-            check_new_shard(name, &shard, shards.keys().chain(database.shards.keys()))?;
-        }
+        let others = shards.keys().chain(database.shards.keys());
+        let named = if before.is_none() { check_new_shard(name, &shard, others) } else { Ok(()) };
         let log = before.map_or_else(|| last.next(), |before| before.log);
-        let made = Site { held, name, database: &database }.shard(&shard, own, before, log)?;
-        last = last.max(log);
-        shards.insert(shard, Arc::new(made));
+        let site = Site { held, name, database: &database };
+        match named.and_then(|()| site.shard(&shard, own, before, log)) {
+            Ok(made) => {
+                last = last.max(log);
+                shards.insert(shard, Arc::new(made));
+            }
+            Err(problem) if problems.contains(&problem) => {}
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
     }
     database.shards = shards;
-    replace(held, name, database, last)
+    Ok((database, last))
 }
 
 /// Puts `database` in its place, unless it is there already.
@@ -134,7 +212,7 @@ fn add_shard(
 ) -> Result<Applied, Rejection> {
     let mut database = Database::clone(database(held, name, id)?);
     check_new_shard(name, shard, database.shards.keys())?;
-    check_room(held, name, &database, database.shards.len() + 1)?;
+    check_room(held, name, database.shards.len() + 1)?;
     let log = held.last_log.next();
     let made = Site { held, name, database: &database }.shard(shard, rules, None, log)?;
     database.shards.insert(shard.to_owned(), Arc::new(made));
@@ -316,20 +394,16 @@ fn check_new_shard<'a>(
     }
 }
 
-/// Whether `database`, as it is, may come to have `asked` shards.
-fn check_room(
-    held: &Configuration,
-    name: &str,
-    database: &Database,
-    asked: usize,
-) -> Result<(), Rejection> {
+/// Whether the database `name` may come to have `asked` shards.
+fn check_room(held: &Configuration, name: &str, asked: usize) -> Result<(), Rejection> {
     let max = Configuration::SHARDS_MAX;
     if asked > max {
         let database = name.to_owned();
         return Err(Rejection::TooManyShards { database, asked, max });
     }
-    let all = held.databases.values().map(|database| database.shards.len()).sum::<usize>();
-    let (asked, max) = (all + asked - database.shards.len(), Configuration::LOGS_MAX);
+    let others = held.databases.iter().filter(|(other, _)| *other != name);
+    let others = others.map(|(_, database)| database.shards.len()).sum::<usize>();
+    let (asked, max) = (others + asked, Configuration::LOGS_MAX);
     match asked > max {
         true => Err(Rejection::TooManyLogs { asked, max }),
         false => Ok(()),

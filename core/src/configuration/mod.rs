@@ -32,6 +32,7 @@ pub use database::{
     CopyStatus, Database, EVERY, ExecutionMode, HOLLOW, MAIN, Place, PlaceRule, QuorumRule,
     Settings, Shard,
 };
+pub use databases::problems;
 pub use document::{
     Absorption, Addresses, AutoRemove, Configuration, Defaults, Dissolved, Registration, Role,
     Server, ServerStatus,

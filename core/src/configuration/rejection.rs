@@ -337,6 +337,14 @@ pub enum Rejection {
         /// The version that the command was thought of by.
         asked: ConfigVersion,
     },
+    /// A shard that is to go and to stay.
+    #[error("the shard '{shard}' of '{database}' is to be dropped, but its new rules name it")]
+    DroppedAndNamed {
+        /// The database.
+        database: String,
+        /// The shard.
+        shard: String,
+    },
     /// The cluster is founded already, or not yet.
     #[error("the command does not fit the age of the cluster")]
     NotFounding,

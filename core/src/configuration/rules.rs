@@ -40,6 +40,38 @@ pub struct ShardRules {
     pub read_your_writes: Option<bool>,
 }
 
+impl DatabaseRules {
+    /// What an operator would have to say to get `database` as it is: configured by it, nothing moves.
+    ///
+    /// Servers that came by the mark are left to it. A shard that is where `*` says, under the same
+    /// owner, says nothing of its own about that.
+    #[must_use]
+    pub fn of(database: &Database) -> Self {
+        let settings = &database.settings;
+        let rules = |shard: &Shard| {
+            let places: Vec<PlaceRule> = shard.places.iter().filter_map(rule_of).collect();
+            let as_all = places == settings.places && shard.owner == settings.owner;
+            ShardRules {
+                places: (!as_all).then_some(places),
+                owner: shard.owner.clone().filter(|_| !as_all),
+                write_quorum: shard.write_quorum,
+                read_quorum: shard.read_quorum,
+                read_your_writes: shard.read_your_writes,
+            }
+        };
+        let shards = database.shards.iter().map(|(name, shard)| (name.clone(), rules(shard)));
+        Self { settings: settings.clone(), shards: shards.collect() }
+    }
+}
+
+fn rule_of(place: &Place) -> Option<PlaceRule> {
+    match place {
+        Place::Named(name) => Some(PlaceRule::Server(name.clone())),
+        Place::NewNode => Some(PlaceRule::NewNode),
+        Place::Joined(_) => None,
+    }
+}
+
 /// The names of the shards that `rules` ask for, [`MAIN`] always among them.
 pub(super) fn shard_names(rules: &DatabaseRules) -> BTreeSet<String> {
     let named = rules.shards.keys().filter(|name| *name != EVERY && !is_hollow(name));

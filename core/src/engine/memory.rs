@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContentHash, Effect, Engine, Executed, Fault, Outcome, Position, Reader, SqlError,
+    ContentHash, Effect, Engine, Executed, Fault, Outcome, Position, Reader, Rights, SqlError,
     SqlErrorKind, SqlLimits, Transaction, Value,
 };
 
@@ -152,6 +152,25 @@ impl Memory {
         }
     }
 
+    /// Changes a row behind the back of everybody, as a disk may.
+    pub fn spoil(&mut self, table: &str, key: i64) {
+        let value = Value::Text("spoiled".to_owned());
+        if let Some(rows) = self.tables.get_mut(table) {
+            let before = rows.insert(key, value.clone());
+            let (table, after) = (table.to_owned(), Some(value));
+            let change = Change::Row { table, key, before, after };
+            self.sum = self.sum.wrapping_add(weight(&change));
+        }
+    }
+
+    /// The hash of what is committed, as one beside the writer takes it: it does not fail.
+    #[must_use]
+    pub fn hash(&self) -> ContentHash {
+        let mut hash = [0; 32];
+        hash[..16].copy_from_slice(&self.sum.to_le_bytes());
+        ContentHash { at: self.at, hash }
+    }
+
     fn take_fault(&mut self) -> Result<(), Fault> {
         match self.fail.take() {
             Some(fault) => {
@@ -207,7 +226,7 @@ impl Engine for Memory {
         let (mut all, mut bytes, mut outcomes) = (Vec::new(), 0, Vec::new());
         for transaction in batch {
             let mut changes = Vec::new();
-            let mut outcome = sql::run(&mut self.tables, transaction, &mut changes);
+            let mut outcome = sql::run(&mut self.tables, transaction, limits.rights, &mut changes);
             let size = if outcome.is_ok() { encode(&changes).len() } else { 0 };
             let later = outcome.is_ok() && !all.is_empty() && bytes + size > limits.effect_bytes;
             if size > limits.effect_bytes {
@@ -272,9 +291,7 @@ impl Engine for Memory {
 
     fn content_hash(&mut self) -> Result<ContentHash, Fault> {
         self.take_fault()?;
-        let mut hash = [0; 32];
-        hash[..16].copy_from_slice(&self.sum.to_le_bytes());
-        Ok(ContentHash { at: self.at, hash })
+        Ok(self.hash())
     }
 }
 
@@ -288,7 +305,7 @@ impl Reader for Memory {
         let open = self.open.take();
         open.iter().flatten().rev().for_each(|change| revert(&mut self.tables, change));
         let mut changes = Vec::new();
-        let outcome = sql::run(&mut self.tables, transaction, &mut changes);
+        let outcome = sql::run(&mut self.tables, transaction, Rights::Owner, &mut changes);
         changes.iter().rev().for_each(|change| revert(&mut self.tables, change));
         for change in open.iter().flatten() {
             let again = put(&mut self.tables, self.at, change);

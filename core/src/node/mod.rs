@@ -25,6 +25,7 @@ mod shards;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -264,7 +265,9 @@ impl Node {
             | Packet::Sql { .. }
             | Packet::SqlReply { .. }
             | Packet::Copy { .. }
-            | Packet::Copies { .. } => true,
+            | Packet::Copies { .. }
+            | Packet::Verify { .. }
+            | Packet::Verified { .. } => true,
             _ => false,
         };
         if !routine {
@@ -322,6 +325,13 @@ impl Node {
                 }
             }
             Packet::SqlReply { id, reply } => self.on_sql_reply(link, id, reply),
+            Packet::Verify { log, mark, timeout_ms } => {
+                let timeout = Duration::from_millis(timeout_ms.into());
+                self.on_verify((link, peer), log, mark, timeout);
+            }
+            Packet::Verified { log, mark, hashed } => {
+                self.on_verified((link, peer), log, mark, hashed);
+            }
             Packet::Alive { heard } => self.detector.report(peer, &heard, self.now),
             Packet::Request { id, request } => self.on_peer_request(link, peer, id, request),
             Packet::Response { id, response } => self.on_response(link, peer, id, response),

@@ -13,7 +13,7 @@ use crate::configuration::{
 };
 use crate::ids::{ConfigVersion, Index, LinkId, LogId, NodeId};
 use crate::raft::{Body, Entry, Message};
-use crate::shard::{Answer, Shard, Terms};
+use crate::shard::{Answer, Shard, StaticOwner, Terms};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
 use crate::time::Time;
 use crate::wire::{LOGS_MAX, Packet, Request};
@@ -197,7 +197,15 @@ impl Node {
             asynchronous: shard.database.settings.execution_mode == ExecutionMode::Asynchronous,
             preferred: stay.next(),
             online: shard.shard.copies.get(&self.id()) == Some(&CopyStatus::Online),
+            static_owner: self.static_owner_of(shard),
         }
+    }
+
+    /// The static owner of a shard, if that is not this node.
+    fn static_owner_of(&self, shard: ShardRef<'_>) -> Option<StaticOwner> {
+        let name = shard.shard.owner.clone().filter(|_| !shard.may_own(self.id()))?;
+        let node = shard.preferred_owner().filter(|node| !self.peer_is_leaving(*node));
+        Some(StaticOwner { name, node })
     }
 
     fn open_shard(&mut self, log: LogId, recovered: RecoveredLog) {
@@ -397,6 +405,7 @@ impl Node {
             while let Some(reply) = shard.next_reply() {
                 replies.push(reply);
             }
+            let hashes: Vec<_> = std::iter::from_fn(|| shard.next_hash()).collect();
             let at = shard.next_timeout();
             self.shards.all.insert(log, shard);
             if let Some(before) = self.shards.due.insert(log, at) {
@@ -405,6 +414,9 @@ impl Node {
             self.shards.timers.insert((at, log));
             for (id, reply) in replies {
                 self.on_shard_reply(id, reply);
+            }
+            for (mark, hashed) in hashes {
+                self.on_own_hash(log, mark, hashed);
             }
         }
         if let Some(cluster) = cluster {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::shards::TRY_AGAIN;
+use super::verify::Verifications;
 use super::{Node, Output, SqlRequest};
 use crate::configuration::{MAIN, ServerStatus, ShardRef};
 use crate::engine::Transaction;
@@ -52,11 +53,13 @@ pub(super) struct Sql {
     pending: BTreeMap<RequestId, Pending>,
     /// Those that wait to be tried, and those that give up, by time.
     waiting: BTreeSet<(Time, RequestId)>,
+    pub(super) verify: Verifications,
 }
 
 impl Sql {
     pub(super) fn next(&self) -> Option<Time> {
-        self.waiting.first().map(|(at, _)| *at)
+        let first = self.waiting.first().map(|(at, _)| *at);
+        [first, self.verify.next()].into_iter().flatten().min()
     }
 }
 
@@ -151,6 +154,7 @@ impl Node {
                 SqlKind::Read(consistency) => {
                     shard.read(now, Read { id, transaction, consistency, deadline });
                 }
+                SqlKind::Compare => self.compare_copies(id, log, deadline),
             }
             return;
         }
@@ -188,7 +192,9 @@ impl Node {
         let document = self.document.as_ref();
         let me = self.id();
         match kind {
-            SqlKind::Write | SqlKind::Read(Consistency::Linearizable) => shard.log().is_leader(),
+            SqlKind::Write | SqlKind::Read(Consistency::Linearizable) | SqlKind::Compare => {
+                shard.log().is_leader()
+            }
             SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)) => {
                 let listed = document.and_then(|d| d.shard_of(log));
                 listed.is_some_and(|s| is_online(s, me)) && shard.broken().is_none()
@@ -211,7 +217,7 @@ impl Node {
         };
         match pending.kind {
             SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)) => any(),
-            SqlKind::Write | SqlKind::Read(Consistency::Linearizable) => {
+            SqlKind::Write | SqlKind::Read(Consistency::Linearizable) | SqlKind::Compare => {
                 known.filter(reached).or_else(|| shard.candidates().into_iter().find(reached))
             }
         }
@@ -269,6 +275,7 @@ impl Node {
     /// Tries those whose time has come, and gives up those whose time is up.
     pub(super) fn drive_sql(&mut self) {
         let now = self.now;
+        self.drive_verify();
         while let Some((at, id)) = self.sql.waiting.first().copied().filter(|(at, _)| *at <= now) {
             self.sql.waiting.remove(&(at, id));
             let Some(pending) = self.sql.pending.get(&id) else { continue };
@@ -290,7 +297,7 @@ impl Node {
                 return;
             }
             (Some(Where::There(_)), SqlKind::Write) => ShardError::OutcomeUnknown,
-            (Some(Where::There(_)), SqlKind::Read(_)) => ShardError::TimedOut,
+            (Some(Where::There(_)), SqlKind::Read(_) | SqlKind::Compare) => ShardError::TimedOut,
             (None, _) => self.why_nobody(pending.log),
         };
         self.settle_sql(id, Reply::Failed(error));
@@ -332,7 +339,9 @@ impl Node {
         for (id, kind) in left {
             let error = match kind {
                 SqlKind::Write => ShardError::OutcomeUnknown,
-                SqlKind::Read(_) => ShardError::Unavailable("its database was dropped".to_owned()),
+                SqlKind::Read(_) | SqlKind::Compare => {
+                    ShardError::Unavailable("its database was dropped".to_owned())
+                }
             };
             self.settle_sql(id, Reply::Failed(error));
         }
@@ -340,6 +349,7 @@ impl Node {
 
     /// What was on its way over a link that is gone: a write may have been done.
     pub(super) fn sql_link_down(&mut self, link: LinkId) {
+        self.verify_link_down(link);
         let lost: Vec<(RequestId, SqlKind)> = self
             .sql
             .pending
@@ -352,7 +362,7 @@ impl Node {
                 SqlKind::Write => {
                     self.settle_sql(id, Reply::Failed(ShardError::OutcomeUnknown));
                 }
-                SqlKind::Read(_) => self.try_later(id),
+                SqlKind::Read(_) | SqlKind::Compare => self.try_later(id),
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::writer::{Batch, Run};
 use super::{Reply, SWEEP, Shard, ShardError, Write};
 use crate::configuration::QuorumRule;
-use crate::engine::Position;
+use crate::engine::{Position, SqlErrorKind};
 use crate::ids::Index;
 
 impl Shard {
@@ -94,9 +94,24 @@ impl Shard {
         for Run { id, outcome, .. } in runs {
             let reply = match outcome {
                 Ok(rows) => Reply::Done { at, rows },
+                Err(error) if error.kind == SqlErrorKind::OwnerOnly => {
+                    Reply::Failed(self.owner_only())
+                }
                 Err(error) => Reply::Failed(ShardError::Sql(error)),
             };
             self.reply(id, reply);
+        }
+    }
+
+    /// Why an insert was not done by this caretaker.
+    fn owner_only(&self) -> ShardError {
+        let here = |node| self.raft.is_active(self.now, node);
+        match &self.terms.static_owner {
+            Some(owner) if !owner.node.is_some_and(here) => {
+                ShardError::OwnerAway { owner: owner.name.clone() }
+            }
+            // The owner is there, and takes over soon.
+            Some(_) | None => ShardError::NotOwner { owner: None },
         }
     }
 
@@ -122,7 +137,8 @@ impl Shard {
             || !self.writer.unresolved.is_empty()
             || !self.writer.awaiting.is_empty()
             || self.follow.executes()
-            || self.reads.any();
+            || self.reads.any()
+            || self.verify.any();
         let now = self.now;
         if !waiting && self.lame.is_none() {
             self.next_sweep = None;
@@ -159,5 +175,6 @@ impl Shard {
         self.writer.unresolved.retain(|_, batch| !batch.runs.is_empty());
         self.writer.awaiting.retain(|_, batch| !batch.runs.is_empty());
         self.sweep_reads();
+        self.sweep_marks();
     }
 }

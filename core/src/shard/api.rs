@@ -5,8 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::verify::{Hashed, Mark};
 use crate::configuration::QuorumRule;
-use crate::engine::{Effect, Executed, Fault, Outcome, Position, Rows, SqlError, Transaction};
+use crate::engine::{
+    ContentHash, Effect, Executed, Fault, Outcome, Position, Rights, Rows, SqlError, Transaction,
+};
 use crate::ids::{Generation, NodeId};
 use crate::time::Time;
 
@@ -16,8 +19,17 @@ use crate::time::Time;
 )]
 pub struct RequestId(pub u64);
 
+/// The server that alone may own a shard, seen from another one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StaticOwner {
+    /// Its name, whether there is such a server or not.
+    pub name: String,
+    /// The node, if by the configuration it could own the shard now.
+    pub node: Option<NodeId>,
+}
+
 /// What the configuration says of a shard, as far as its machine needs to know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
     /// How many voters must hold an entry durably before a write counts as acknowledged, beyond what
     /// its commit takes. Replicas never count.
@@ -28,6 +40,8 @@ pub struct Terms {
     pub preferred: Option<NodeId>,
     /// Whether this copy may serve reads of its own: it is `ONLINE`.
     pub online: bool,
+    /// The static owner, if that is another one: leading the log, this node is a caretaker.
+    pub static_owner: Option<StaticOwner>,
 }
 
 /// A transaction that writes, or may.
@@ -59,6 +73,8 @@ pub enum SqlKind {
     Write,
     /// It only reads.
     Read(Consistency),
+    /// There is none: the shard's copies are compared at one position.
+    Compare,
 }
 
 /// A transaction that only reads.
@@ -87,6 +103,20 @@ pub enum Reply {
     },
     /// Not done, or not certainly.
     Failed(ShardError),
+    /// To [`SqlKind::Compare`]: what each copy is, at the same mark of the log.
+    Compared {
+        /// The copies that there are, by the configuration.
+        copies: Vec<CopyHash>,
+    },
+}
+
+/// What one copy is at a mark.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CopyHash {
+    /// Whose.
+    pub node: NodeId,
+    /// The hash of its content, or why there is none.
+    pub hashed: Hashed,
 }
 
 /// Why a request was not done, or not certainly.
@@ -100,6 +130,15 @@ pub enum ShardError {
     NotOwner {
         /// Who does, as far as is known.
         owner: Option<NodeId>,
+    },
+    /// Nothing is left of it: it inserts, and the shard's static owner is away. Everything else works.
+    #[error(
+        "the owner of the shard, '{owner}', is away, and nobody else inserts; reads, updates and \
+         deletions work. Start it, or name another with `quorate server set-owner`"
+    )]
+    OwnerAway {
+        /// Its name.
+        owner: String,
     },
     /// Nothing ran: too few of the copies that count are in reach.
     #[error("too few copies are in reach: {needed} of {voters} are needed")]
@@ -156,7 +195,7 @@ pub struct Call {
 }
 
 /// What the engine is to do. All but queries are carried out one after the other, in order; queries
-/// run beside them.
+/// run beside them. A hash takes its turn, and is then made beside them too.
 #[derive(Clone, PartialEq, Debug)]
 pub enum CallKind {
     /// Open the copy, closing it first if it is open. Whatever was open in it is undone.
@@ -169,7 +208,7 @@ pub enum CallKind {
         create: bool,
     },
     /// [`crate::engine::Engine::execute`].
-    Execute(Vec<Transaction>),
+    Execute(Vec<Transaction>, Rights),
     /// [`crate::engine::Engine::commit`].
     Commit(Position),
     /// [`crate::engine::Engine::rollback`].
@@ -180,6 +219,9 @@ pub enum CallKind {
     Sync,
     /// [`crate::engine::Reader::query`].
     Query(RequestId, Transaction),
+    /// The hash of the content as it stands when this call's turn has come, of one state, while later
+    /// calls are carried out.
+    Hash(Mark),
 }
 
 /// The answer to a call. After a [`Answer::Failed`] nothing more of its epoch is carried out.
@@ -199,6 +241,8 @@ pub enum Answer {
     Synced(Position),
     /// To [`CallKind::Query`].
     Queried(RequestId, Result<(Position, Outcome), Fault>),
+    /// To [`CallKind::Hash`]; when it is ready, whatever else has been answered by then.
+    Hashed(Mark, Result<ContentHash, Fault>),
     /// To any other: it failed, and so has all behind it.
     Failed(Fault),
 }

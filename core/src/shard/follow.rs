@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::entry::{self, Content};
 use super::writer::Batch;
-use super::{CallKind, CopyState, Shard, Write, entry};
+use super::{CallKind, CopyState, Shard, Write};
 use crate::engine::{Effect, Fault, Position};
 use crate::ids::{Generation, Index, Term};
 use crate::raft::Payload;
@@ -173,10 +174,20 @@ impl Shard {
                 }
                 break;
             }
-            let Some(effects) = entry::effects(&data) else {
-                let reason = "it was made by a later version".to_owned();
-                self.break_copy(Fault::Unreadable { at, reason });
-                return;
+            let effects = match entry::decode(&data) {
+                Some(Content::Effects(effects)) => effects,
+                // What was gathered stands before the mark.
+                Some(Content::Mark(_)) if !apply.is_empty() => break,
+                Some(Content::Mark(mark)) => {
+                    self.at_mark(mark);
+                    self.follow.next = index.next();
+                    continue;
+                }
+                None => {
+                    let reason = "it was made by a later version".to_owned();
+                    self.break_copy(Fault::Unreadable { at, reason });
+                    return;
+                }
             };
             if !apply.is_empty() && bytes + effects.len() > limits.apply_bytes_max {
                 break;

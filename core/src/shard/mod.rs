@@ -1,6 +1,7 @@
 //! One node's copy of one shard: a replica of the shard's log, and the engine that it drives.
 //!
-//! The leader of the log owns the shard: it alone runs transactions that write. It runs them in
+//! The leader of the log owns the shard: it alone runs transactions that write. (While a static owner
+//! is away another one leads as caretaker, and inserts nothing.) It runs them in
 //! batches, in one open transaction of its engine; the effects of a batch become an entry of the log;
 //! when that is committed, so is the open transaction, and everybody is answered. The other copies
 //! apply the entries. What must hold:
@@ -14,8 +15,8 @@
 //!   it says it has.
 //!
 //! Files: `api` what goes in and out · `entry` what an entry carries · `writer` batches and their
-//! entries · `follow` committed entries on their way into the copy · `copy` another file in its place · `answers` who is told what, and
-//! when · `reads`.
+//! entries · `follow` committed entries on their way into the copy · `copy` another file in its place
+//! · `answers` who is told what, and when · `reads` · `verify` what the copy is at a mark.
 
 mod answers;
 mod api;
@@ -25,16 +26,18 @@ mod follow;
 mod reads;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use api::{
-    Answer, Call, CallKind, Consistency, Read, Reply, RequestId, ShardError, ShardLimits, SqlKind,
-    Terms, Write,
+    Answer, Call, CallKind, Consistency, CopyHash, Read, Reply, RequestId, ShardError, ShardLimits,
+    SqlKind, StaticOwner, Terms, Write,
 };
 pub use entry::effects;
+pub use verify::{Hashed, Mark, NoHash};
 
 use crate::engine::{Fault, Position};
 use crate::ids::{Generation, Index, NodeId, Term};
@@ -75,6 +78,7 @@ pub struct Shard {
     writer: writer::Writer,
     follow: follow::Follow,
     reads: reads::Reads,
+    verify: verify::Verify,
     calls: VecDeque<Call>,
     replies: VecDeque<(RequestId, Reply)>,
     /// The term in which this replica last was seen to lead.
@@ -103,6 +107,7 @@ impl Shard {
             writer: writer::Writer::default(),
             follow: follow::Follow::default(),
             reads: reads::Reads::default(),
+            verify: verify::Verify::default(),
             calls: VecDeque::new(),
             replies: VecDeque::new(),
             led: None,
@@ -251,12 +256,13 @@ impl Shard {
         self.drive();
     }
 
-    /// The engine has answered a call. Calls but queries are answered in order, each once, until one
-    /// has failed; queries are answered each once.
+    /// The engine has answered a call. Calls but queries and hashes are answered in order, each once,
+    /// until one has failed; queries are answered each once, hashes at most.
     pub fn answer(&mut self, now: Time, epoch: u64, answer: Answer) {
         self.now = now;
         match answer {
             Answer::Queried(id, result) => self.on_queried(id, result),
+            Answer::Hashed(mark, result) => self.on_hashed(mark, result),
             _ if epoch != self.follow.epoch => {}
             Answer::Opened(position) => self.on_opened(position),
             Answer::Executed(executed) => self.on_executed(executed),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::follow::Order;
 use super::{CallKind, CopyState, RequestId, Shard, ShardError, Write, entry};
-use crate::engine::{Executed, Outcome, Position};
+use crate::engine::{Executed, Outcome, Position, Rights};
 use crate::ids::{Index, NodeId};
 use crate::raft::ProposeError;
 use crate::time::Time;
@@ -78,7 +78,11 @@ impl Shard {
         let batch = writes.iter().map(|write| write.transaction.clone()).collect();
         let term = self.raft.term();
         self.follow.orders.push_back(Order::Execute { writes, term });
-        self.call(CallKind::Execute(batch));
+        let rights = match self.terms.static_owner {
+            Some(_) => Rights::Caretaker,
+            None => Rights::Owner,
+        };
+        self.call(CallKind::Execute(batch, rights));
     }
 
     /// Whether too few voters are in reach for the write quorum: then nothing is run that could not

@@ -80,6 +80,12 @@ pub(super) struct Info {
     pub(super) writes: bool,
     /// It inserts rows, by itself or through a trigger.
     pub(super) inserts: bool,
+    /// Something inserts rows that is no trigger: the statement, or a virtual table by its means.
+    pub(super) inserts_directly: bool,
+    /// It adds rows by itself: an insert in any form, or a table made of what a query returns.
+    pub(super) adds: bool,
+    /// There is a query in it.
+    pub(super) selects: bool,
     /// It writes `sqlite_sequence` itself.
     pub(super) sequences: bool,
     /// It changes the schema.
@@ -153,6 +159,10 @@ impl Authorizer {
             // ANALYZE of everything passes over it.
             return Authorization::Ignore;
         }
+        let by_trigger = context.accessor.is_some();
+        if let AuthAction::Insert { table_name } = context.action {
+            state.info.inserts_directly |= !by_trigger && !is_schema(table_name);
+        }
         match judge(&context.action, context.database_name, &mut state.info) {
             Ok(()) => Authorization::Allow,
             Err(reason) => {
@@ -185,7 +195,11 @@ fn is_schema(table: &str) -> bool {
 fn judge(action: &AuthAction<'_>, database: Option<&str>, info: &mut Info) -> Result<(), String> {
     match action {
         AuthAction::Read { table_name, .. } => not_own(table_name),
-        AuthAction::Select | AuthAction::Recursive => Ok(()),
+        AuthAction::Select => {
+            info.selects = true;
+            Ok(())
+        }
+        AuthAction::Recursive => Ok(()),
         AuthAction::Function { function_name } => function(function_name),
         AuthAction::Insert { table_name } => {
             info.inserts |= !is_schema(table_name);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_core::engine::{
-    Fault, Outcome, Rows, SqlError, SqlErrorKind, SqlLimits, Statement, Transaction,
+    Fault, Outcome, Rights, Rows, SqlError, SqlErrorKind, SqlLimits, Statement, Transaction,
 };
 
 use super::capture::{Listen, Mark, Trouble};
@@ -221,6 +221,12 @@ impl Executor {
         // Compiling, too, can make a virtual table look at its tables, but never change a row.
         self.listen(Listen::All);
         let (mut prepared, info) = self.statements.prepare(&self.conn, &statement.sql, limits)?;
+        if info.adds && limits.rights == Rights::Caretaker {
+            return Err(refusal(
+                SqlErrorKind::OwnerOnly,
+                "the statement inserts, which only the owner of the shard does",
+            ));
+        }
         bind(&mut prepared, statement, limits)?;
         seen.inserts |= info.inserts;
         seen.sequences |= info.sequences;

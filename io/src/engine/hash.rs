@@ -21,14 +21,19 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Hashes what is committed, on one state.
 pub(super) fn content(conn: &Connection) -> Result<ContentHash, Fault> {
     run(conn, BEGIN).map_err(|error| fault(&error))?;
-    let hashed = hash(conn);
+    let hashed = of_open(conn);
     let ended = run(conn, ROLLBACK);
-    let hash = hashed.map_err(|error| match error {
-        TableError::Sql(error) => fault(&error),
-        TableError::HiddenRowid => Fault::Corrupt("a table has no rowid that can be named".into()),
-    })?;
+    let hash = hashed?;
     ended.map_err(|error| fault(&error))?;
     Ok(hash)
+}
+
+/// Hashes the state that the open transaction of `conn` sees.
+pub(super) fn of_open(conn: &Connection) -> Result<ContentHash, Fault> {
+    hash(conn).map_err(|error| match error {
+        TableError::Sql(error) => fault(&error),
+        TableError::HiddenRowid => Fault::Corrupt("a table has no rowid that can be named".into()),
+    })
 }
 
 fn hash(conn: &Connection) -> Result<ContentHash, TableError> {

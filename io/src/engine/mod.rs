@@ -57,6 +57,7 @@ mod sync;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod view;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -72,9 +73,11 @@ use errors::fault;
 use executor::Executor;
 use open::{COMMIT, Meta, Role, write_meta};
 
+pub(crate) use open::io_fault;
 pub use reader::SqliteReader;
-pub use snapshot::{SnapshotProgress, snapshot_to};
+pub use snapshot::{SnapshotProgress, snapshot_to, snapshot_unsynced};
 pub use sync::Syncer;
+pub use view::{Hashing, View};
 
 /// Whether something is open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,6 +147,14 @@ impl SqliteEngine {
     /// It cannot be opened.
     pub fn reader(&self) -> Result<SqliteReader, Fault> {
         SqliteReader::open(&self.path)
+    }
+
+    /// What is committed in the copy now, to be hashed beside the writer.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn view(&self) -> Result<View, Fault> {
+        View::open(&self.path)
     }
 
     /// Fails if the engine is not in the state that a call needs.

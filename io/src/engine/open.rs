@@ -213,7 +213,7 @@ pub(super) fn sync_directory(path: &Path) -> Result<(), Fault> {
 }
 
 /// An error of the file system, by the file's name.
-pub(super) fn io_fault(path: &Path, error: &std::io::Error) -> Fault {
+pub(crate) fn io_fault(path: &Path, error: &std::io::Error) -> Fault {
     let text = format!("{}: {error}", path.display());
     if error.kind() == ErrorKind::StorageFull { Fault::Full(text) } else { Fault::Io(text) }
 }

@@ -35,6 +35,24 @@ pub fn snapshot_to(
     to: &Path,
     progress: impl FnMut(SnapshotProgress) -> bool,
 ) -> Result<Position, Fault> {
+    let at = snapshot_unsynced(from, to, progress)?;
+    let synced = File::open(to).and_then(|file| file.sync_all());
+    let synced = synced.map_err(|error| io_fault(to, &error)).and_then(|()| sync_directory(to));
+    if synced.is_err() {
+        let _ = std::fs::remove_file(to);
+    }
+    synced.map(|()| at)
+}
+
+/// As [`snapshot_to`], but the file is not made durable: it is to be read, not to be kept.
+///
+/// # Errors
+/// See there.
+pub fn snapshot_unsynced(
+    from: &Path,
+    to: &Path,
+    progress: impl FnMut(SnapshotProgress) -> bool,
+) -> Result<Position, Fault> {
     // Opened by nobody else, so that a file that is there is never written over.
     OpenOptions::new()
         .write(true)
@@ -80,8 +98,6 @@ fn copy(
             }
         }
     }
-    File::open(to).and_then(|file| file.sync_all()).map_err(|error| io_fault(to, &error))?;
-    sync_directory(to)?;
     Ok(at)
 }
 

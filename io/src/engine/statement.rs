@@ -203,9 +203,13 @@ impl ResultBytes {
 /// What a statement is, less what the authorizer was asked only because a virtual table looked at
 /// its own tables, or because EXPLAIN tells of it.
 fn what_it_is(statement: &CachedStatement<'_>, mut info: Info, sql: &str) -> Info {
-    if !first_word(sql).eq_ignore_ascii_case("pragma") {
+    let begins = |word: &str| first_word(sql).eq_ignore_ascii_case(word);
+    if !begins("pragma") {
         info.pragma = None;
     }
+    // A virtual table that is connected to may compile inserts into its own tables.
+    let inserts = begins("insert") || begins("replace") || begins("with");
+    info.adds = inserts && info.inserts_directly || info.created.is_some() && info.selects;
     if statement.is_explain() != 0 || (statement.readonly() && info.pragma.is_none()) {
         return Info::default();
     }

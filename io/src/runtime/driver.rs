@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::copies::{Copies, CopyAnswered};
 use super::engines::{Answered, Engines};
 use super::handle::{Ask, Inbox};
 use super::narrator::Narrator;
@@ -72,6 +73,8 @@ pub struct Runtime {
     resolver: Option<JoinHandle<()>>,
     engines: Engines,
     engine_answers: mpsc::UnboundedReceiver<Answered>,
+    copies: Copies,
+    copy_answers: mpsc::UnboundedReceiver<CopyAnswered>,
     replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
     sql_replies: BTreeMap<CommandId, oneshot::Sender<SqlReply>>,
     commands: u64,
@@ -126,6 +129,8 @@ impl Runtime {
         };
         let (answers, engine_answers) = mpsc::unbounded_channel();
         let engines = Engines::new(dir.path(), answers);
+        let (copied, copy_answers) = mpsc::unbounded_channel();
+        let copies = Copies::new(dir.path(), copied);
         let (store, mut recovered) = dir.open(Options::default(), complete)?;
         if recovered.identity.dissolved_from.is_none() {
             // Made durable by core, with the start.
@@ -150,6 +155,8 @@ impl Runtime {
             resolver,
             engines,
             engine_answers,
+            copies,
+            copy_answers,
             replies: BTreeMap::new(),
             sql_replies: BTreeMap::new(),
             commands: 0,
@@ -200,6 +207,7 @@ impl Runtime {
         let name = self.node.status(self.clock.now()).name;
         self.transport.shutdown().await;
         self.engines.shutdown();
+        self.copies.shutdown();
         Ended { reason, name, dir: self.store.close() }
     }
 
@@ -225,6 +233,7 @@ impl Runtime {
             Some((log, epoch, answer)) = self.engine_answers.recv() => {
                 Some(Input::Engine { log, epoch, answer })
             }
+            Some((log, answer)) = self.copy_answers.recv() => Some(Input::Copy { log, answer }),
             Some(ask) = inbox.next() => self.answer(ask),
             Some(addrs) = self.seeds.recv() => Some(Input::Seeds { addrs }),
         }
@@ -300,6 +309,7 @@ impl Runtime {
                     }
                 }
                 Output::Engine { log, call } => self.engines.call(log, call),
+                Output::Copy { log, call } => self.copies.call(log, call),
                 Output::CloseEngine { log } => self.engines.close(log),
                 Output::Event(event) => self.report(event, inbox),
                 Output::Stop(reason) => return Some(reason),

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
-use quorate_core::engine::{Engine as _, Fault, Reader as _, SqlLimits, Transaction};
+use quorate_core::engine::{ContentHash, Engine as _, Fault, Reader as _, SqlLimits, Transaction};
 use quorate_core::shard::{Answer, Call, CallKind, RequestId};
 use quorate_core::{Generation, LogId};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
-use crate::engine::{SqliteEngine, SqliteReader};
+use crate::copies::Files;
+use crate::engine::{Hashing, SqliteEngine, SqliteReader};
 
 /// An answer on its way to the node: of whose copy, to a call of which epoch.
 pub(super) type Answered = (LogId, u64, Answer);
@@ -27,8 +27,6 @@ struct Query {
 }
 
 struct Copy {
-    /// Where its generations are.
-    dir: PathBuf,
     /// The one that was last asked for.
     live: Generation,
     writer: mpsc::Sender<Call>,
@@ -38,7 +36,7 @@ struct Copy {
 
 /// All engines of a node. Calls are bounded by the node: so many for each copy.
 pub(super) struct Engines {
-    dir: PathBuf,
+    files: Files,
     copies: BTreeMap<LogId, Copy>,
     answers: UnboundedSender<Answered>,
 }
@@ -46,15 +44,16 @@ pub(super) struct Engines {
 impl Engines {
     /// For the copies in the data directory `dir`.
     pub(super) fn new(dir: &Path, answers: UnboundedSender<Answered>) -> Self {
-        Self { dir: dir.join("shards"), copies: BTreeMap::new(), answers }
+        Self { files: Files::new(dir), copies: BTreeMap::new(), answers }
     }
 
     /// Has the engine of a copy do something; the answer comes by the channel.
     pub(super) fn call(&mut self, log: LogId, call: Call) {
         let started = match self.copies.entry(log) {
             Entry::Occupied(copy) => Ok(copy.into_mut()),
-            Entry::Vacant(place) => start(&self.dir.join(log.0.to_string()), log, &self.answers)
-                .map(|copy| place.insert(copy)),
+            Entry::Vacant(place) => {
+                start(&self.files, log, &self.answers).map(|copy| place.insert(copy))
+            }
         };
         let copy = match started {
             Ok(copy) => copy,
@@ -68,7 +67,7 @@ impl Engines {
         // The threads end only when this end of their channels is dropped.
         match what {
             CallKind::Query(id, transaction) => {
-                let path = file(&copy.dir, copy.live);
+                let path = self.files.copy(log, copy.live);
                 let _ = copy.reader.send(Query { epoch, path, id, transaction });
             }
             what => {
@@ -110,27 +109,25 @@ impl Copy {
     }
 }
 
-/// The database file of a generation.
-fn file(dir: &Path, generation: Generation) -> PathBuf {
-    dir.join(generation.to_string()).join("copy.sqlite")
-}
-
-fn start(dir: &Path, log: LogId, answers: &UnboundedSender<Answered>) -> std::io::Result<Copy> {
+fn start(files: &Files, log: LogId, answers: &UnboundedSender<Answered>) -> std::io::Result<Copy> {
     let (writer, calls) = mpsc::channel();
     let (reader, queries) = mpsc::channel();
-    let writing = Writing { dir: dir.to_owned(), engine: None, failed: None };
+    let files = files.clone();
+    let writing = Writing { files, log, hashing: None, engine: None, failed: None };
     let (to, from) = (answers.clone(), answers.clone());
     let name = |what: &str| Builder::new().name(format!("shard {} {what}", log.0));
     let threads = vec![
         name("writes").spawn(move || write(writing, log, &calls, &to))?,
         name("reads").spawn(move || read(log, &queries, &from))?,
     ];
-    let (dir, live) = (dir.to_owned(), Generation::ZERO);
-    Ok(Copy { dir, live, writer, reader, threads })
+    Ok(Copy { live: Generation::ZERO, writer, reader, threads })
 }
 
 struct Writing {
-    dir: PathBuf,
+    files: Files,
+    log: LogId,
+    /// The hash that was last asked for.
+    hashing: Option<Hashing>,
     engine: Option<SqliteEngine>,
     /// The epoch in which a call has failed: nothing more of it is done.
     failed: Option<u64>,
@@ -144,6 +141,15 @@ fn write(
 ) {
     while let Ok(Call { epoch, what }) = calls.recv() {
         if writing.failed == Some(epoch) {
+            continue;
+        }
+        if let CallKind::Hash(mark) = what {
+            let to = answers.clone();
+            let tell = move |hash| {
+                // Whoever asked is gone with the node.
+                let _ = to.send((log, epoch, Answer::Hashed(mark, hash)));
+            };
+            writing.hash(log, tell);
             continue;
         }
         let answer = writing.carry_out(what).unwrap_or_else(|fault| {
@@ -167,54 +173,50 @@ impl Writing {
             return Err(Fault::Misuse { call: "something", state: "the copy is not open" });
         };
         Ok(match what {
-            CallKind::Execute(batch) => {
-                Answer::Executed(engine.execute(&batch, &SqlLimits::default())?)
+            CallKind::Execute(batch, rights) => {
+                let limits = SqlLimits { rights, ..SqlLimits::default() };
+                Answer::Executed(engine.execute(&batch, &limits)?)
             }
             CallKind::Commit(at) => engine.commit(at).map(|()| Answer::Committed)?,
             CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack)?,
             CallKind::Apply(entries) => engine.apply(&entries).map(|()| Answer::Applied)?,
             CallKind::Sync => Answer::Synced(engine.sync()?),
-            CallKind::Open { .. } | CallKind::Query(..) => unreachable!("handled elsewhere"),
+            CallKind::Open { .. } | CallKind::Query(..) | CallKind::Hash(_) => {
+                unreachable!("handled elsewhere")
+            }
         })
+    }
+
+    /// Has the content as it is now hashed on a thread of its own, one at a time.
+    fn hash(
+        &mut self,
+        log: LogId,
+        tell: impl FnOnce(Result<ContentHash, Fault>) + Send + Clone + 'static,
+    ) {
+        let busy = self.hashing.as_ref().is_some_and(|hashing| !hashing.is_finished());
+        let view = match &self.engine {
+            _ if busy => Err(Fault::Io("an earlier hash of this copy is still under way".into())),
+            Some(engine) => engine.view(),
+            None => Err(Fault::Misuse { call: "hash", state: "the copy is not open" }),
+        };
+        let name = format!("shard {} hashes", log.0);
+        let told = tell.clone();
+        match view.and_then(|view| Hashing::start(view, name, tell)) {
+            Ok(hashing) => self.hashing = Some(hashing),
+            Err(fault) => told(Err(fault)),
+        }
     }
 
     fn open(&mut self, generation: Generation, create: bool) -> Result<Answer, Fault> {
         self.engine = None;
-        let path = file(&self.dir, generation);
         let engine = match create {
-            true => make(&path)?,
-            false if path.try_exists().map_err(io_fault)? => SqliteEngine::open(&path)?,
-            false => return Err(Fault::Missing(path.display().to_string())),
+            true => self.files.create(self.log, generation)?,
+            false => self.files.open(self.log, generation)?,
         };
         let position = engine.position();
         self.engine = Some(engine);
         Ok(Answer::Opened(position))
     }
-}
-
-/// Makes an empty copy, durable with every name on the way to it from the data directory. What lies
-/// there was never whole, or its record would be there.
-fn make(path: &Path) -> Result<SqliteEngine, Fault> {
-    let mut above = path.ancestors().skip(1);
-    let (Some(generation), Some(copy), Some(shards), Some(data)) =
-        (above.next(), above.next(), above.next(), above.next())
-    else {
-        return Err(Fault::Missing(format!("{} has no data directory", path.display())));
-    };
-    if generation.try_exists().map_err(io_fault)? {
-        std::fs::remove_dir_all(generation).map_err(io_fault)?;
-    }
-    std::fs::create_dir_all(generation).map_err(io_fault)?;
-    let engine = SqliteEngine::create(path)?;
-    for dir in [copy, shards, data] {
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_fault)?;
-    }
-    Ok(engine)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
-fn io_fault(error: std::io::Error) -> Fault {
-    Fault::Io(error.to_string())
 }
 
 fn read(log: LogId, queries: &mpsc::Receiver<Query>, answers: &UnboundedSender<Answered>) {

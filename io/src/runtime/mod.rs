@@ -11,6 +11,7 @@
 //! timer ──────────────────────┘                  └── Event ──> Handle's listeners, and the log
 //! ```
 
+mod copies;
 mod driver;
 mod engines;
 mod handle;

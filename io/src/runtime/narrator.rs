@@ -48,6 +48,22 @@ impl Narrator {
                 "a peer with a restored or cloned data directory was sent away; it can come back \
                  with `quorate start --new-identity`"
             ),
+            Event::CopyBegan { database, shard, donor, why } => info!(
+                %database, %shard, donor = self.name(*donor), %why,
+                "a whole copy is fetched: the log alone would not do"
+            ),
+            Event::CopyDone { database, shard, donor, bytes, kept, ms } => info!(
+                %database, %shard, donor = self.name(*donor), bytes, kept, ms,
+                "a whole copy has come and takes the place of the old one"
+            ),
+            Event::CopyFailed { database, shard, donor: Some(donor), reason } => warn!(
+                %database, %shard, donor = self.name(*donor), %reason,
+                "a copy does not come from this server; what came of it is kept, and another is asked"
+            ),
+            Event::CopyFailed { database, shard, donor: None, reason } => warn!(
+                %database, %shard, %reason,
+                "a copy cannot be written here; it is tried again. Look at the data directory's disk"
+            ),
             Event::Damaged => error!(
                 "DAMAGED: part of this node's log is unreadable; it takes no part in decisions. \
                  Stop it and bring it back with `quorate start --new-identity`"

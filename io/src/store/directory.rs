@@ -350,7 +350,7 @@ fn finish_move(fs: &dyn FileSystem, dir: &Path) -> Result<Option<PathBuf>, Store
 
 /// `20260131T235959Z`, for names that sort by time (days to dates after Hinnant,
 /// <https://howardhinnant.github.io/date_algorithms.html>).
-fn utc(now: SystemTime) -> String {
+pub(crate) fn utc(now: SystemTime) -> String {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;

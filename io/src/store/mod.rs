@@ -105,6 +105,8 @@ use std::time::Duration;
 use quorate_core::raft::{Entry, Index};
 use quorate_core::{LogId, NodeId, PersistId, Recovered, StorageOp};
 
+#[cfg(feature = "node")]
+pub(crate) use directory::utc;
 pub use directory::{DataDir, View, is_data_dir, read_only};
 pub use error::StoreError;
 pub use scan::Finding;

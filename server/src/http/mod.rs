@@ -10,10 +10,13 @@
 //! | `/metrics` | GET | Prometheus text |
 //! | `/admin/stop` | POST | answers when the node has stopped; needs the token |
 //! | `/admin/server` | POST | a change of one server; needs the token |
-//! | `/admin/db` | POST | makes or drops a database; needs the token |
+//! | `/admin/db` | POST | makes, changes or drops a database; needs the token |
+//! | `/admin/db/preview` | POST | what that would move, and lose; needs the token |
 //! | `/db` | GET | the databases, their shards and copies |
+//! | `/db/{db}` | GET | one of them, with its configuration |
 //! | `/db/{db}/execute` | POST | a transaction; `?shard=`; needs the token |
 //! | `/db/{db}/query` | POST | one that only reads; `?shard=`; needs the token |
+//! | `/db/{db}/verify` | POST | whether all copies are the same; `?shard=`; needs the token |
 //!
 //! Bounds: [`server::CONNECTIONS_MAX`] connections, a request head within [`server::HEAD_MAX_WAIT`],
 //! a body of [`BODY_BYTES_MAX`] ([`sql::SQL_BYTES_MAX`] with SQL), [`EVENTS_MAX`] listeners, an answer within [`ANSWER_MAX_WAIT`].
@@ -22,8 +25,11 @@ mod admin;
 mod databases;
 mod events;
 mod metrics;
+mod preview;
 mod server;
 mod sql;
+mod verify;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +46,10 @@ use tokio::sync::Semaphore;
 
 pub(crate) use admin::{ChangeAnswer, ChangeRequest, StopAnswer, ToDo};
 pub(crate) use databases::{DatabaseRequest, DatabaseView};
+pub(crate) use preview::{Preview, WouldDo};
 pub(crate) use server::{Listening, bind, serve};
-pub(crate) use sql::{Args, ConsistencyBody, SqlAnswer, SqlBody, StatementBody};
+pub(crate) use sql::{Args, ConsistencyBody, OWNER_AWAY, SqlAnswer, SqlBody, StatementBody};
+pub(crate) use verify::{Comparison, VerifyBody};
 
 use crate::token::Token;
 use crate::view::{LayoutView, StatusView};
@@ -91,6 +99,7 @@ fn router(app: App) -> Router {
         .route("/status", get(status))
         .route("/layout", get(layout))
         .route("/db", get(databases::list))
+        .route("/db/{db}", get(databases::show))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::serve))
@@ -101,8 +110,10 @@ fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let databases = Router::new()
         .route("/admin/db", post(databases::change))
+        .route("/admin/db/preview", post(databases::preview))
         .route("/db/{db}/execute", post(sql::execute))
         .route("/db/{db}/query", post(sql::query))
+        .route("/db/{db}/verify", post(verify::verify))
         .layer(DefaultBodyLimit::max(sql::SQL_BYTES_MAX));
     let admin = commands
         .merge(databases)

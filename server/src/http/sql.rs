@@ -23,6 +23,8 @@ pub(super) const SQL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a transaction is waited for, unless the request says otherwise, and at most.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// The kind of the error of an insert while the shard's static owner is away.
+pub(crate) const OWNER_AWAY: &str = "owner-away";
 /// Statements of one transaction.
 const STATEMENTS_MAX: usize = 1024;
 
@@ -81,7 +83,7 @@ pub(crate) enum ConsistencyBody {
 /// The shard of a database.
 #[derive(Debug, Deserialize)]
 pub(super) struct OfShard {
-    shard: Option<String>,
+    pub(super) shard: Option<String>,
 }
 
 /// What a transaction has returned.
@@ -155,7 +157,7 @@ async fn run(
             Json(SqlAnswer { lsn: at.index.0, results }).into_response()
         }
         Ok(Reply::Failed(error)) => failed(app, &error),
-        Err(_) => failed(app, &ShardError::OutcomeUnknown),
+        Ok(Reply::Compared { .. }) | Err(_) => failed(app, &ShardError::OutcomeUnknown),
     }
 }
 
@@ -230,7 +232,7 @@ fn told(value: Value) -> serde_json::Value {
 }
 
 /// Each outcome has its status: nothing done (4xx, 503), done (200), and what is neither (504).
-fn failed(app: &App, error: &ShardError) -> Response {
+pub(super) fn failed(app: &App, error: &ShardError) -> Response {
     let (code, outcome) = match error {
         ShardError::Sql(e) if e.kind == SqlErrorKind::Timeout => {
             (StatusCode::GATEWAY_TIMEOUT, "nothing-done")
@@ -244,18 +246,37 @@ fn failed(app: &App, error: &ShardError) -> Response {
         }
         ShardError::Busy => (StatusCode::TOO_MANY_REQUESTS, "nothing-done"),
         ShardError::NotOwner { .. }
+        | ShardError::OwnerAway { .. }
         | ShardError::NoQuorum { .. }
         | ShardError::Unavailable(_)
         | ShardError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "nothing-done"),
         ShardError::CommittedBelowQuorum { .. } => (StatusCode::GATEWAY_TIMEOUT, "done"),
         ShardError::OutcomeUnknown => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
     };
-    let mut body = json!({ "error": in_words(app, error), "outcome": outcome });
+    let said = in_words(app, error);
+    let mut body = json!({ "error": said, "outcome": outcome, "kind": kind(error) });
     if let ShardError::Sql(sql) = error {
         body["statement"] = sql.statement.into();
         body["code"] = sql.code.into();
     }
     (code, Json(body)).into_response()
+}
+
+/// One word for each error, for programs.
+fn kind(error: &ShardError) -> &'static str {
+    match error {
+        ShardError::Sql(_) => "sql",
+        ShardError::NotOwner { .. } => "no-owner",
+        ShardError::OwnerAway { .. } => OWNER_AWAY,
+        ShardError::NoQuorum { .. } => "no-quorum",
+        ShardError::CommittedBelowQuorum { .. } => "committed-below-quorum",
+        ShardError::OutcomeUnknown => "outcome-unknown",
+        ShardError::Busy => "busy",
+        ShardError::TimedOut => "timed-out",
+        ShardError::UnknownDatabase { .. } => "unknown-database",
+        ShardError::UnknownShard { .. } => "unknown-shard",
+        ShardError::Unavailable(_) => "unavailable",
+    }
 }
 
 /// The error, with the names of those who are missing.

@@ -45,6 +45,8 @@ pub enum Operation {
     },
     /// To read a register.
     Read(i64, Consistency),
+    /// To compare all copies at one position.
+    Compare,
 }
 
 /// A request as it was made.
@@ -102,7 +104,9 @@ impl Checks {
         let clients = self.workloads.shards.entry(key).or_default();
         let Some(ledger) = self.shards.get(&key) else {
             return match reply {
-                Reply::Done { .. } => Err(wrong("answered-before-commit", asked, reply)),
+                Reply::Done { .. } | Reply::Compared { .. } => {
+                    Err(wrong("answered-before-commit", asked, reply))
+                }
                 Reply::Failed(_) => Ok(()),
             };
         };
@@ -111,6 +115,23 @@ impl Checks {
                 saw(ledger, asked, (*at, rows), reply)
             }
             (Operation::Read(..) | Operation::ReadBank(_), Reply::Failed(_)) => Ok(()),
+            (Operation::Compare, Reply::Compared { copies }) => {
+                let hashes =
+                    copies.iter().filter_map(|copy| Some((copy.node, copy.hashed.as_ref().ok()?)));
+                for (node, hash) in hashes {
+                    ledger.content.agrees(&format!("the copy of {node:?}"), hash)?;
+                }
+                let mut places =
+                    copies.iter().filter_map(|copy| Some(copy.hashed.as_ref().ok()?.at));
+                let first = places.next();
+                if places.any(|at| Some(at) != first) {
+                    return Err(wrong("compared-apart", asked, reply));
+                }
+                Ok(())
+            }
+            (Operation::Compare, Reply::Done { .. }) | (_, Reply::Compared { .. }) => {
+                Err(wrong("answered-otherwise", asked, reply))
+            }
             (_, Reply::Done { at, rows }) => {
                 done(clients, ledger, asked, *at, reply)?;
                 has_effect(clients, asked, rows, reply)
@@ -194,7 +215,9 @@ fn has_effect(clients: &mut Clients, asked: &Asked, rows: &[Rows], reply: &Reply
         Operation::Transfer => affected == 2,
         // Values are used once: none can be replaced by two swaps.
         Operation::Swap { key, old, .. } => affected == 0 || clients.swapped.insert((*key, *old)),
-        Operation::Make(_) | Operation::Read(..) | Operation::ReadBank(_) => true,
+        Operation::Make(_) | Operation::Read(..) | Operation::ReadBank(_) | Operation::Compare => {
+            true
+        }
     };
     if due { Ok(()) } else { Err(wrong("done-otherwise", asked, reply)) }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quorate_core::raft::{Entry, Membership, Payload};
+use quorate_core::shard::effects;
 use quorate_core::{ClusterId, HardState, Index, LogId, Recovered, StorageOp, Term};
 
 use crate::hash::{mix, mix_bytes};
@@ -27,7 +28,15 @@ impl Stub {
             Payload::Data(bytes) => mix_bytes(2, bytes),
             Payload::Membership(membership) => hash_membership(membership),
         };
-        Self { term: entry.term, data: matches!(entry.payload, Payload::Data(_)), hash }
+        Self { term: entry.term, data: has_content(entry), hash }
+    }
+}
+
+/// Whether an entry of a shard's log changes the copies.
+fn has_content(entry: &Entry) -> bool {
+    match &entry.payload {
+        Payload::Data(data) => effects(data).is_some_and(|effects| !effects.is_empty()),
+        Payload::Empty | Payload::Membership(_) => false,
     }
 }
 

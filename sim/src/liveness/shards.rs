@@ -97,13 +97,7 @@ impl Look<'_> {
     }
 
     /// A copy is `ONLINE`, and holds what every copy holds, or there is a reason.
-    fn copy(
-        &self,
-        member: &Living<'_>,
-        leader: &Shadow,
-        takes_writes: bool,
-        all: &mut Assessment,
-    ) {
+    fn copy(&self, member: &Living<'_>, leader: &Shadow, takes_writes: bool, all: &mut Assessment) {
         let Some(status) = self.shard.shard.copies.get(&member.id) else { return };
         let host = member.host;
         if *status == CopyStatus::Offline {
@@ -113,8 +107,7 @@ impl Look<'_> {
         if !self.is_whole(member) {
             // Whoever does not read it does not find out.
             if takes_writes {
-                all.after_writes
-                    .push(format!("host {host} has a damaged copy of {}", self.name()));
+                all.after_writes.push(format!("host {host} has a damaged copy of {}", self.name()));
             } else {
                 all.tally.add("copy-rotten-unread");
             }
@@ -184,6 +177,14 @@ impl Look<'_> {
             return false;
         }
         let servers = &self.shard.document.servers;
+        let owner = self.shard.shard.owner.as_ref();
+        let there = |name: &String| {
+            self.members.iter().any(|m| servers.get(&m.id).is_some_and(|s| s.name == *name))
+        };
+        if owner.is_some_and(|owner| !there(owner)) {
+            all.tally.add("owner-away");
+            return false;
+        }
         for member in self.members.iter().filter(|member| servers.contains_key(&member.id)) {
             all.probes.push((member.host, self.cluster, self.log()));
         }

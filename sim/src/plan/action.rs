@@ -39,8 +39,8 @@ pub enum DatabaseOrder {
     Create(DatabaseRules),
     /// To be dropped.
     Drop,
-    /// To get other rules.
-    Configure(DatabaseRules),
+    /// To get other rules, and perhaps to lose the shards that these do not name.
+    Configure(DatabaseRules, bool),
     /// To get a shard.
     AddShard(&'static str, ShardRules),
     /// To lose one.

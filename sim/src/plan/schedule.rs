@@ -202,7 +202,10 @@ impl Draw {
         let order = match kind {
             "create" => DatabaseOrder::Create(rules(&mut self.dice, names)),
             "drop" => DatabaseOrder::Drop,
-            "configure" => DatabaseOrder::Configure(rules(&mut self.dice, names)),
+            "configure" => {
+                let drop = self.dice.one_in(4);
+                DatabaseOrder::Configure(rules(&mut self.dice, names), drop)
+            }
             "add-shard" => DatabaseOrder::AddShard(shard, shard_rules(&mut self.dice, names)),
             "drop-shard" => DatabaseOrder::DropShard(shard),
             "set-owner" => {

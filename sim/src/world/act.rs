@@ -116,9 +116,10 @@ impl World {
         let ledger = directory.written_log.cluster.and_then(|c| self.checks.shard(c, log));
         let lost = directory.node;
         let whole = |id: quorate_core::NodeId| {
-            let ended = self.hosts.iter().any(|h| {
-                h.ended.is_some() && h.dir.is_some_and(|d| self.disks.get(d).node == id)
-            });
+            let ended = self
+                .hosts
+                .iter()
+                .any(|h| h.ended.is_some() && h.dir.is_some_and(|d| self.disks.get(d).node == id));
             let held = self.disks.of(id).filter(|_| id != lost && !ended);
             held.is_some_and(|held| held.has_sound_copy(log) == Some(true))
         };

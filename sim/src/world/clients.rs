@@ -174,6 +174,7 @@ impl World {
             Operation::Read(_, consistency) | Operation::ReadBank(consistency) => {
                 SqlKind::Read(*consistency)
             }
+            Operation::Compare => SqlKind::Compare,
             _ => SqlKind::Write,
         };
         let request = SqlRequest {
@@ -233,6 +234,9 @@ impl World {
                 Work::Bank => BANK,
                 Work::Registers => REGISTERS,
             });
+        }
+        if dice.one_in(40) {
+            return (Operation::Compare, Vec::new());
         }
         let wrote = self.clients.all[which].wrote.filter(|(of, _)| *of == log);
         let consistency = match (dice.below(3), wrote) {
@@ -312,6 +316,7 @@ impl World {
     fn count_reply(&mut self, reply: &Reply) {
         self.counts.add(match reply {
             Reply::Done { .. } => Count::RequestsDone,
+            Reply::Compared { .. } => Count::Comparisons,
             Reply::Failed(ShardError::NoQuorum { .. }) => Count::RequestsNoQuorum,
             Reply::Failed(ShardError::OutcomeUnknown) => Count::RequestsUnknown,
             Reply::Failed(ShardError::CommittedBelowQuorum { .. }) => Count::RequestsBelowQuorum,
@@ -336,7 +341,7 @@ impl World {
             Reply::Failed(ShardError::Sql(error)) => {
                 client.lacks_table = error.message.starts_with("no such table");
             }
-            Reply::Failed(_) => {}
+            Reply::Failed(_) | Reply::Compared { .. } => {}
         }
     }
 

@@ -47,7 +47,7 @@ impl World {
         let term = held.node.as_ref().and_then(|node| node.shard(log)).map(|s| s.log().term());
         let pump = held.engines.entry(log).or_default();
         match call.what {
-            CallKind::Execute(_) => {
+            CallKind::Execute(..) => {
                 pump.asked = term.unwrap_or_default();
                 self.counts.add(Count::Batches);
                 self.late.push(super::outputs::Late::Executes(log));
@@ -179,7 +179,7 @@ impl World {
         if rotten && !matches!(what, CallKind::Rollback) {
             return Ok(Err(Fault::Corrupt("database disk image is malformed".to_owned())));
         }
-        if let CallKind::Execute(_) = what {
+        if let CallKind::Execute(..) = what {
             self.executes_on_all(host, dir, log, at)?;
         }
         let copy = open.and_then(|g| self.disks.get_mut(dir).files(log).copy(g));
@@ -224,8 +224,11 @@ impl World {
         if create {
             files.rotten.remove(&generation);
         }
-        let at = match files.held.open(generation, create) {
-            Ok(copy) => copy.position(),
+        let opened = files.held.open(generation, create).map(|copy| copy.position());
+        let at = match opened {
+            Ok(at) => at,
+            // Its database was dropped, which this node has forgotten.
+            Err(fault) if self.was_dropped(dir, log) => return Ok(Err(fault)),
             Err(fault) => {
                 let detail = format!("host {host} {log:?}: {fault}");
                 return Err(Violation::new("live-copy-missing", detail));
@@ -236,6 +239,14 @@ impl World {
         }
         self.compare_copy(host, dir, log)?;
         Ok(Ok(Answer::Opened(at)))
+    }
+
+    /// Whether the database of a log is known to be gone.
+    pub(super) fn was_dropped(&self, dir: DirId, log: LogId) -> bool {
+        let cluster = self.disks.get(dir).written_log.cluster;
+        let ledger = cluster.and_then(|cluster| self.checks.known(cluster));
+        let document = ledger.and_then(|ledger| ledger.document());
+        document.is_some_and(|document| document.shard_of(log).is_none())
     }
 
     /// A copy at a position holds what every copy holds there.
@@ -344,7 +355,11 @@ impl World {
 
 fn perform(memory: &mut Memory, what: &CallKind) -> Result<Answer, Fault> {
     Ok(match what {
-        CallKind::Execute(batch) => Answer::Executed(memory.execute(batch, &SqlLimits::default())?),
+        CallKind::Execute(batch, rights) => {
+            let limits = SqlLimits { rights: *rights, ..SqlLimits::default() };
+            Answer::Executed(memory.execute(batch, &limits)?)
+        }
+        CallKind::Hash(mark) => Answer::Hashed(*mark, Ok(memory.hash())),
         CallKind::Commit(at) => {
             memory.commit(*at)?;
             Answer::Committed

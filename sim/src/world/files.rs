@@ -32,9 +32,7 @@ impl World {
             self.queue.push(self.now + wait, What::Files { by, log });
         }
         match &held.node {
-            Some(node) => {
-                crate::checks::bounded(node.id(), "calls of files", waiting, CALLS_MAX)
-            }
+            Some(node) => crate::checks::bounded(node.id(), "calls of files", waiting, CALLS_MAX),
             None => Ok(()),
         }
     }
@@ -114,9 +112,7 @@ impl World {
             return Ok(());
         }
         // That of a shard which is no more goes to the backups.
-        let node = self.hosts[host].node.as_ref();
-        let document = node.and_then(|node| node.configuration());
-        if document.is_some_and(|document| document.shard_of(log).is_none()) {
+        if self.was_dropped(dir, log) {
             return Ok(());
         }
         let detail = format!("host {host} has no {live:?} of {log:?}, which its store names");

@@ -22,8 +22,8 @@ mod streams;
 
 pub use clients::{Client, Clients};
 pub use engines::Pump;
-pub use files::FileCalls;
 pub use event::{RunRef, What};
+pub use files::FileCalls;
 pub use host::{Armed, Host, Seen};
 pub use orders::Issued;
 pub use peace::Peace;

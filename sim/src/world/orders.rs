@@ -88,8 +88,11 @@ impl World {
                 ConfigCommand::CreateDatabase { name, id, rules: Box::new(rules) }
             }
             DatabaseOrder::Drop => ConfigCommand::DropDatabase { name },
-            DatabaseOrder::Configure(rules) => {
-                ConfigCommand::Configure { name, id: id?, rules: Box::new(rules) }
+            DatabaseOrder::Configure(rules, all) => {
+                let unnamed =
+                    |shard: &&String| *shard != "main" && !rules.shards.contains_key(*shard);
+                let drop = held?.shards.keys().filter(unnamed).filter(|_| all).cloned().collect();
+                ConfigCommand::Configure { name, id: id?, rules: Box::new(rules), drop }
             }
             DatabaseOrder::AddShard(shard, rules) => {
                 let (shard, rules) = (shard.to_owned(), Box::new(rules));

@@ -90,7 +90,7 @@ impl World {
             let there = match reply {
                 Reply::Done { .. } => true,
                 Reply::Failed(ShardError::Sql(error)) => error.message.ends_with("already exists"),
-                Reply::Failed(_) => false,
+                Reply::Failed(_) | Reply::Compared { .. } => false,
             };
             if there {
                 self.probes.tables.insert((asked.cluster, asked.log), None);
@@ -104,6 +104,7 @@ impl World {
                 State::Done
             }
             Reply::Failed(error) => State::Refused(error.to_string()),
+            Reply::Compared { .. } => State::Refused("compared".to_owned()),
         };
         self.probes.all.insert(probe, state);
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use quorate_tests::{Lab, Node, eventually};
 use serde_json::{Value, json};
 
-const SETTLE: Duration = Duration::from_secs(30);
+pub(super) const SETTLE: Duration = Duration::from_secs(30);
 
 /// A cluster of `count` with the database `demo` and a table in it.
-fn with_database(lab: &Lab, count: usize) -> Vec<Node> {
+pub(super) fn with_database(lab: &Lab, count: usize) -> Vec<Node> {
     let mut nodes = lab.nodes(count);
     nodes.iter_mut().for_each(Node::start);
     lab.one_cluster(&nodes);
@@ -22,16 +22,16 @@ fn with_database(lab: &Lab, count: usize) -> Vec<Node> {
     nodes
 }
 
-fn data(node: &Node) -> String {
+pub(super) fn data(node: &Node) -> String {
     node.data.display().to_string()
 }
 
-fn sql(lab: &Lab, node: &Node, database: &str, statement: &str) -> (i32, String) {
+pub(super) fn sql(lab: &Lab, node: &Node, database: &str, statement: &str) -> (i32, String) {
     lab.run(1, &["sql", database, statement, "--data", &data(node)])
 }
 
 /// What HTTP answers to a transaction: the code, and the body.
-fn post(node: &Node, path: &str, body: &Value) -> Result<(u16, Value), String> {
+pub(super) fn post(node: &Node, path: &str, body: &Value) -> Result<(u16, Value), String> {
     let token =
         std::fs::read_to_string(node.data.join("admin.token")).map_err(|e| e.to_string())?;
     let (token, body) = (token.trim(), body.to_string());
@@ -47,7 +47,7 @@ fn post(node: &Node, path: &str, body: &Value) -> Result<(u16, Value), String> {
 }
 
 /// The rows that the node's own copy has.
-fn rows(node: &Node, statement: &str) -> Result<Vec<Value>, String> {
+pub(super) fn rows(node: &Node, statement: &str) -> Result<Vec<Value>, String> {
     let (code, body) = post(node, "/db/demo/query", &json!({ "sql": statement }))?;
     if code != 200 {
         return Err(format!("{code}: {body}"));
@@ -55,12 +55,12 @@ fn rows(node: &Node, statement: &str) -> Result<Vec<Value>, String> {
     Ok(body["results"][0]["rows"].as_array().cloned().unwrap_or_default())
 }
 
-fn ids(node: &Node) -> Result<BTreeSet<i64>, String> {
+pub(super) fn ids(node: &Node) -> Result<BTreeSet<i64>, String> {
     let rows = rows(node, "SELECT id FROM t")?;
     Ok(rows.iter().filter_map(|row| row[0].as_i64()).collect())
 }
 
-fn equal(nodes: &[Node], expected: &BTreeSet<i64>) {
+pub(super) fn equal(nodes: &[Node], expected: &BTreeSet<i64>) {
     for node in nodes {
         eventually(&format!("{} has all", node.name), SETTLE, || {
             let held = ids(node)?;

@@ -3,6 +3,8 @@
 //! Every test makes the network that its nodes live in and takes it away; see `quorate_tests`.
 
 mod commands;
+mod configuring;
+mod copies;
 mod databases;
 mod disks;
 mod expecting;
@@ -11,6 +13,8 @@ mod forming;
 mod http;
 mod leaving;
 mod merging;
+mod owning;
 mod partitions;
 mod refusing;
 mod returning;
+mod verifying;

@@ -1,8 +1,10 @@
 //! Hot changes of a database, and what they would move.
 
+use std::collections::BTreeSet;
+
 use super::super::{
-    Applied, ConfigCommand, CopyStatus, DatabaseRules, ExecutionMode, Presence, QuorumRule,
-    Rejection, apply, preview, what_moves,
+    Applied, ConfigCommand, CopyStatus, DatabaseRules, ExecutionMode, MAIN, Presence, QuorumRule,
+    Rejection, apply, preview, problems, what_moves,
 };
 use super::{
     DEMO, add_shard, after, cluster, configure, create, join, node, on, placed, places, refused,
@@ -109,6 +111,7 @@ fn a_bad_configuration_changes_nothing_and_names_the_shard() {
         name: "demo".to_owned(),
         id: DatabaseId(5),
         rules: Box::default(),
+        drop: BTreeSet::new(),
     };
     assert_eq!(refused(&document, &other), Rejection::OtherDatabase { name: "demo".to_owned() });
     assert_ne!(DEMO, DatabaseId(5));
@@ -132,4 +135,70 @@ fn dropping_and_owning_are_shown_too() {
     assert_eq!(presence, [Presence::Dropped, Presence::Added, Presence::Dropped, Presence::Added]);
     let unused = on("a");
     assert_eq!(unused.places, Some(places("a")));
+}
+
+fn dropping(given: &DatabaseRules, shards: &[&str]) -> ConfigCommand {
+    let ConfigCommand::Configure { name, id, rules, .. } = configure(given) else { unreachable!() };
+    let drop = shards.iter().map(|shard| (*shard).to_owned()).collect();
+    ConfigCommand::Configure { name, id, rules, drop }
+}
+
+#[test]
+fn a_shard_goes_only_when_it_is_named_and_then_the_preview_says_so() {
+    let document =
+        after(&cluster(&["a", "b"]), &create(&rules(&[("notes", "a b"), ("mail", "b")])));
+    let left_out = after(&document, &configure(&rules(&[("mail", "b")])));
+    assert!(left_out.shard("demo", "notes").is_some(), "leaving it out drops nothing");
+    let command = dropping(&rules(&[("mail", "b")]), &["notes"]);
+    let moves = preview(&document, &command).unwrap();
+    assert_eq!(moves.len(), 1);
+    assert_eq!((moves[0].shard.as_str(), moves[0].presence), ("notes", Presence::Dropped));
+    let dropped = after(&document, &command);
+    assert!(dropped.shard("demo", "notes").is_none());
+    let again = after(&dropped, &configure(&rules(&[("notes", "a b"), ("mail", "b")])));
+    assert_ne!(shard(&again, "notes").shard.log, shard(&document, "notes").shard.log);
+    let named = dropping(&rules(&[("notes", "a")]), &["notes"]);
+    let (database, shard_name) = ("demo".to_owned(), "notes".to_owned());
+    let expected = Rejection::DroppedAndNamed { database, shard: shard_name };
+    assert_eq!(refused(&document, &named), expected);
+    let main = dropping(&rules(&[]), &[MAIN]);
+    assert!(matches!(refused(&document, &main), Rejection::MainShard { .. }));
+    let nothing = dropping(&rules(&[]), &["nothing"]);
+    assert!(matches!(refused(&document, &nothing), Rejection::UnknownShard { .. }));
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_and_each_thing_names_its_shard() {
+    let document = after(&cluster(&["a", "b"]), &create(&rules(&[])));
+    let mut given = rules(&[("mail", "x"), ("notes", ""), ("fine", "a b"), ("own", "a")]);
+    given.shards.get_mut("own").unwrap().owner = Some("b".to_owned());
+    given.shards.get_mut("fine").unwrap().write_quorum = Some(QuorumRule::Count(3));
+    let told: Vec<String> =
+        problems(&document, &configure(&given)).iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 4, "{told:?}");
+    for (said, named) in told.iter().zip(["'fine'", "'mail'", "'notes'", "'own'"]) {
+        assert!(said.contains(named), "{said}");
+    }
+    assert_eq!(problems(&document, &configure(&rules(&[("notes", "a")]))), []);
+    let dropped = after(&document, &ConfigCommand::DropDatabase { name: "demo".to_owned() });
+    let gone = problems(&dropped, &configure(&given));
+    assert_eq!(gone, [Rejection::UnknownDatabase { name: "demo".to_owned() }]);
+}
+
+#[test]
+fn a_database_says_of_itself_what_would_make_it() {
+    let mut given = rules(&[("notes", "b +"), ("mail", "a")]);
+    given.shards.get_mut("mail").unwrap().write_quorum = Some(QuorumRule::All);
+    given.settings.execution_mode = ExecutionMode::Synchronous;
+    let document = after(&cluster(&["a", "b", "c"]), &create(&given));
+    let mut expected = given.clone();
+    expected.shards.insert(MAIN.to_owned(), Default::default());
+    let told = |document: &super::Configuration| DatabaseRules::of(&document.databases["demo"]);
+    assert_eq!(told(&document), expected);
+    let owned = after(&document, &set_owner(MAIN, Some("c")));
+    let told = told(&owned);
+    assert_eq!(told.shards[MAIN].places, Some(places("c +")));
+    assert_eq!(told.shards[MAIN].owner.as_deref(), Some("c"));
+    assert_eq!(preview(&owned, &dropping(&told, &[])), Ok(vec![]));
+    assert_eq!(BTreeSet::from_iter(told.shards.into_keys()).len(), 3);
 }

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::super::{
     Applied, ConfigCommand, Configuration, CopyStatus, DatabaseRules, Founding, MAIN, Place,
-    PlaceRule, QuorumRule, RemoveReason, Role, ServerStatus, Shard, ShardRules, apply,
+    PlaceRule, Presence, QuorumRule, RemoveReason, Role, ServerStatus, Shard, ShardMoves,
+    ShardRules, apply, preview, problems,
 };
 use super::{away, back, cluster, join, node, remove, role};
 use crate::ids::{ClusterId, DatabaseId, LogId, NodeId};
@@ -17,7 +18,7 @@ use crate::raft::Quorum;
 enum Act {
     Plain(ConfigCommand),
     Create(u8, DatabaseId, DatabaseRules),
-    Configure(u8, DatabaseRules),
+    Configure(u8, DatabaseRules, Option<u8>),
     Drop(u8),
     AddShard(u8, u8, ShardRules),
     DropShard(u8, u8),
@@ -88,7 +89,8 @@ fn any_act() -> impl Strategy<Value = Act> {
         12 => of_server.prop_map(Act::Plain),
         3 => (db.clone(), any::<u128>(), any_rules())
             .prop_map(|(db, id, rules)| Act::Create(db, DatabaseId(id), rules)),
-        3 => (db.clone(), any_rules()).prop_map(|(db, rules)| Act::Configure(db, rules)),
+        3 => (db.clone(), any_rules(), proptest::option::weighted(0.3, 0_u8..4))
+            .prop_map(|(db, rules, dropped)| Act::Configure(db, rules, dropped)),
         1 => db.clone().prop_map(Act::Drop),
         2 => (db.clone(), 0_u8..4, any_shard_rules()).prop_map(|(d, s, r)| Act::AddShard(d, s, r)),
         1 => (db.clone(), 0_u8..4).prop_map(|(db, shard)| Act::DropShard(db, shard)),
@@ -117,9 +119,12 @@ fn command(held: &Configuration, act: Act) -> ConfigCommand {
         Act::Create(db, id, rules) => {
             ConfigCommand::CreateDatabase { name: name(db), id, rules: Box::new(rules) }
         }
-        Act::Configure(db, rules) => {
-            ConfigCommand::Configure { name: name(db), id: id(db), rules: Box::new(rules) }
-        }
+        Act::Configure(db, rules, dropped) => ConfigCommand::Configure {
+            name: name(db),
+            id: id(db),
+            rules: Box::new(rules),
+            drop: dropped.map(shard).into_iter().collect(),
+        },
         Act::Drop(db) => ConfigCommand::DropDatabase { name: name(db) },
         Act::AddShard(db, number, rules) => ConfigCommand::AddShard {
             name: name(db),
@@ -202,6 +207,25 @@ fn check(held: &Configuration) {
     assert!(held.servers.keys().all(|id| turns.contains(id)), "no slot");
 }
 
+/// Configured by what it says of itself, no copy of a database moves.
+fn check_told(held: &Configuration) {
+    for (name, database) in &held.databases {
+        let command = ConfigCommand::Configure {
+            name: name.clone(),
+            id: database.id,
+            rules: Box::new(DatabaseRules::of(database)),
+            drop: BTreeSet::new(),
+        };
+        // Refused where nobody who is listed is left: then it cannot be said anew either.
+        let Ok(moves) = preview(held, &command) else { continue };
+        let still = |m: &ShardMoves| {
+            let lists = [&m.gains, &m.loses, &m.awaited];
+            m.presence == Presence::Kept && lists.iter().all(|list| list.is_empty())
+        };
+        assert!(moves.iter().all(still), "{moves:?}");
+    }
+}
+
 fn check_founding(founding: &Founding) {
     let first = &founding.first.incoming;
     assert!(founding.unborn.is_subset(&first.voters) && !founding.unborn.is_empty());
@@ -249,17 +273,21 @@ proptest! {
         for act in acts {
             let before = held.clone().unwrap();
             let command = command(&before, act);
+            let problems = problems(&before, &command);
             let result = apply(&mut held, &command);
             let after = held.as_ref().unwrap();
             match result {
+                Ok(_) if !problems.is_empty() => prop_assert!(false, "{:?}", problems),
                 Ok(Applied::Changed) => prop_assert_eq!(after.version, before.version.next()),
                 Ok(Applied::Unchanged) => prop_assert_eq!(after, &before),
                 Err(why) => {
                     prop_assert_eq!(after, &before);
+                    prop_assert_eq!(problems.first(), Some(&why));
                     prop_assert!(why.to_string().len() < 400);
                 }
             }
             check(after);
+            check_told(after);
             check_step(&before, after, matches!(command, ConfigCommand::Recover { .. }));
             for shard in after.shards() {
                 let is = (shard.database.id, shard.name.to_owned());

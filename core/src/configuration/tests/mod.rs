@@ -121,7 +121,12 @@ fn create(rules: &DatabaseRules) -> ConfigCommand {
 }
 
 fn configure(rules: &DatabaseRules) -> ConfigCommand {
-    ConfigCommand::Configure { name: "demo".into(), id: DEMO, rules: Box::new(rules.clone()) }
+    ConfigCommand::Configure {
+        name: "demo".into(),
+        id: DEMO,
+        rules: Box::new(rules.clone()),
+        drop: BTreeSet::new(),
+    }
 }
 
 fn set_owner(shard: &str, owner: Option<&str>) -> ConfigCommand {

@@ -3,17 +3,27 @@
 use std::collections::BTreeMap;
 
 use super::{Change, Tables};
-use crate::engine::{Column, Outcome, Rows, SqlError, SqlErrorKind, Statement, Transaction, Value};
+use crate::engine::{
+    Column, Outcome, Rights, Rows, SqlError, SqlErrorKind, Statement, Transaction, Value,
+};
 
 /// Runs one transaction; `changes` gets what it changed, also if it fails.
 pub(super) fn run(
     tables: &mut Tables,
     transaction: &Transaction,
+    rights: Rights,
     changes: &mut Vec<Change>,
 ) -> Outcome {
     let mut results = Vec::new();
     for (number, statement) in transaction.statements.iter().enumerate() {
-        let done = step(tables, statement, changes);
+        let inserts = words(&statement.sql).first().is_some_and(|word| word == "insert");
+        let done = match rights {
+            Rights::Caretaker if inserts => {
+                let message = "only the owner of the shard inserts".to_owned();
+                Err((SqlErrorKind::OwnerOnly, 0, message))
+            }
+            Rights::Owner | Rights::Caretaker => step(tables, statement, changes),
+        };
         results.push(done.map_err(|(kind, code, message)| SqlError {
             kind,
             code,

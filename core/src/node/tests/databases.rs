@@ -44,7 +44,7 @@ fn read(world: &mut World, at: usize, consistency: Consistency) -> Vec<Vec<Value
     let id = world.sql(at, "demo", SqlKind::Read(consistency), all);
     match answer(world, at, id) {
         Reply::Done { rows, .. } => rows[0].rows.clone(),
-        Reply::Failed(error) => panic!("{error}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -130,7 +130,7 @@ fn a_killed_owner_is_followed_by_another_and_nothing_acknowledged_is_lost() {
         match write(&mut world, through, insert(key)) {
             Reply::Done { .. } => acknowledged.push(key),
             Reply::Failed(ShardError::OutcomeUnknown) => {}
-            Reply::Failed(other) => panic!("{key}: {other}"),
+            other => panic!("{key}: {other:?}"),
         }
     }
     assert!(acknowledged.len() >= 199, "{}", acknowledged.len());
@@ -190,7 +190,7 @@ fn half_of_two_writes_with_a_number_and_not_with_the_majority() {
                 assert!(!works);
                 assert_eq!(missing, [world.id(goes)]);
             }
-            Reply::Failed(other) => panic!("{other}"),
+            other => panic!("{other:?}"),
         }
         world.start(goes);
         world.run(SECOND * 3);
@@ -411,4 +411,85 @@ fn what_a_dropped_database_was_asked_for_is_answered() {
     let (write, read) = (told(write), told(read));
     assert!(matches!(write, Some(Reply::Failed(ShardError::OutcomeUnknown))), "{write:?}");
     assert!(matches!(read, Some(Reply::Failed(ShardError::Unavailable(_)))), "{read:?}");
+}
+
+#[test]
+fn while_its_static_owner_is_away_another_takes_care_and_inserts_nothing_until_it_is_back() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let first = owner(&world, log);
+    let fixed = (first + 1) % 3;
+    let through = (first + 2) % 3;
+    let name = world.node(0).configuration().unwrap().name_of(world.id(fixed));
+    let set = ConfigCommand::SetOwner {
+        name: "demo".to_owned(),
+        id: DatabaseId(7),
+        shard: "main".to_owned(),
+        owner: Some(name.clone()),
+    };
+    let id = world.command(through, Command::Change(set));
+    assert!(world.until(SECOND * 3, |w| w.machines[through].replies.contains_key(&id)));
+    // Sent on until it has taken over, never refused.
+    assert!(done(&write(&mut world, through, insert(1))));
+    assert_eq!(owner(&world, log), fixed);
+    world.kill(fixed);
+    world.run(SECOND);
+    // Before the configuration knows, and after.
+    for key in [2, 3] {
+        let away = Reply::Failed(ShardError::OwnerAway { owner: name.clone() });
+        assert_eq!(write(&mut world, through, insert(key)), away);
+        let update = sql("UPDATE t SET v = v + ? WHERE k = ?", &[1, 1]);
+        assert!(done(&write(&mut world, through, update)), "{key}");
+        world.run(SECOND * 8);
+    }
+    assert_eq!(read(&mut world, through, Consistency::Linearizable).len(), 1);
+    world.start(fixed);
+    assert!(world.until(SECOND * 10, |w| online(w, through, "demo") == 3));
+    assert!(done(&write(&mut world, through, insert(2))));
+    assert_eq!(owner(&world, log), fixed);
+    world.run(SECOND);
+    for at in 0..3 {
+        assert_eq!(keys(&world, at, log), [1, 2], "{at}");
+    }
+}
+
+fn compare(world: &mut World, at: usize) -> BTreeMap<NodeId, crate::shard::Hashed> {
+    let id = world.sql(at, "demo", SqlKind::Compare, Transaction::default());
+    match answer(world, at, id) {
+        Reply::Compared { copies } => {
+            copies.into_iter().map(|copy| (copy.node, copy.hashed)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn copies_are_compared_from_any_node_and_who_differs_or_is_missing_is_told() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    for key in 0..20 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    let log = log(&world, 0, "demo");
+    for at in 0..3 {
+        let told = compare(&mut world, at);
+        assert_eq!(told.len(), 3);
+        let first = told.values().next().unwrap().clone().unwrap();
+        assert!(told.values().all(|hashed| *hashed == Ok(first)), "{told:?}");
+        assert!(first.at.index > crate::Index(20));
+    }
+    let bad = (owner(&world, log) + 1) % 3;
+    let files = world.machines[bad].files.get_mut(&log).unwrap();
+    files.generations.values_mut().for_each(|copy| copy.spoil("t", 7));
+    let told = compare(&mut world, 0);
+    let others = told.iter().filter(|(node, _)| **node != world.id(bad)).map(|(_, h)| h.clone());
+    let others: Vec<_> = others.map(Result::unwrap).collect();
+    assert_eq!(others[0], others[1]);
+    let spoiled = told[&world.id(bad)].clone().unwrap();
+    assert_eq!(spoiled.at, others[0].at);
+    assert_ne!(spoiled.hash, others[0].hash);
+    world.kill(bad);
+    world.run(SECOND);
+    let told = compare(&mut world, (bad + 1) % 3);
+    assert_eq!(told[&world.id(bad)], Err(crate::shard::NoHash::OutOfReach));
+    assert_eq!(told.values().filter(|hashed| hashed.is_ok()).count(), 2);
 }

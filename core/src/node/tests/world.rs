@@ -119,7 +119,10 @@ impl Machine {
         };
         let answer = engine.and_then(|engine| match &call.what {
             CallKind::Open { .. } => Ok(Answer::Opened(engine.position())),
-            CallKind::Execute(batch) => engine.execute(batch, &limits).map(Answer::Executed),
+            CallKind::Execute(batch, rights) => {
+                let limits = SqlLimits { rights: *rights, ..limits };
+                engine.execute(batch, &limits).map(Answer::Executed)
+            }
             CallKind::Commit(at) => engine.commit(*at).map(|()| Answer::Committed),
             CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack),
             CallKind::Apply(entries) => engine.apply(entries).map(|()| Answer::Applied),
@@ -127,6 +130,7 @@ impl Machine {
             CallKind::Query(id, transaction) => {
                 Ok(Answer::Queried(*id, engine.query(transaction, &limits)))
             }
+            CallKind::Hash(mark) => Ok(Answer::Hashed(*mark, Ok(engine.hash()))),
         });
         Some(answer.unwrap_or_else(|fault| {
             self.failed.insert(log, call.epoch);

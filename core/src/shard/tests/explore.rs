@@ -59,7 +59,7 @@ impl Claims {
                 Reply::Done { .. } | Reply::Failed(ShardError::CommittedBelowQuorum { .. }) => {
                     self.done.insert(key);
                 }
-                Reply::Failed(ShardError::OutcomeUnknown) => {}
+                Reply::Failed(ShardError::OutcomeUnknown) | Reply::Compared { .. } => {}
                 Reply::Failed(_) => {
                     self.not_done.insert(key);
                 }
@@ -73,7 +73,7 @@ fn explore(seed: u64, steps: u32) {
     let nodes: &[NodeId] = if dice.one_in(3) { &[A, B] } else { &[A, B, C] };
     let (mut world, _) = World::led(nodes);
     let write_quorum = dice.pick(&[QuorumRule::Majority, QuorumRule::All, QuorumRule::Count(1)]);
-    let terms = Terms { write_quorum, asynchronous: dice.one_in(4), ..world.terms };
+    let terms = Terms { write_quorum, asynchronous: dice.one_in(4), ..world.terms.clone() };
     world.set_terms(terms);
     world.sql.effect_bytes = 200;
     world.limits.sync_after = 5;
@@ -104,9 +104,12 @@ fn explore(seed: u64, steps: u32) {
     let ghosts: Vec<_> = claims.not_done.intersection(&keys).collect();
     assert!(ghosts.is_empty(), "seed {seed}: said not to be done, and is {ghosts:?}");
     let owner = world.owner().unwrap_or_else(|| panic!("seed {seed}: nobody owns it"));
+    let mark = world.mark(owner);
     let last = world.write(owner, insert(key + 1));
     world.run(200);
     assert!(matches!(world.replies[&last], Reply::Done { .. }), "seed {seed}");
+    let hashed = world.hashes[&mark].values().filter(|hashed| hashed.is_ok()).count();
+    assert_eq!(hashed, nodes.len(), "seed {seed}: {:?}", world.hashes[&mark]);
 }
 
 fn step(world: &mut World, dice: &mut Dice, claims: &mut Claims, key: &mut i64, nodes: &[NodeId]) {
@@ -118,7 +121,10 @@ fn step(world: &mut World, dice: &mut Dice, claims: &mut Claims, key: &mut i64, 
             let id = world.write(node, insert(*key));
             claims.asked.insert(id, *key);
         }
-        20..24 if up => {
+        20 if up => {
+            world.mark(node);
+        }
+        21..24 if up => {
             let acknowledged = claims.done.clone();
             let id = world.read(node, select(), Consistency::Linearizable);
             claims.reads.insert(id, acknowledged);
@@ -158,7 +164,7 @@ fn step(world: &mut World, dice: &mut Dice, claims: &mut Claims, key: &mut i64, 
         }
         99 => {
             let preferred = Some(node).filter(|_| dice.one_in(2));
-            let terms = Terms { preferred, ..world.terms };
+            let terms = Terms { preferred, ..world.terms.clone() };
             world.set_terms(terms);
         }
         _ => {}

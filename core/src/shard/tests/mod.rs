@@ -6,5 +6,6 @@ mod faults;
 mod ownership;
 mod quorums;
 mod reads;
+mod verify;
 mod world;
 mod writes;

@@ -1,12 +1,13 @@
 use super::super::*;
 use super::world::*;
+use crate::engine::{Transaction, Value};
 
 #[test]
 fn the_preferred_node_becomes_the_owner_and_no_write_is_lost_on_the_way() {
     let (mut world, owner) = World::led(&[A, B, C]);
     let preferred = world.other_than(owner);
     let first: Vec<RequestId> = (0..20).map(|key| world.write(owner, insert(key))).collect();
-    let terms = Terms { preferred: Some(preferred), ..world.terms };
+    let terms = Terms { preferred: Some(preferred), ..world.terms.clone() };
     world.set_terms(terms);
     world.run(2000);
     assert_eq!(world.owner(), Some(preferred));
@@ -27,7 +28,7 @@ fn the_preferred_node_becomes_the_owner_and_no_write_is_lost_on_the_way() {
 fn a_preferred_node_that_is_away_gets_the_shard_back_when_it_has_caught_up() {
     let (mut world, owner) = World::led(&[A, B, C]);
     let preferred = world.other_than(owner);
-    let terms = Terms { preferred: Some(preferred), ..world.terms };
+    let terms = Terms { preferred: Some(preferred), ..world.terms.clone() };
     world.set_terms(terms);
     world.run(2000);
     world.kill(preferred, 0, false);
@@ -49,7 +50,7 @@ fn an_owner_of_a_new_term_runs_nothing_before_its_own_entry_is_in_the_copy() {
     let next = world.other_than(owner);
     world.write(owner, insert(1));
     world.settle_but(&[next]);
-    let terms = Terms { preferred: Some(next), ..world.terms };
+    let terms = Terms { preferred: Some(next), ..world.terms.clone() };
     world.set_terms(terms);
     world.settle_but(&[next]);
     assert!(world.at(next).log().is_settled_leader());
@@ -118,7 +119,7 @@ fn what_was_run_in_an_earlier_term_is_not_appended_in_a_later_one() {
     without_engine(&mut world, 100);
     assert!(matches!(world.replies[&id], Reply::Done { .. }));
     world.cut.clear();
-    world.set_terms(Terms { preferred: Some(owner), ..world.terms });
+    world.set_terms(Terms { preferred: Some(owner), ..world.terms.clone() });
     without_engine(&mut world, 1000);
     assert!(world.at(owner).log().is_settled_leader());
     world.run(500);
@@ -128,4 +129,56 @@ fn what_was_run_in_an_earlier_term_is_not_appended_in_a_later_one() {
     let id = world.write(owner, insert(2));
     world.settle();
     assert!(matches!(world.replies[&id], Reply::Done { .. }));
+}
+
+fn static_owner(node: Option<NodeId>) -> Option<StaticOwner> {
+    Some(StaticOwner { name: "usa".to_owned(), node })
+}
+
+#[test]
+fn a_caretaker_updates_and_deletes_but_inserts_nothing_and_names_the_owner() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let before = world.write(owner, insert(1));
+    world.settle();
+    assert!(matches!(world.replies[&before], Reply::Done { .. }));
+    world.set_terms(Terms { static_owner: static_owner(None), ..world.terms.clone() });
+    let refused = world.write(owner, insert(2));
+    let mixed = Transaction { statements: [add(1, 7).statements, insert(3).statements].concat() };
+    let mixed = world.write(owner, mixed);
+    let update = world.write(owner, add(1, 5));
+    world.settle();
+    let away = ShardError::OwnerAway { owner: "usa".to_owned() };
+    assert_eq!(world.error(refused), away);
+    assert_eq!(world.error(mixed), away, "all of a transaction or nothing");
+    assert!(matches!(world.replies[&update], Reply::Done { .. }));
+    let read = world.read(owner, select(), Consistency::Linearizable);
+    world.run(200);
+    assert_eq!(world.rows(read)[0].rows, [[Value::Integer(1), Value::Integer(6)]]);
+    world.set_terms(Terms { static_owner: None, ..world.terms.clone() });
+    let after = world.write(owner, insert(2));
+    world.settle();
+    assert!(matches!(world.replies[&after], Reply::Done { .. }));
+}
+
+#[test]
+fn while_the_static_owner_is_there_an_insert_is_sent_on_and_not_refused() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    let next = world.other_than(owner);
+    // It does not prefer the other one, so that it does not hand over.
+    world.set_terms(Terms { static_owner: static_owner(Some(next)), ..world.terms.clone() });
+    let id = world.write(owner, insert(1));
+    world.settle();
+    assert_eq!(world.error(id), ShardError::NotOwner { owner: None });
+    for other in [A, B, C] {
+        if other != next {
+            world.cut(other, next);
+        }
+    }
+    world.run(1500);
+    let leader = world.owner().expect("two of three");
+    let id = world.write(leader, insert(1));
+    world.settle();
+    let away = ShardError::OwnerAway { owner: "usa".to_owned() };
+    assert_eq!(world.error(id), away, "the configuration does not know yet that it is gone");
 }

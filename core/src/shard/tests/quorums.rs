@@ -4,7 +4,7 @@ use crate::configuration::QuorumRule;
 
 fn with_quorum(voters: &[NodeId], write_quorum: QuorumRule) -> (World, NodeId) {
     let (mut world, owner) = World::led(voters);
-    let terms = Terms { write_quorum, ..world.terms };
+    let terms = Terms { write_quorum, ..world.terms.clone() };
     world.set_terms(terms);
     (world, owner)
 }
@@ -80,7 +80,7 @@ fn all_means_all_and_a_copy_lost_in_between_leaves_a_commit_below_the_quorum() {
 #[test]
 fn asynchronous_means_answered_at_the_commit_never_before() {
     let (mut world, owner) = with_quorum(&[A, B, C], QuorumRule::All);
-    let terms = Terms { asynchronous: true, ..world.terms };
+    let terms = Terms { asynchronous: true, ..world.terms.clone() };
     world.set_terms(terms);
     let slow = world.other_than(owner);
     world.cut(owner, slow);
@@ -134,7 +134,7 @@ fn an_entry_that_the_next_owner_commits_is_answered_as_done_by_the_one_that_ran_
 fn what_a_tie_breaker_commits_alone_waits_for_the_majority_that_is_asked_for() {
     let (mut world, owner) = with_quorum(&[A, B], QuorumRule::Majority);
     if owner != A {
-        let terms = Terms { preferred: Some(A), ..world.terms };
+        let terms = Terms { preferred: Some(A), ..world.terms.clone() };
         world.set_terms(terms);
         world.run(2000);
     }
@@ -153,7 +153,7 @@ fn a_new_owner_waits_a_moment_for_the_others_before_it_says_that_they_are_missin
     world.run(500);
     let next = world.other_than(owner);
     let third = [A, B, C].into_iter().find(|n| ![owner, next].contains(n)).unwrap();
-    world.set_terms(Terms { preferred: Some(next), ..world.terms });
+    world.set_terms(Terms { preferred: Some(next), ..world.terms.clone() });
     // What the third one answers comes late.
     for _ in 0..200 {
         if world.at(next).log().is_settled_leader() {

@@ -57,7 +57,7 @@ fn a_linearizable_read_takes_the_word_of_a_quorum() {
 #[test]
 fn a_copy_that_is_not_online_serves_no_reads_of_its_own() {
     let (mut world, owner) = World::led(&[A, B, C]);
-    let terms = Terms { online: false, ..world.terms };
+    let terms = Terms { online: false, ..world.terms.clone() };
     let other = world.other_than(owner);
     world.with(other, |shard, now| shard.set_terms(now, terms));
     let id = world.read(other, select(), Consistency::Local);
@@ -84,7 +84,7 @@ fn a_linearizable_read_waits_until_the_copy_has_what_it_must_see() {
     let next = world.other_than(owner);
     world.write(owner, insert(1));
     world.settle_but(&[next]);
-    world.set_terms(Terms { preferred: Some(next), ..world.terms });
+    world.set_terms(Terms { preferred: Some(next), ..world.terms.clone() });
     world.settle_but(&[next]);
     assert!(world.at(next).log().is_settled_leader());
     let id = world.read(next, select(), Consistency::Linearizable);

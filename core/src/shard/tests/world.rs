@@ -44,6 +44,10 @@ pub(super) struct World {
     first: Membership,
     /// The content at each position that any copy ever had.
     contents: BTreeMap<Position, (NodeId, ContentHash)>,
+    /// What each copy said it is at each mark.
+    /// A copy was changed by hand: they may differ.
+    pub spoiled: bool,
+    pub hashes: BTreeMap<Mark, BTreeMap<NodeId, Hashed>>,
 }
 
 pub(super) fn insert(key: i64) -> Transaction {
@@ -92,6 +96,8 @@ impl World {
             requests: 0,
             first,
             contents: BTreeMap::new(),
+            spoiled: false,
+            hashes: BTreeMap::new(),
         };
         for node in voters {
             let payload = Payload::Membership(world.first.clone());
@@ -144,7 +150,7 @@ impl World {
         let copy = host.disk.copy;
         let raft = Raft::new(settings, host.disk.clone(), ChaCha8Rng::from_seed(seed), now);
         let mut shard = Shard::new(raft, copy, limits, now);
-        shard.set_terms(now, self.terms);
+        shard.set_terms(now, self.terms.clone());
         host.shard = Some(shard);
         (host.failed, host.opened) = (0, false);
         self.drain(node);
@@ -192,6 +198,14 @@ impl World {
         while let Some(call) = shard.next_call() {
             host.calls.push_back(call);
         }
+        while let Some((mark, hashed)) = shard.next_hash() {
+            let told = self.hashes.entry(mark).or_default();
+            let before = told.insert(node, hashed);
+            assert_eq!(before, None, "{node:?} answers {mark:?} twice");
+            let mut hashes = told.values().filter_map(|hashed| hashed.as_ref().ok());
+            let first = hashes.next();
+            assert!(self.spoiled || hashes.all(|other| Some(other) == first), "{told:?}");
+        }
         while let Some((id, reply)) = shard.next_reply() {
             let before = self.replies.insert(id, reply.clone());
             assert_eq!(before, None, "{id:?} is answered twice, now with {reply:?}");
@@ -214,6 +228,22 @@ impl World {
         let read = Read { id, transaction, consistency, deadline };
         self.with(node, |shard, now| shard.read(now, read));
         id
+    }
+
+    /// Has every copy that runs expect a mark, which `node` puts.
+    pub(super) fn mark(&mut self, node: NodeId) -> Mark {
+        let term = self.at(node).log().term();
+        let mark = Mark { term, number: self.next_id().0 };
+        let until = self.now + Duration::from_secs(5);
+        let all: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for other in all {
+            if self.hosts[&other].shard.is_some() {
+                self.with(other, |shard, now| shard.expect_mark(now, mark, until));
+            }
+        }
+        // Refused where it does not lead.
+        let _ = self.with(node, |shard, now| shard.put_mark(now, mark));
+        mark
     }
 
     fn next_id(&mut self) -> RequestId {
@@ -258,6 +288,7 @@ impl World {
                 Some(Answer::Queried(id, host.engine.query(&transaction, &sql)))
             }
             _ if host.failed == epoch => None,
+            CallKind::Hash(mark) => Some(Answer::Hashed(mark, Ok(host.engine.hash()))),
             what => Some(match carry_out(host, what, &sql) {
                 Ok(answer) => answer,
                 Err(fault) => {
@@ -335,11 +366,11 @@ impl World {
     }
 
     pub(super) fn set_terms(&mut self, terms: Terms) {
-        self.terms = terms;
+        self.terms = terms.clone();
         let nodes: Vec<NodeId> = self.hosts.keys().copied().collect();
         for node in nodes {
             if self.hosts[&node].shard.is_some() {
-                self.with(node, |shard, now| shard.set_terms(now, terms));
+                self.with(node, |shard, now| shard.set_terms(now, terms.clone()));
             }
         }
     }
@@ -360,14 +391,14 @@ impl World {
     pub(super) fn rows(&self, id: RequestId) -> Vec<Rows> {
         match &self.replies[&id] {
             Reply::Done { rows, .. } => rows.clone(),
-            Reply::Failed(error) => panic!("{id:?} failed: {error}"),
+            other => panic!("{id:?} failed: {other:?}"),
         }
     }
 
     pub(super) fn error(&self, id: RequestId) -> ShardError {
         match &self.replies[&id] {
             Reply::Failed(error) => error.clone(),
-            done @ Reply::Done { .. } => panic!("{id:?} is {done:?}"),
+            other => panic!("{id:?} is {other:?}"),
         }
     }
 
@@ -388,12 +419,14 @@ fn carry_out(host: &mut Host, what: CallKind, sql: &SqlLimits) -> Result<Answer,
             host.opened = true;
             Answer::Opened(engine.position())
         }
-        CallKind::Execute(batch) => Answer::Executed(engine.execute(&batch, sql)?),
+        CallKind::Execute(batch, rights) => {
+            Answer::Executed(engine.execute(&batch, &SqlLimits { rights, ..*sql })?)
+        }
         CallKind::Commit(at) => engine.commit(at).map(|()| Answer::Committed)?,
         CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack)?,
         CallKind::Apply(entries) => engine.apply(&entries).map(|()| Answer::Applied)?,
         CallKind::Sync => Answer::Synced(engine.sync()?),
-        CallKind::Query(..) => unreachable!("queries are answered elsewhere"),
+        CallKind::Query(..) | CallKind::Hash(_) => unreachable!("answered elsewhere"),
     })
 }
 

@@ -1,6 +1,7 @@
 //! What the engine promises, on real files.
 
 mod apply;
+mod caretaker;
 mod effects;
 mod faults;
 mod generated;

@@ -94,3 +94,43 @@ fn a_reader_goes_on_after_an_error() {
         reader.query(&transaction(&["SELECT * FROM t"]), &short).unwrap().1.unwrap();
     }
 }
+
+#[test]
+fn a_view_is_hashed_as_it_was_while_the_writer_goes_on() {
+    let mut copies = Copies::new();
+    copies.run(&["CREATE TABLE t(a)", "INSERT INTO t VALUES(1)"]);
+    let before = copies.owner.content_hash().unwrap();
+    // Open, not committed: not part of it.
+    let open = copies.owner.execute(&[transaction(&["INSERT INTO t VALUES(2)"])], &copies.limits);
+    assert!(!open.unwrap().effects.is_empty());
+    let view = copies.owner.view().unwrap();
+    copies.owner.commit(at(2)).unwrap();
+    assert_ne!(copies.owner.content_hash().unwrap(), before);
+    let (to, from) = std::sync::mpsc::channel();
+    let hashing = super::super::Hashing::start(view, "hashes".into(), move |hash| {
+        to.send(hash).unwrap();
+    });
+    let hashing = hashing.unwrap();
+    assert_eq!(from.recv().unwrap(), Ok(before));
+    drop(hashing);
+    let now = copies.owner.view().unwrap().content_hash();
+    assert_eq!(now, copies.owner.content_hash());
+}
+
+#[test]
+fn hashing_that_nobody_waits_for_any_more_is_stopped() {
+    let mut copies = Copies::new();
+    copies.run(&["CREATE TABLE t(a)"]);
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000) \
+                INSERT INTO t SELECT i FROM n";
+    copies.run(&[fill]);
+    let (to, from) = std::sync::mpsc::channel();
+    let view = copies.owner.view().unwrap();
+    let hashing = super::super::Hashing::start(view, "hashes".into(), move |hash| {
+        to.send(hash).unwrap();
+    });
+    drop(hashing.unwrap());
+    // Ended one way or the other, and within the drop.
+    let ended = from.try_recv().expect("it has ended");
+    assert!(ended.is_err() || ended == copies.owner.content_hash(), "{ended:?}");
+}

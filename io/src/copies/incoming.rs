@@ -1,0 +1,144 @@
+//! A copy that comes from another server, chunk by chunk.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+use quorate_core::copies::{ChunkData, ChunkHash, FileShape};
+use quorate_core::engine::{Engine as _, Fault, Position};
+use quorate_core::{Generation, LogId};
+
+use super::{FILE, Files, INCOMING, make_dir, remove_dir, rename, sync};
+use crate::engine::{SqliteEngine, io_fault};
+
+/// So many bytes are written before the system is asked to bring them to the disk: the end has less
+/// to wait for then, and others who write are not held up by all of it at once.
+const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
+
+/// A file on its way.
+#[derive(Debug)]
+pub struct Incoming {
+    files: Files,
+    log: LogId,
+    dir: PathBuf,
+    path: PathBuf,
+    file: File,
+    unflushed: u64,
+}
+
+impl Incoming {
+    /// Goes on with what lies there, or begins. Also answers the hashes of the chunks that are there.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn begin(
+        files: &Files,
+        log: LogId,
+        shape: FileShape,
+    ) -> Result<(Self, Vec<ChunkHash>), Fault> {
+        let dir = files.shard(log).join(INCOMING);
+        make_dir(&dir)?;
+        let path = dir.join(FILE);
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).truncate(false);
+        let file = open.open(&path).map_err(|error| io_fault(&path, &error))?;
+        let begun = Self { files: files.clone(), log, dir, path, file, unflushed: 0 };
+        let known = begun.known(shape)?;
+        Ok((begun, known))
+    }
+
+    fn known(&self, shape: FileShape) -> Result<Vec<ChunkHash>, Fault> {
+        let fault = |error: std::io::Error| io_fault(&self.path, &error);
+        let held = self.file.metadata().map_err(fault)?.len();
+        if held > shape.bytes {
+            self.file.set_len(shape.bytes).map_err(fault)?;
+        }
+        let mut buffer = vec![0; shape.chunk as usize];
+        let mut known = Vec::new();
+        for chunk in 0..shape.chunks() {
+            let (at, len) = shape.place(chunk);
+            if at + u64::from(len) > held {
+                break;
+            }
+            let part = &mut buffer[..len as usize];
+            self.file.read_exact_at(part, at).map_err(fault)?;
+            known.push(*blake3::hash(part).as_bytes());
+        }
+        Ok(known)
+    }
+
+    /// Writes a chunk if it is what its hash says.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`]: it is not. Others: it cannot be written.
+    pub fn write(
+        &mut self,
+        at: u64,
+        len: u32,
+        hash: ChunkHash,
+        data: &ChunkData,
+    ) -> Result<(), Fault> {
+        let unpacked;
+        let bytes: &[u8] = match data {
+            ChunkData::Plain(bytes) => bytes,
+            ChunkData::Packed(bytes) => {
+                let done = zstd::bulk::decompress(bytes, len as usize);
+                unpacked =
+                    done.map_err(|error| broken(&format!("it cannot be unpacked: {error}")))?;
+                &unpacked
+            }
+            ChunkData::Same => return Err(broken("it has no content")),
+        };
+        if bytes.len() != len as usize || *blake3::hash(bytes).as_bytes() != hash {
+            return Err(broken("it is not what its hash says"));
+        }
+        self.file.write_all_at(bytes, at).map_err(|error| io_fault(&self.path, &error))?;
+        self.unflushed += u64::from(len);
+        if self.unflushed >= FLUSH_BYTES {
+            self.unflushed = 0;
+            self.file.sync_data().map_err(|error| io_fault(&self.path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the file durable, checks that it is a copy at this position, and gives it its place.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`]: it is no such copy, and is gone. Others: it stays to go on with.
+    pub fn finish(self, bytes: u64, at: Position, to: Generation) -> Result<(), Fault> {
+        let Self { files, log, dir, path, file, .. } = self;
+        file.sync_all().map_err(|error| io_fault(&path, &error))?;
+        drop(file);
+        let checked = check(&path, bytes, at);
+        if let Err(fault @ Fault::Corrupt(_)) = checked {
+            remove_dir(&dir)?;
+            return Err(fault);
+        }
+        checked?;
+        sync(&path)?;
+        sync(&dir)?;
+        let place = files.shard(log).join(to.to_string());
+        // It was never named, or it would be the live one, which this is to come after.
+        remove_dir(&place)?;
+        rename(&dir, &place)?;
+        sync(&files.shard(log))
+    }
+}
+
+/// Opens the file as a copy.
+fn check(path: &std::path::Path, bytes: u64, at: Position) -> Result<(), Fault> {
+    let held = path.metadata().map_err(|error| io_fault(path, &error))?.len();
+    if held != bytes {
+        return Err(Fault::Corrupt(format!("it has {held} bytes instead of {bytes}")));
+    }
+    let position = SqliteEngine::open(path)?.position();
+    if position != at {
+        let (is, should) = (position.index, at.index);
+        return Err(Fault::Corrupt(format!("it is at entry {is} instead of {should}")));
+    }
+    Ok(())
+}
+
+fn broken(what: &str) -> Fault {
+    Fault::Corrupt(format!("a chunk that came is broken: {what}"))
+}

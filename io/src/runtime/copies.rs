@@ -1,0 +1,233 @@
+//! The threads that carry full copies: one that receives, and one for each snapshot that is given.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{Builder, JoinHandle};
+
+use quorate_core::copies::{CopyAnswer, CopyCall};
+use quorate_core::engine::Fault;
+use quorate_core::{Generation, LogId};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::warn;
+
+use crate::copies::{Files, Incoming, Outgoing};
+
+/// An answer on its way to the node.
+pub(super) type CopyAnswered = (LogId, CopyAnswer);
+
+type Call = (LogId, CopyCall);
+
+struct Export {
+    calls: mpsc::Sender<Call>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// All transfers of a node.
+pub(super) struct Copies {
+    files: Files,
+    answers: UnboundedSender<CopyAnswered>,
+    receiver: Option<(mpsc::Sender<Call>, JoinHandle<()>)>,
+    exports: BTreeMap<u64, Export>,
+}
+
+impl Copies {
+    /// For the data directory `dir`. Removes what an earlier process has left of its snapshots.
+    pub(super) fn new(dir: &Path, answers: UnboundedSender<CopyAnswered>) -> Self {
+        let files = Files::new(dir);
+        if let Err(fault) = files.sweep() {
+            warn!(%fault, "what is left of earlier snapshots cannot be removed");
+        }
+        Self { files, answers, receiver: None, exports: BTreeMap::new() }
+    }
+
+    /// Has the files of a copy do something; the answer comes by the channel.
+    pub(super) fn call(&mut self, log: LogId, call: CopyCall) {
+        match call {
+            CopyCall::Export { export, live } => self.export(log, export, live),
+            CopyCall::Read { export, .. } => {
+                if let Some(held) = self.exports.get(&export) {
+                    // A thread that has failed has said so.
+                    let _ = held.calls.send((log, call));
+                }
+            }
+            CopyCall::EndExport { export } => {
+                if let Some(held) = self.exports.remove(&export) {
+                    // It ends by itself, and nobody waits for it.
+                    held.stop.store(true, Ordering::Relaxed);
+                }
+            }
+            CopyCall::Receive { .. }
+            | CopyCall::Write { .. }
+            | CopyCall::Finish { .. }
+            | CopyCall::Tidy { .. } => self.receive(log, call),
+        }
+    }
+
+    fn export(&mut self, log: LogId, export: u64, live: Generation) {
+        let (calls, queue) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (files, answers, stopped) = (self.files.clone(), self.answers.clone(), stop.clone());
+        let work = move || give(&files, (log, export, live), &queue, &answers, &stopped);
+        match Builder::new().name(format!("copy {} gives", log.0)).spawn(work) {
+            Ok(thread) => {
+                self.exports.insert(export, Export { calls, stop, thread });
+            }
+            Err(error) => {
+                let fault = Fault::Io(format!("no thread for a snapshot: {error}"));
+                let _ = self.answers.send((log, CopyAnswer::ExportFailed { export, fault }));
+            }
+        }
+    }
+
+    fn receive(&mut self, log: LogId, call: CopyCall) {
+        if self.receiver.is_none() {
+            let (calls, queue) = mpsc::channel();
+            let (files, answers) = (self.files.clone(), self.answers.clone());
+            let work = move || take(&files, &queue, &answers);
+            match Builder::new().name("copies are taken".to_owned()).spawn(work) {
+                Ok(thread) => self.receiver = Some((calls, thread)),
+                Err(error) => {
+                    let fault = Fault::Io(format!("no thread for a copy: {error}"));
+                    if let Some(answer) = failed(&call, fault) {
+                        let _ = self.answers.send((log, answer));
+                    }
+                    return;
+                }
+            }
+        }
+        if let Some((calls, _)) = &self.receiver {
+            let _ = calls.send((log, call));
+        }
+    }
+
+    /// Ends all of them.
+    pub(super) fn shutdown(&mut self) {
+        let mut threads = Vec::new();
+        for export in std::mem::take(&mut self.exports).into_values() {
+            export.stop.store(true, Ordering::Relaxed);
+            drop(export.calls);
+            threads.push(export.thread);
+        }
+        if let Some((calls, thread)) = self.receiver.take() {
+            drop(calls);
+            threads.push(thread);
+        }
+        for thread in threads {
+            if thread.join().is_err() {
+                warn!("the thread of a copy has panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// Takes a snapshot and gives its chunks until nobody wants them any more.
+fn give(
+    files: &Files,
+    (log, export, live): (LogId, u64, Generation),
+    queue: &mpsc::Receiver<Call>,
+    answers: &UnboundedSender<CopyAnswered>,
+    stopped: &AtomicBool,
+) {
+    let goes_on = || !stopped.load(Ordering::Relaxed);
+    let taken = Outgoing::take(files, log, live, export, goes_on);
+    let snapshot = match taken {
+        Ok(snapshot) => snapshot,
+        Err(fault) => {
+            let _ = answers.send((log, CopyAnswer::ExportFailed { export, fault }));
+            return;
+        }
+    };
+    let (at, bytes) = (snapshot.position(), snapshot.bytes());
+    let _ = answers.send((log, CopyAnswer::Exported { export, at, bytes }));
+    while let Ok((_, call)) = queue.recv() {
+        let CopyCall::Read { at, len, known, pack, .. } = call else { continue };
+        let answer = match snapshot.read(at, len, known, pack) {
+            Ok((hash, data)) => CopyAnswer::Read { export, hash, data },
+            Err(fault) => CopyAnswer::ExportFailed { export, fault },
+        };
+        let over = matches!(answer, CopyAnswer::ExportFailed { .. });
+        if answers.send((log, answer)).is_err() || over {
+            return;
+        }
+    }
+}
+
+/// Carries out what is to be received and put away, one after the other.
+fn take(files: &Files, queue: &mpsc::Receiver<Call>, answers: &UnboundedSender<CopyAnswered>) {
+    let mut held: BTreeMap<LogId, (u64, Incoming)> = BTreeMap::new();
+    while let Ok((log, call)) = queue.recv() {
+        let done = carry_out(files, &mut held, log, &call);
+        let answer = done.unwrap_or_else(|fault| {
+            held.remove(&log);
+            let answer = failed(&call, fault.clone());
+            if answer.is_none() {
+                warn!(log = log.0, %fault, "files that are not needed any more cannot be put away");
+            }
+            answer
+        });
+        if let Some(answer) = answer
+            && answers.send((log, answer)).is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn carry_out(
+    files: &Files,
+    held: &mut BTreeMap<LogId, (u64, Incoming)>,
+    log: LogId,
+    call: &CopyCall,
+) -> Result<Option<CopyAnswer>, Fault> {
+    let gone = || Fault::Io("the transfer has failed before".to_owned());
+    Ok(match call {
+        CopyCall::Receive { transfer, shape } => {
+            held.remove(&log);
+            let (incoming, known) = Incoming::begin(files, log, *shape)?;
+            held.insert(log, (*transfer, incoming));
+            Some(CopyAnswer::Receiving { transfer: *transfer, known })
+        }
+        CopyCall::Write { transfer, at, len, hash, data } => {
+            let found = held.get_mut(&log).filter(|(of, _)| of == transfer);
+            let (_, incoming) = found.ok_or_else(gone)?;
+            incoming.write(*at, *len, *hash, data)?;
+            Some(CopyAnswer::Written { transfer: *transfer, at: *at })
+        }
+        CopyCall::Finish { transfer, bytes, at, generation } => {
+            let found = held.remove(&log).filter(|(of, _)| of == transfer);
+            let (_, incoming) = found.ok_or_else(gone)?;
+            incoming.finish(*bytes, *at, *generation)?;
+            Some(CopyAnswer::Finished { transfer: *transfer })
+        }
+        CopyCall::Tidy { live, receiving, name } => {
+            if !receiving {
+                held.remove(&log);
+            }
+            files.tidy(log, *live, *receiving, name)?;
+            None
+        }
+        CopyCall::Export { .. } | CopyCall::Read { .. } | CopyCall::EndExport { .. } => None,
+    })
+}
+
+/// What is said when a call could not be carried out; nothing where nothing is answered.
+fn failed(call: &CopyCall, fault: Fault) -> Option<CopyAnswer> {
+    match call {
+        CopyCall::Receive { transfer, .. }
+        | CopyCall::Write { transfer, .. }
+        | CopyCall::Finish { transfer, .. } => {
+            Some(CopyAnswer::ReceiveFailed { transfer: *transfer, fault })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,104 @@
+//! Full copies on real processes: a copy that is gone or damaged comes from another server, while
+//! writes go on, and nothing is put aside before its successor is whole.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use quorate_tests::{Lab, Node, eventually};
+use serde_json::json;
+
+use super::databases::{SETTLE, data, equal, post, with_database};
+
+/// Some megabytes of rows.
+fn fill(node: &Node, from: i64, count: i64) {
+    let rows: Vec<serde_json::Value> = (from..from + count)
+        .map(|id| {
+            let sql = "INSERT INTO big VALUES (?, hex(randomblob(1000)))";
+            json!({ "sql": sql, "args": [id] })
+        })
+        .collect();
+    for some in rows.chunks(200) {
+        let body = json!({ "statements": some });
+        let answer = post(node, "/db/demo/execute", &body);
+        assert_eq!(answer.as_ref().map(|a| a.0), Ok(200), "{answer:?}");
+    }
+}
+
+fn with_rows(lab: &Lab, count: i64) -> Vec<Node> {
+    let nodes = with_database(lab, 3);
+    let table = json!({ "sql": "CREATE TABLE big (id INTEGER PRIMARY KEY, v TEXT)" });
+    assert_eq!(post(&nodes[0], "/db/demo/execute", &table).map(|a| a.0), Ok(200));
+    fill(&nodes[0], 0, count);
+    nodes
+}
+
+/// The directories of the copies in a node's data directory.
+fn generations(node: &Node) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for shard in std::fs::read_dir(node.data.join("shards")).expect("it has shards") {
+        for copy in std::fs::read_dir(shard.expect("listed").path()).expect("a directory") {
+            found.push(copy.expect("listed").path());
+        }
+    }
+    found.sort();
+    found
+}
+
+fn backups(node: &Node) -> Vec<PathBuf> {
+    let of = node.data.join("backup/databases/demo");
+    let Ok(listed) = std::fs::read_dir(of) else { return Vec::new() };
+    listed.map(|entry| entry.expect("listed").path()).collect()
+}
+
+/// All three copies are online and say the same.
+fn whole(lab: &Lab, nodes: &[Node], rows: i64) {
+    eventually("all copies are online", SETTLE, || {
+        let (_, list) = lab.run(1, &["db", "list", "--data", &data(&nodes[0])]);
+        if list.matches("ONLINE").count() == 3 { Ok(()) } else { Err(list) }
+    });
+    for node in nodes {
+        eventually(&format!("{} has all rows", node.name), SETTLE, || {
+            let sql = "SELECT count(*), sum(length(v)) FROM big";
+            let (code, body) = post(node, "/db/demo/query", &json!({ "sql": sql }))?;
+            let row = &body["results"][0]["rows"][0];
+            if code == 200 && *row == json!([rows, rows * 2000]) {
+                Ok(())
+            } else {
+                Err(body.to_string())
+            }
+        });
+    }
+}
+
+#[test]
+fn a_copy_that_is_gone_or_damaged_comes_from_another_server_while_writes_go_on() {
+    let lab = Lab::loopback();
+    let mut nodes = with_rows(&lab, 2000);
+    whole(&lab, &nodes, 2000);
+    // Gone.
+    assert_eq!(nodes[2].stop(), 0);
+    for copy in generations(&nodes[2]) {
+        std::fs::remove_dir_all(copy).expect("removed");
+    }
+    nodes[2].start();
+    fill(&nodes[0], 2000, 500);
+    whole(&lab, &nodes, 2500);
+    let log = nodes[2].log();
+    assert!(log.contains("the database file is not there"), "{log}");
+    assert!(backups(&nodes[2]).is_empty(), "there was nothing to put away");
+    // Damaged: what it was is put away, not removed.
+    assert_eq!(nodes[2].stop(), 0);
+    let live = generations(&nodes[2]);
+    assert_eq!(live.len(), 1, "{live:?}");
+    std::fs::write(live[0].join("copy.sqlite"), b"this is no database").expect("written");
+    nodes[2].start();
+    fill(&nodes[1], 2500, 500);
+    whole(&lab, &nodes, 3000);
+    eventually("the old copy is put away", Duration::from_secs(10), || {
+        let (kept, live) = (backups(&nodes[2]), generations(&nodes[2]));
+        if kept.len() == 1 && live.len() == 1 { Ok(()) } else { Err(format!("{kept:?} {live:?}")) }
+    });
+    let kept = backups(&nodes[2]).remove(0).join("copy.sqlite");
+    assert_eq!(std::fs::read(kept).expect("kept"), b"this is no database");
+    equal(&nodes, &std::collections::BTreeSet::new());
+}
