@@ -17,6 +17,8 @@ use crate::wire::{COPIES_MAX, Packet};
 
 /// How often copies are looked at, and the others told of them.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often the others are told of copies of which there is no news.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// Transfers to this node at one time.
 const INCOMING_MAX: usize = 4;
 /// Snapshots of this node's copies at one time.
@@ -57,6 +59,8 @@ pub(super) struct Copies {
     /// The live generation when the files of a copy were last put in order.
     tidy: BTreeMap<LogId, Generation>,
     next: Time,
+    /// When all is told once more.
+    tell_all: Time,
 }
 
 impl Copies {
@@ -522,14 +526,19 @@ impl Node {
         (status != worse && status.may_become(worse)).then_some(worse)
     }
 
-    /// Tells every peer of those copies of which there is news.
+    /// Tells every peer of those copies of which there is news, and of all from time to time: a report
+    /// is lost with its link, or comes before the document that says what it is about.
     fn tell_of_copies(&mut self) {
         let Some(cluster) = self.identity.cluster.filter(|_| self.cluster_durable) else { return };
+        let again = self.now >= self.copies.tell_all;
+        if again {
+            self.copies.tell_all = self.now + TELL_AGAIN;
+        }
         let mut news = Vec::new();
         let logs: Vec<LogId> = self.shards.all.keys().copied().collect();
         for log in logs {
             let Some(report) = self.own_report(log) else { continue };
-            if self.copies.told.get(&log) != Some(&report) {
+            if again || self.copies.told.get(&log) != Some(&report) {
                 self.copies.told.insert(log, report.clone());
                 news.push((log, report));
             }

@@ -50,6 +50,8 @@ pub struct Directory {
     pub written_shards: BTreeMap<LogId, Shadow>,
     /// The files of the copies of shards.
     pub engines: Copies,
+    /// Logs of dropped databases as they were: what was promised of them was true.
+    dropped: BTreeMap<LogId, Shadow>,
     /// Handed out by the node and not yet durable, oldest first.
     pub pending: VecDeque<Batch>,
     /// Every vote that was ever durable here, by log and term.
@@ -82,6 +84,7 @@ impl Directory {
             written_shards: shards.clone(),
             durable_shards: shards,
             engines: Copies::default(),
+            dropped: BTreeMap::new(),
             pending: VecDeque::new(),
             votes,
             gone: None,
@@ -144,6 +147,11 @@ impl Directory {
     }
 
     fn make_durable(&mut self, op: &StorageOp) {
+        if let StorageOp::DropLog { log } = op
+            && let Some(held) = self.durable_shards.get(log)
+        {
+            self.dropped.insert(*log, held.clone());
+        }
         keep(&mut self.durable, op);
         apply(&mut self.durable_log, &mut self.durable_shards, op);
         match op {
@@ -218,7 +226,8 @@ impl Directory {
             Some(logs) => logs.get(&log),
             None => self.durable_log_of(log),
         };
-        held.is_some_and(|held| held.covers(index, term))
+        let dropped = self.dropped.get(&log);
+        held.into_iter().chain(dropped).any(|held| held.covers(index, term))
     }
 
     /// The last start of `peer` that is durably remembered here.

@@ -74,6 +74,7 @@ impl Look<'_> {
         };
         let Some(log) = self.shadow(leader) else { return };
         all.hash = crate::hash::mix(all.hash, log.hard.term.0 + leader.host as u64);
+        let before = all.unnamed.len();
         let mut takes_writes = false;
         if let Some(membership) = log.membership() {
             self.follows(membership, all);
@@ -81,6 +82,17 @@ impl Look<'_> {
         }
         for member in self.members {
             self.copy(member, log, takes_writes, all);
+        }
+        if all.unnamed.len() > before {
+            let listed = self.shard.document.servers.contains_key(&leader.id);
+            let held = leader.status.configuration.as_ref().map(|held| held.version);
+            all.unnamed.push(format!(
+                "{} is led by host {} {:?}, listed {listed}, {}, which knows version {held:?}",
+                self.name(),
+                leader.host,
+                leader.id,
+                leader.status.state
+            ));
         }
     }
 
@@ -113,7 +125,14 @@ impl Look<'_> {
             }
         }
         if *status != CopyStatus::Online {
-            all.unnamed.push(format!("the copy of {} at host {host} is {status}", self.name()));
+            let node = self.world.hosts[host].node.as_ref();
+            let held = node.and_then(|node| node.shard(self.log()));
+            let state = held.map(|held| (held.is_open(), held.lack(), held.applied()));
+            all.unnamed.push(format!(
+                "the copy of {} at host {host} is {status}, in truth {state:?}; {:?}",
+                self.name(),
+                leader.membership()
+            ));
             return;
         }
         let content = self.world.checks.shard(self.cluster, self.log()).map(|l| &l.content);
@@ -151,12 +170,26 @@ impl Look<'_> {
             let server = self.shard.document.servers.get(id);
             let replica =
                 server.is_some_and(|server| self.shard.database.role_of(server) == Role::Replica);
-            if held_up {
+            // Whose name was taken over votes until its successor can, which takes that it is there
+            // and has a whole copy.
+            let mut servers = self.shard.document.servers.iter();
+            let awaited = servers.find(|(_, server)| server.replaces == Some(*id)).is_some_and(
+                |(successor, _)| {
+                    let status = self.shard.shard.copies.get(successor);
+                    !there(successor) || status == Some(&CopyStatus::Offline)
+                },
+            );
+            if awaited {
+                all.tally.add("successor-away");
+            } else if held_up {
                 all.tally.add("shard-masters-away");
             } else {
                 all.unnamed.push(format!(
-                    "{id:?}, replica {replica}, votes in {} and has no place there",
-                    self.name()
+                    "{id:?}, listed {}, replica {replica}, votes in {} and has no place there: \
+                     places {:?}, {membership:?}",
+                    server.is_some(),
+                    self.name(),
+                    self.shard.shard.places
                 ));
             }
         }
@@ -183,6 +216,18 @@ impl Look<'_> {
         };
         if owner.is_some_and(|owner| !there(owner)) {
             all.tally.add("owner-away");
+            return false;
+        }
+        let unfit = |name: &String| {
+            let found = self.shard.document.by_name(name);
+            found.is_none_or(|(id, server)| {
+                let status = self.shard.shard.copies.get(&id);
+                self.shard.database.role_of(server) == Role::Replica
+                    || status.is_none_or(|status| *status == CopyStatus::Offline)
+            })
+        };
+        if owner.is_some_and(unfit) {
+            all.tally.add("owner-unfit");
             return false;
         }
         for member in self.members.iter().filter(|member| servers.contains_key(&member.id)) {
