@@ -81,7 +81,9 @@ impl Node {
             listed.insert(log);
             // Its store drops no log, so that what it has begun once is always found there.
             let first = shard.shard.first_entry(me, ConfigVersion::ZERO);
-            let mine = shard.shard.copies.contains_key(&me) || first.is_some();
+            // Who has lost its place votes on until the log has committed that it does not.
+            let kept = self.shards.recovered.contains_key(&log);
+            let mine = shard.shard.copies.contains_key(&me) || first.is_some() || kept;
             let held =
                 self.shards.all.contains_key(&log) || self.shards.beginning.contains_key(&log);
             if mine {

@@ -493,3 +493,37 @@ fn copies_are_compared_from_any_node_and_who_differs_or_is_missing_is_told() {
     assert_eq!(told[&world.id(bad)], Err(crate::shard::NoHash::OutOfReach));
     assert_eq!(told.values().filter(|hashed| hashed.is_ok()).count(), 2);
 }
+
+#[test]
+fn a_voter_that_has_lost_its_place_has_its_vote_after_a_restart_too() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let names: Vec<String> = (0..2).map(|at| format!("n{at}")).collect();
+    let places = names.into_iter().map(PlaceRule::Server).collect();
+    let settings = Settings { places, ..Settings::default() };
+    let rules = Box::new(DatabaseRules { settings, shards: BTreeMap::new() });
+    let id = DatabaseId(7);
+    let name = "demo".to_owned();
+    let drop = std::collections::BTreeSet::new();
+    world.command(0, Command::Change(ConfigCommand::Configure { name, id, rules, drop }));
+    let out = |w: &World| {
+        let document = w.node(2).configuration().unwrap();
+        !document.databases["demo"].shards["main"].copies.contains_key(&w.id(2))
+    };
+    assert!(world.until(SECOND * 2, out));
+    (0..3).for_each(|at| world.kill(at));
+    world.start(2);
+    world.run(SECOND / 2);
+    let me = world.id(2);
+    let held = world.node(2).shard(log).expect("its vote may be needed");
+    assert!(held.log().membership().is_voter(me));
+    // With its vote the log goes on, and then it is let go.
+    world.start(0);
+    world.run(SECOND * 3);
+    world.start(1);
+    let gone = |w: &World| {
+        (0..2).any(|at| w.node(at).shard(log).is_some_and(|s| s.log().is_settled_leader()))
+            && (0..2).all(|at| !w.node(at).shard(log).unwrap().log().membership().is_voter(me))
+    };
+    assert!(world.until(SECOND * 8, gone), "{world:?}");
+}
