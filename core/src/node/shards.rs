@@ -11,6 +11,7 @@ use crate::configuration::{
     ConfigCommand, Configuration, CopyStatus, ExecutionMode, Reach, ServerStatus, ShardRef,
     plan_shard,
 };
+use crate::faults::{self, Fault};
 use crate::ids::{ConfigVersion, Index, LinkId, LogId, NodeId};
 use crate::raft::{Body, Entry, Message};
 use crate::shard::{Answer, Shard, StaticOwner, Terms};
@@ -92,6 +93,9 @@ impl Node {
             }
             if mine && !held {
                 match (self.shards.recovered.remove(&log), first) {
+                    (_, Some(first)) if faults::active(Fault::ShardFoundedTwice) => {
+                        self.begin_shard(log, first);
+                    }
                     (Some(recovered), _) => self.open_shard(log, recovered),
                     (None, Some(first)) => self.begin_shard(log, first),
                     (None, None) => self.open_shard(log, RecoveredLog::default()),
@@ -315,6 +319,7 @@ impl Node {
             let online = online.is_some_and(|s| s.status == ServerStatus::Online);
             let Some(held) = self.shards.all.get(&log) else { return };
             let whole = held.log().is_caught_up(now, *node) && self.holds_goal(log, *node);
+            let whole = whole || faults::active(Fault::OnlineBeforeCaughtUp);
             self.set_goal(log, *node, *status);
             if let Some(worse) = self.worse_status(log, *node, *status) {
                 let fall = ConfigCommand::SetCopy { log, node: *node, status: worse, judged_at };

@@ -4,6 +4,7 @@ use super::writer::{Batch, Run};
 use super::{Reply, SWEEP, Shard, ShardError, Write};
 use crate::configuration::QuorumRule;
 use crate::engine::{Position, SqlErrorKind};
+use crate::faults::{self, Fault};
 use crate::ids::Index;
 
 impl Shard {
@@ -34,8 +35,16 @@ impl Shard {
         let membership = self.raft.membership_at(index);
         let mut halves = std::iter::once(&membership.incoming).chain(&membership.outgoing);
         halves.all(|half| {
-            let held = half.voters.iter().filter(|v| self.raft.durable_at(**v) >= index).count();
-            held >= self.terms.write_quorum.copies(half.voters.len())
+            let mut voters = half.voters.clone();
+            if faults::active(Fault::WriteQuorumOfTheLiving) {
+                voters.retain(|node| self.raft.is_active(self.now, *node));
+            } else if faults::active(Fault::ReplicaCounted) {
+                voters.extend(&membership.learners);
+            }
+            let held = voters.iter().filter(|v| self.raft.durable_at(**v) >= index).count();
+            let counted =
+                if faults::active(Fault::WriteQuorumOfTheLiving) { &voters } else { &half.voters };
+            held >= self.terms.write_quorum.copies(counted.len())
         })
     }
 

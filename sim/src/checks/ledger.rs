@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_core::configuration::{self, Configuration};
+use quorate_core::configuration::{self, ConfigCommand, Configuration};
 use quorate_core::node::decode_command;
 use quorate_core::raft::{Entry, Membership, Payload};
 use quorate_core::{ClusterId, ConfigVersion, Index, LogId, NodeId, Term};
@@ -58,6 +58,41 @@ pub struct Ledger {
     removals: u64,
     /// Whether the first announcement was seen.
     pub announced: bool,
+}
+
+/// The static owner of each shard that has one.
+fn static_owners(document: &Configuration) -> BTreeMap<LogId, String> {
+    let shards = document.shards();
+    shards.filter_map(|shard| Some((shard.shard.log, shard.shard.owner.clone()?))).collect()
+}
+
+/// Whether an operator may mean another owner by it.
+fn is_about_owners(command: &ConfigCommand) -> bool {
+    matches!(
+        command,
+        ConfigCommand::CreateDatabase { .. }
+            | ConfigCommand::DropDatabase { .. }
+            | ConfigCommand::Configure { .. }
+            | ConfigCommand::AddShard { .. }
+            | ConfigCommand::DropShard { .. }
+            | ConfigCommand::SetOwner { .. }
+    )
+}
+
+fn keeps_owners(
+    owners: &BTreeMap<LogId, String>,
+    after: Option<&Configuration>,
+    command: &ConfigCommand,
+) -> Verdict {
+    let Some(after) = after else { return Ok(()) };
+    for (log, owner) in owners {
+        let now = after.shard_of(*log).and_then(|shard| shard.shard.owner.as_ref());
+        if now != Some(owner) {
+            let detail = format!("{log:?} was {owner}'s, and is {now:?}'s after {command:?}");
+            return Err(Violation::new("static-owner-reassigned", detail));
+        }
+    }
+    Ok(())
 }
 
 impl Ledger {
@@ -225,7 +260,11 @@ impl Ledger {
             };
             // A command that is refused changes nothing, on every node alike.
             let before = self.document.as_ref().map_or(0, |held| held.version.0);
+            let owners = self.document.as_ref().map(static_owners).unwrap_or_default();
             let _refused = configuration::apply(&mut self.document, &command);
+            if !is_about_owners(&command) {
+                keeps_owners(&owners, self.document.as_ref(), &command)?;
+            }
             if let Some(document) = self.document.as_ref().filter(|held| held.version.0 > before) {
                 let document = document.clone();
                 return self.new_version(document, now);

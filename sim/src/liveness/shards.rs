@@ -210,6 +210,14 @@ impl Look<'_> {
             return false;
         }
         let servers = &self.shard.document.servers;
+        let in_use = |(id, _): (NodeId, _)| {
+            let status = self.shard.shard.copies.get(&id);
+            living(&&id) && status != Some(&CopyStatus::Offline)
+        };
+        if !self.shard.masters().any(in_use) {
+            all.tally.add("copies-offline");
+            return false;
+        }
         let owner = self.shard.shard.owner.as_ref();
         let there = |name: &String| {
             self.members.iter().any(|m| servers.get(&m.id).is_some_and(|s| s.name == *name))
