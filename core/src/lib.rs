@@ -70,7 +70,7 @@ pub use ids::{
 };
 pub use node::{
     Command, CommandError, Counters, DialError, Event, Input, NoQuorum, Node, NodeConfig, Output,
-    Reply, State, Status, StopReason, Timings,
+    Reply, State, Status, StopReason, SyncStart, Timings,
 };
 pub use raft::Limits;
 pub use recover::{RecoverError, Recovery, recover_unsafe};

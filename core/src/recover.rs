@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::configuration::{self, ConfigCommand, Configuration, Rejection};
 use crate::ids::{ClusterId, Index, LogId, NodeId, Term};
-use crate::raft::{Membership, Payload, Snapshot};
+use crate::raft::{Entry, Membership, Payload, Snapshot};
 use crate::storage::{HardState, Recovered, StorageOp};
 
 /// What a recovery keeps, for the operator to read before and after.
@@ -94,16 +94,42 @@ pub fn recover_unsafe(recovered: &Recovered, into: ClusterId) -> Result<Recovery
     let id = LogId::CONFIGURATION;
     // The identity first: should only part of this survive, then a node that speaks for the new
     // cluster cannot decide yet. The other way round it would decide alone in the old one.
-    let ops = vec![
-        StorageOp::Identity(identity),
-        StorageOp::Snapshot {
-            log: id,
-            snapshot: Snapshot { index, term, membership, data },
-            reset: true,
-        },
-        StorageOp::HardState { log: id, state: HardState { term, vote: None, commit: index } },
-    ];
+    let mut ops = vec![StorageOp::Identity(identity)];
+    for (log, held) in &recovered.logs {
+        let kept = configuration.shard_of(*log);
+        if kept.is_some_and(|shard| shard.shard.copies.contains_key(&survivor)) && !held.damaged {
+            let (index, term) = end(held);
+            ops.extend(alone(
+                *log,
+                survivor,
+                (index, term.max(held.hard_state.term)),
+                &configuration,
+            ));
+        }
+    }
+    ops.push(StorageOp::Snapshot {
+        log: id,
+        snapshot: Snapshot { index, term, membership, data },
+        reset: true,
+    });
+    let state = HardState { term, vote: None, commit: index };
+    ops.push(StorageOp::HardState { log: id, state });
     let last = recovered.logs.iter().map(|(id, log)| (*id, end(log).0, end(log).1)).collect();
     let commit = log.hard_state.commit;
     Ok(Recovery { ops, from, into, last, commit, survivor, before, configuration })
+}
+
+/// Makes the survivor the only voter of a shard's log, behind everything that the log holds: a next
+/// entry of a next term, committed with all before it.
+fn alone(
+    log: LogId,
+    survivor: NodeId,
+    (last, term): (Index, Term),
+    configuration: &Configuration,
+) -> [StorageOp; 2] {
+    let (index, term) = (last.next(), term.next());
+    let membership = Membership::founder(survivor, configuration.version);
+    let entries = vec![Entry { index, term, payload: Payload::Membership(membership) }];
+    let state = HardState { term, vote: None, commit: index };
+    [StorageOp::Append { log, entries }, StorageOp::HardState { log, state }]
 }

@@ -55,6 +55,10 @@ pub(crate) enum Command {
     Sql(Sql),
     /// Compare all copies of a database at one position, while writes go on
     Verify(Verify),
+    /// Bring a node's copies of a database up to date, or fetch them whole
+    Sync(Sync),
+    /// Write a copy of a database to a file, while writes go on
+    Backup(Backup),
     /// Go on alone with what one stopped node has, after a quorum was lost for good
     Recover(Recover),
 }
@@ -380,6 +384,59 @@ pub(crate) struct Verify {
     /// As JSON, with the whole hashes
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `quorate sync`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  quorate sync demo                        what the node lacks; also where autoDeploy is off
+  quorate sync demo --full                 as a whole copy of another server's
+  quorate sync world --shard client_usa --full --force
+
+The copy that is there serves on until the new one is whole; then it goes to backup/databases in the
+node's data directory.")]
+pub(crate) struct Sync {
+    /// The database: DB or DB/SHARD
+    pub(crate) database: String,
+    /// One shard only
+    #[arg(long, value_name = "SHARD")]
+    pub(crate) shard: Option<String>,
+    /// Fetch a whole copy, even where the log would do
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// With --full: also if the copy is ONLINE and holds everything
+    #[arg(long, requires = "full")]
+    pub(crate) force: bool,
+    /// Do not wait until it is done
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Seconds to wait; the node goes on after that
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    pub(crate) timeout: u64,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `quorate backup`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  quorate backup demo demo.sqlite
+  quorate backup world/client_usa usa.sqlite
+  quorate backup world world.sqlite          several shards: world-main.sqlite, world-client_usa.sqlite
+
+The file is the node's own copy at one entry of the shard's log, an ordinary SQLite database.")]
+pub(crate) struct Backup {
+    /// The database, and one shard of it: DB or DB/SHARD
+    pub(crate) database: String,
+    /// Where to write it; must not be there yet
+    pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) target: Target,
 }

@@ -1,7 +1,7 @@
 //! How the other commands reach a running node: over its HTTP address, with its token.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -84,6 +84,30 @@ impl Client {
         self.read(self.send("changing anything", path, body, COMMAND_MAX_WAIT)?)
     }
 
+    /// Fetches a copy: the entry of the log that it stands at, how long it is, and its bytes.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn download(
+        &self,
+        path: &str,
+    ) -> Result<(u64, u64, impl io::Read + use<>), Failure> {
+        let token = self.token_for("a backup")?;
+        let request = self.agent.get(format!("{}{path}", self.url));
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let response = request.call().map_err(|error| self.unreached(&error))?;
+        if !response.status().is_success() {
+            self.read::<serde_json::Value>(Ok(response))?;
+            return Err(Failure::Refused(format!("the node at {} gives no copy", self.at)));
+        }
+        let number = |name: &str| {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            value.and_then(|text| text.parse().ok()).unwrap_or(0)
+        };
+        let (lsn, bytes) = (number("x-quorate-lsn"), number("content-length"));
+        Ok((lsn, bytes, response.into_body().into_reader()))
+    }
+
     /// Has the node run SQL.
     ///
     /// # Errors
@@ -130,6 +154,16 @@ impl Client {
         })
     }
 
+    fn token_for(&self, what: &str) -> Result<&str, Failure> {
+        self.token.as_deref().ok_or_else(|| {
+            Failure::Usage(format!(
+                "{what} at {} needs the node's admin token: name its data directory with --data, or \
+                 a copy of its admin.token with --token-file",
+                self.at
+            ))
+        })
+    }
+
     /// Sends what needs the token; `what` begins the message if there is none.
     fn send(
         &self,
@@ -138,13 +172,7 @@ impl Client {
         body: &impl Serialize,
         wait: Duration,
     ) -> Result<Sent, Failure> {
-        let Some(token) = &self.token else {
-            return Err(Failure::Usage(format!(
-                "{what} at {} needs the node's admin token: name its data directory with --data, or \
-                 a copy of its admin.token with --token-file",
-                self.at
-            )));
-        };
+        let token = self.token_for(what)?;
         let request = self.agent.post(format!("{}{path}", self.url));
         let request = request.header("authorization", format!("Bearer {token}"));
         let request = request.config().timeout_global(Some(wait)).build();

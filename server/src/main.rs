@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod commands;
 mod configure;
+mod copies;
 mod databases;
 mod exit;
 mod http;
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
         Command::Db(args) => databases::db(&args),
         Command::Sql(args) => databases::sql(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Sync(args) => copies::sync(&args),
+        Command::Backup(args) => copies::backup(&args),
         Command::Recover(args) => recover::run(&args),
     };
     match done {

@@ -94,7 +94,9 @@ fn shown(recovery: &Recovery, data: &Path) -> String {
         let (name, known) = if *log == LogId::CONFIGURATION {
             ("configuration".to_owned(), format!(", known to be committed up to {commit}"))
         } else {
-            (format!("shard log {}", log.0), String::new())
+            let named = before.shard_of(*log);
+            let name = named.map(|shard| format!("{}/{}", shard.database_name, shard.name));
+            (name.unwrap_or_else(|| format!("shard log {}", log.0)), String::new())
         };
         let _ = writeln!(text, "log kept        {name}: last index {index} in term {term}{known}");
     }

@@ -3,9 +3,11 @@
 use std::fmt::Write;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use indicatif::HumanBytes;
 use quorate_core::State;
 use quorate_core::configuration::{Registration, Role, ServerStatus};
 
+use crate::http::CopyNews;
 use crate::view::{ServerView, StatusView};
 
 /// How many addresses of refused peers are shown.
@@ -218,8 +220,31 @@ fn reasons(view: &StatusView) -> Vec<String> {
             away.join(", ")
         ));
     }
+    reasons.extend(view.copies.iter().filter_map(copy));
     reasons.extend(view.warnings.iter().cloned());
     reasons
+}
+
+/// What is said of a copy that is not whole.
+fn copy(news: &CopyNews) -> Option<String> {
+    let CopyNews { database, shard, server, .. } = news;
+    let of = format!("COPY: {database}/{shard} on {server}");
+    match (&news.progress, &news.lacks) {
+        (Some(progress), _) if progress.total == 0 => {
+            Some(format!("{of} is fetched from {}, which makes it ready.", progress.donor))
+        }
+        (Some(progress), _) => {
+            let bytes = |count| HumanBytes(count).to_string();
+            let left = progress.seconds_left.map(|s| format!(", {s} s left")).unwrap_or_default();
+            let (done, total) = (bytes(progress.done), bytes(progress.total));
+            let (donor, rate) = (&progress.donor, bytes(progress.rate));
+            Some(format!("{of} is fetched from {donor}: {done} of {total} at {rate}/s{left}."))
+        }
+        (None, Some(why)) => Some(format!(
+            "{of} cannot go on: {why}. It is fetched whole as soon as a server can give it."
+        )),
+        (None, None) => None,
+    }
 }
 
 /// The first eight digits of an id.

@@ -6,8 +6,12 @@
 use std::net::SocketAddr;
 
 use quorate_core::configuration::{Configuration, Registration, Role, Server, ServerStatus};
-use quorate_core::{Counters, NoQuorum, NodeId, State, Status};
+use quorate_core::copies::CopyReport;
+use quorate_core::{Counters, LogId, NoQuorum, NodeId, State, Status};
+use quorate_io::runtime::Layout;
 use serde::{Deserialize, Serialize};
+
+use crate::http::{CopyNews, news};
 
 /// `/status`: all that a node knows of itself and the others.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -50,6 +54,9 @@ pub(crate) struct StatusView {
     pub(crate) start: Option<u64>,
     /// The configuration log.
     pub(crate) log: LogView,
+    /// The copies that are not whole: what each lacks, and how far what it is sent is.
+    #[serde(default)]
+    pub(crate) copies: Vec<CopyNews>,
     /// What was dropped and refused since the start.
     pub(crate) counters: CountersView,
     /// What an operator should do something about.
@@ -176,6 +183,7 @@ impl StatusView {
             damaged: status.damaged,
             start: status.start.map(|s| s.number),
             log: LogView { term: status.term.0, last: status.last_index, commit: status.commit },
+            copies: configuration.map(|c| unwhole(c, &status.copies)).unwrap_or_default(),
             counters: status.counters.into(),
             warnings,
         }
@@ -199,6 +207,12 @@ impl StatusView {
         }
         None
     }
+}
+
+fn unwhole(configuration: &Configuration, copies: &[(LogId, NodeId, CopyReport)]) -> Vec<CopyNews> {
+    let mut all = news(configuration, copies);
+    all.retain(|copy| copy.state != "whole");
+    all
 }
 
 fn servers(configuration: &Configuration, status: &Status) -> Vec<ServerView> {
@@ -249,6 +263,9 @@ pub(crate) struct LayoutView {
     pub(crate) servers: Vec<LayoutServer>,
     /// The names of the databases.
     pub(crate) databases: Vec<String>,
+    /// The copies that are not whole.
+    #[serde(default)]
+    pub(crate) copies: Vec<CopyNews>,
 }
 
 /// One server of the layout.
@@ -273,12 +290,8 @@ pub(crate) struct LayoutServer {
 }
 
 impl LayoutView {
-    /// From a configuration, and who coordinates in which term.
-    pub(crate) fn new(
-        configuration: &Configuration,
-        coordinator: Option<NodeId>,
-        term: u64,
-    ) -> Self {
+    /// From a configuration, and what else the node tells clients.
+    pub(crate) fn of(configuration: &Configuration, layout: &Layout) -> Self {
         let one = |(id, server): (&NodeId, &Server)| LayoutServer {
             id: id.to_string(),
             name: server.name.clone(),
@@ -295,10 +308,11 @@ impl LayoutView {
             cluster: configuration.cluster.to_string(),
             group: configuration.group.clone(),
             version: configuration.version.0,
-            coordinator: coordinator.map(|c| c.to_string()),
-            term,
+            coordinator: layout.coordinator.map(|c| c.to_string()),
+            term: layout.term.0,
             servers,
             databases: configuration.databases.keys().cloned().collect(),
+            copies: unwhole(configuration, &layout.copies),
         }
     }
 }

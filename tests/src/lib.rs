@@ -16,6 +16,7 @@
 //! processes and removes its namespaces; what a killed test left behind, the next one sweeps away.
 
 pub mod binary;
+mod door;
 mod lab;
 mod net;
 mod node;
@@ -23,6 +24,7 @@ mod view;
 mod wait;
 
 pub use binary::quorate;
+pub use door::Door;
 pub use lab::{Lab, at_rest, hazelcast};
 pub use node::Node;
 pub use view::{Server, View};

@@ -28,7 +28,7 @@ pub struct Node {
     pub data: PathBuf,
     /// All other flags of `quorate start`.
     pub flags: Vec<String>,
-    space: Arc<Namespace>,
+    pub(crate) space: Arc<Namespace>,
     log: PathBuf,
     child: Option<Child>,
 }

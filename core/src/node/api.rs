@@ -214,7 +214,6 @@ pub enum DialError {
 
 /// What an operator can ask of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "commands are few and short-lived")]
 pub enum Command {
     /// Leave in good order, then stop.
     Stop,
@@ -237,8 +236,42 @@ pub enum Command {
         /// The new registration.
         registration: Registration,
     },
+    /// Bring this node's copies of a database up to date, and say how each comes to be.
+    Sync {
+        /// The database.
+        database: String,
+        /// One shard of it; `None`: all that have a copy here.
+        shard: Option<String>,
+        /// By a whole copy of another server's, even where the log would do.
+        full: bool,
+        /// With `full`: even if the copy is online and holds everything.
+        force: bool,
+    },
     /// Any change of the document (the simulator's operators, and later commands).
     Change(ConfigCommand),
+}
+
+/// How a copy comes to hold everything, as the answer to [`Command::Sync`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum SyncStart {
+    /// It holds everything that is known to be committed.
+    UpToDate,
+    /// It goes on from the log.
+    Delta {
+        /// The last entry that it holds.
+        from: u64,
+        /// The last that is known to be committed.
+        to: u64,
+    },
+    /// A whole copy is fetched, as soon as a server can give one.
+    Full,
+    /// It was not copied for itself (`autoDeploy` is off); it has been asked for now.
+    Asked,
+    /// An operator has put it out of use.
+    Offline,
+    /// This node has no place in the shard.
+    NotHere,
 }
 
 /// The answer to a [`Command`].
@@ -248,6 +281,11 @@ pub enum Reply {
     Done {
         /// The version.
         version: ConfigVersion,
+    },
+    /// To [`Command::Sync`]: how the copies come to be up to date, by shard.
+    Syncing {
+        /// Each shard, by name.
+        shards: Vec<(String, SyncStart)>,
     },
     /// Not done.
     Failed(CommandError),
@@ -461,6 +499,9 @@ pub enum Event {
         /// In which term.
         term: Term,
     },
+    /// Which copies are not whole, by log and server, as far as this node knows: when one comes or
+    /// goes, and every second while one makes progress.
+    Copies(Vec<(LogId, NodeId, CopyReport)>),
     /// A full copy of a shard is fetched.
     CopyBegan {
         /// Of which database.

@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use rand_core::Rng as _;
 
-use super::{Event, Node, Output};
-use crate::configuration::{CopyStatus, ShardRef};
+use super::{Event, Node, Output, SyncStart};
+use crate::configuration::{ConfigCommand, CopyStatus, Rejection, ShardRef};
 use crate::copies::{
     CopyAnswer, CopyMessage, CopyRefusal, CopyReport, CopyState, Donor, Incoming, IncomingStep,
     Need, Outgoing, OutgoingStep, SyncPlan, plan_sync,
 };
 use crate::ids::{Generation, Index, LogId, NodeId, Term};
 use crate::time::Time;
-use crate::wire::{COPIES_MAX, Packet};
+use crate::wire::{COPIES_MAX, Packet, Request};
 
 /// How often copies are looked at, and the others told of them.
 const LOOK: Duration = Duration::from_millis(200);
 /// How often the others are told of copies of which there is no news.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
+/// How often clients are told of progress.
+const TELL: Duration = Duration::from_secs(1);
 /// Transfers to this node at one time.
 const INCOMING_MAX: usize = 4;
 /// Snapshots of this node's copies at one time.
@@ -56,11 +58,15 @@ pub(super) struct Copies {
     told: BTreeMap<LogId, CopyReport>,
     /// As the leader of a log: what was committed when a copy was first seen not to be online.
     goals: BTreeMap<(LogId, NodeId), (Term, Index)>,
+    /// Copies that an operator wants replaced by another's.
+    forced: BTreeSet<LogId>,
     /// The live generation when the files of a copy were last put in order.
     tidy: BTreeMap<LogId, Generation>,
     next: Time,
     /// When all is told once more.
     tell_all: Time,
+    /// The copies that are not whole, as they were last told to clients, and when.
+    unwhole: (Time, Vec<(LogId, NodeId, CopyReport)>),
 }
 
 impl Copies {
@@ -94,6 +100,7 @@ impl Node {
             self.begin_transfers();
             self.put_in_order();
             self.tell_of_copies();
+            self.tell_of_transfers();
         }
         let logs: Vec<LogId> = self.copies.incoming.keys().copied().collect();
         for log in logs {
@@ -137,7 +144,71 @@ impl Node {
         let status = *shard.shard.copies.get(&self.id())?;
         let wanted = status == CopyStatus::Synchronizing
             || (status != CopyStatus::Offline && shard.database.settings.auto_deploy);
-        held.needs_copy().filter(|_| wanted)
+        let forced = self.copies.forced.contains(&shard.shard.log) && held.is_open();
+        let forced = forced.then(|| held.log().snapshot().index);
+        held.needs_copy().or(forced).filter(|_| wanted)
+    }
+
+    /// Sees to it that this node's copies of a database come to hold everything.
+    pub(super) fn sync_copies(
+        &mut self,
+        database: &str,
+        only: Option<&str>,
+        full: bool,
+        force: bool,
+    ) -> Result<Vec<(String, SyncStart)>, Rejection> {
+        let Some(document) = self.document.clone() else { return Ok(Vec::new()) };
+        if !document.databases.contains_key(database) {
+            return Err(Rejection::UnknownDatabase { name: database.chars().take(80).collect() });
+        }
+        let of = |shard: &ShardRef<'_>| {
+            shard.database_name == database && only.is_none_or(|name| name == shard.name)
+        };
+        let shards: Vec<ShardRef<'_>> = document.shards().filter(of).collect();
+        if shards.is_empty() {
+            let shard = only.unwrap_or_default().chars().take(80).collect();
+            return Err(Rejection::UnknownShard { database: database.to_owned(), shard });
+        }
+        let started = shards.into_iter().map(|shard| {
+            let start = self.sync_copy(shard, full, force);
+            (shard.name.to_owned(), start)
+        });
+        let started = started.collect();
+        self.copies.next = self.now;
+        Ok(started)
+    }
+
+    fn sync_copy(&mut self, shard: ShardRef<'_>, full: bool, force: bool) -> SyncStart {
+        let (log, me) = (shard.shard.log, self.id());
+        let (Some(status), Some(held)) =
+            (shard.shard.copies.get(&me).copied(), self.shards.all.get(&log))
+        else {
+            return SyncStart::NotHere;
+        };
+        let (applied, commit) = (held.applied(), held.log().commit());
+        let whole = held.is_open() && applied >= commit && status == CopyStatus::Online;
+        let is_member = held.log().membership().contains(me);
+        if status == CopyStatus::Offline {
+            return SyncStart::Offline;
+        }
+        if status == CopyStatus::NotAvailable && !shard.database.settings.auto_deploy && !is_member
+        {
+            let (status, judged_at) = (CopyStatus::Synchronizing, shard.document.version);
+            let ask = ConfigCommand::SetCopy { log, node: me, status, judged_at };
+            self.begin_duty(Request::Change(ask));
+            return SyncStart::Asked;
+        }
+        if held.needs_copy().is_some() {
+            return SyncStart::Full;
+        }
+        if full && (force || !whole) {
+            self.copies.forced.insert(log);
+            return SyncStart::Full;
+        }
+        match applied >= commit {
+            true => SyncStart::UpToDate,
+            false => SyncStart::Delta { from: applied.0, to: commit.0 },
+        }
     }
 
     fn begin_transfer(&mut self, shard: ShardRef<'_>, full: Index) {
@@ -150,7 +221,7 @@ impl Node {
         let commit = held.log().commit();
         let need = Need { applied: held.applied(), commit, full: Some(full) };
         let generation = held.generation().unwrap_or(Generation(1)).next();
-        let why = held.lack().unwrap_or_default();
+        let why = held.lack().unwrap_or_else(|| "an operator asked for it".to_owned());
         let SyncPlan::Full { donor, at_least } = plan_sync(need, &self.donors(shard)) else {
             return;
         };
@@ -246,6 +317,7 @@ impl Node {
             self.copies.next = now;
             return;
         }
+        self.copies.forced.remove(&log);
         let progress = receiving.machine.progress();
         let (database, shard) = self.name_of(log);
         self.out.push_back(Output::Event(Event::CopyDone {
@@ -424,6 +496,7 @@ impl Node {
         exports.into_iter().for_each(|export| self.drain_outgoing(export));
         self.copies.reports.retain(|(of, _), _| *of != log);
         self.copies.told.remove(&log);
+        self.copies.forced.remove(&log);
         self.copies.tidy.remove(&log);
         let tidy = crate::copies::CopyCall::Tidy { live: None, receiving: false, name };
         self.out.push_back(Output::Copy { log, call: tidy });
@@ -544,6 +617,25 @@ impl Node {
             }
         }
         self.send_reports(cluster, &news, None);
+    }
+
+    /// Clients hear of copies that are not whole.
+    fn tell_of_transfers(&mut self) {
+        let now = self.now;
+        let mut unwhole = self.known_copies();
+        unwhole.retain(|(_, _, report)| {
+            matches!(report.state, CopyState::Receiving(_) | CopyState::Lacking(_))
+        });
+        let (at, told) = &self.copies.unwhole;
+        let kind = |(log, node, report): &(LogId, NodeId, CopyReport)| {
+            (*log, *node, matches!(report.state, CopyState::Receiving(_)))
+        };
+        let same = unwhole.iter().map(kind).eq(told.iter().map(kind));
+        if unwhole == *told || (same && now.since(*at) < TELL) {
+            return;
+        }
+        self.copies.unwhole = (now, unwhole.clone());
+        self.out.push_back(Output::Event(Event::Copies(unwhole)));
     }
 
     /// A peer that has just come hears of all of them.

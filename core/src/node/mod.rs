@@ -36,7 +36,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 
 pub use api::{
     Command, CommandError, Counters, DialError, Event, Input, NoQuorum, NodeConfig, Output, Reply,
-    SqlRequest, State, Status, StopReason, Timings,
+    SqlRequest, State, Status, StopReason, SyncStart, Timings,
 };
 
 use crate::configuration::Configuration;

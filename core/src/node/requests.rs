@@ -119,6 +119,14 @@ impl Node {
             self.reply(id, Reply::Failed(error));
             return;
         }
+        if let Command::Sync { database, shard, full, force } = command {
+            let reply = match self.sync_copies(&database, shard.as_deref(), full, force) {
+                Ok(shards) => Reply::Syncing { shards },
+                Err(rejection) => Reply::Failed(rejection.into()),
+            };
+            self.reply(id, reply);
+            return;
+        }
         match self.change_of(command) {
             Ok(change) => self.begin(Request::Change(change), Purpose::Command(id)),
             Err(rejection) => self.reply(id, Reply::Failed(rejection.into())),
@@ -133,7 +141,7 @@ impl Node {
                 (server, OperatorChange::Registration(registration))
             }
             Command::Change(change) => return Ok(change),
-            Command::Stop => unreachable!("a stop is no change"),
+            Command::Stop | Command::Sync { .. } => unreachable!("it is no change"),
         };
         let named = self.document.as_ref().and_then(|d| d.by_name(&server).map(|(id, _)| id));
         if let Some(node) = named {

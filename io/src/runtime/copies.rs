@@ -11,8 +11,10 @@ use quorate_core::copies::{CopyAnswer, CopyCall};
 use quorate_core::engine::Fault;
 use quorate_core::{Generation, LogId};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tracing::warn;
 
+use super::handle::{NoSnapshot, Snapshot};
 use crate::copies::{Files, Incoming, Outgoing};
 
 /// An answer on its way to the node.
@@ -32,6 +34,8 @@ pub(super) struct Copies {
     answers: UnboundedSender<CopyAnswered>,
     receiver: Option<(mpsc::Sender<Call>, JoinHandle<()>)>,
     exports: BTreeMap<u64, Export>,
+    /// Numbers those snapshots that core knows nothing of, from the top.
+    own: u64,
 }
 
 impl Copies {
@@ -41,7 +45,7 @@ impl Copies {
         if let Err(fault) = files.sweep() {
             warn!(%fault, "what is left of earlier snapshots cannot be removed");
         }
-        Self { files, answers, receiver: None, exports: BTreeMap::new() }
+        Self { files, answers, receiver: None, exports: BTreeMap::new(), own: u64::MAX }
     }
 
     /// Has the files of a copy do something; the answer comes by the channel.
@@ -64,6 +68,25 @@ impl Copies {
             | CopyCall::Write { .. }
             | CopyCall::Finish { .. }
             | CopyCall::Tidy { .. } => self.receive(log, call),
+        }
+    }
+
+    /// Takes a snapshot for somebody at this node.
+    pub(super) fn snapshot(
+        &mut self,
+        log: LogId,
+        live: Generation,
+        answer: oneshot::Sender<Snapshot>,
+    ) {
+        let (files, number) = (self.files.clone(), self.own);
+        self.own -= 1;
+        let take = move || {
+            let taken = Outgoing::take(&files, log, live, number, || !answer.is_closed());
+            let _ = answer.send(taken.map_err(NoSnapshot::Failed));
+        };
+        if let Err(error) = Builder::new().name(format!("copy {} is saved", log.0)).spawn(take) {
+            // The asker is told that the node has stopped, which is nearly so.
+            warn!(%error, "no thread for a snapshot");
         }
     }
 

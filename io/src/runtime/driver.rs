@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::copies::{Copies, CopyAnswered};
 use super::engines::{Answered, Engines};
-use super::handle::{Ask, Inbox};
+use super::handle::{Ask, Inbox, NoSnapshot};
 use super::narrator::Narrator;
 use super::seeds;
 use crate::config::Members;
@@ -268,6 +268,26 @@ impl Runtime {
                 None
             }
             Ask::Command(command, answer) => Some(self.command(*command, answer)),
+            Ask::Snapshot { database, shard, answer } => {
+                let found = self
+                    .node
+                    .configuration()
+                    .and_then(|held| held.shard(&database, &shard).map(|shard| shard.shard.log));
+                let live = found.and_then(|log| {
+                    let copy = self.node.shard(log).filter(|copy| copy.is_open())?;
+                    Some((log, copy.generation()?))
+                });
+                match (found, live) {
+                    (None, _) => {
+                        let _ = answer.send(Err(NoSnapshot::Unknown { database, shard }));
+                    }
+                    (_, None) => {
+                        let _ = answer.send(Err(NoSnapshot::NotHere));
+                    }
+                    (_, Some((log, live))) => self.copies.snapshot(log, live, answer),
+                }
+                None
+            }
             Ask::Sql(request, answer) => {
                 self.commands += 1;
                 let id = CommandId(self.commands);
@@ -328,6 +348,7 @@ impl Runtime {
                 layout.coordinator = node;
                 layout.term = term;
             }),
+            Event::Copies(copies) => inbox.publish(|layout| layout.copies = copies),
             _ => {}
         }
     }

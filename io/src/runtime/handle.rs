@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use quorate_core::configuration::Configuration;
+use quorate_core::copies::CopyReport;
+use quorate_core::engine::Fault;
 use quorate_core::node::SqlRequest;
 use quorate_core::shard::Reply as SqlReply;
-use quorate_core::{Command, NodeId, Reply, Status, StopReason, Term};
+use quorate_core::{Command, LogId, NodeId, Reply, Status, StopReason, Term};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::copies::Outgoing;
 
 /// How many questions and commands may wait for the node; more callers wait for their turn.
 const ASKS_MAX: usize = 64;
@@ -23,6 +27,8 @@ pub struct Layout {
     pub coordinator: Option<NodeId>,
     /// In which term.
     pub term: Term,
+    /// The copies that are not whole.
+    pub copies: Vec<(LogId, NodeId, CopyReport)>,
 }
 
 /// The node has stopped: nobody is there to answer.
@@ -34,6 +40,29 @@ pub(super) enum Ask {
     Status(oneshot::Sender<Status>),
     Command(Box<Command>, oneshot::Sender<Reply>),
     Sql(Box<SqlRequest>, oneshot::Sender<SqlReply>),
+    Snapshot { database: String, shard: String, answer: oneshot::Sender<Snapshot> },
+}
+
+/// A snapshot of the node's own copy of a shard, or why there is none.
+pub(super) type Snapshot = Result<Outgoing, NoSnapshot>;
+
+/// Why there is no snapshot of a copy.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum NoSnapshot {
+    /// There is no such shard.
+    #[error("there is no shard '{shard}' of a database '{database}'; `quorate db list` lists them")]
+    Unknown {
+        /// As given.
+        database: String,
+        /// As given.
+        shard: String,
+    },
+    /// This node holds no copy of it that can be used now.
+    #[error("this node has no copy of it that can be used now; ask another")]
+    NotHere,
+    /// It could not be made.
+    #[error("the snapshot could not be made: {0}")]
+    Failed(Fault),
 }
 
 /// Asks a running node; cheap to clone. It outlives a change of the node's identity.
@@ -84,6 +113,23 @@ impl Handle {
     pub async fn sql(&self, request: SqlRequest) -> Result<SqlReply, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.asks.send(Ask::Sql(Box::new(request), answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// A snapshot of the node's own copy of a shard, as a file that is removed when it is dropped.
+    /// Writes go on.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the node has ended; inside: why there is none.
+    pub async fn snapshot(
+        &self,
+        database: &str,
+        shard: &str,
+    ) -> Result<Result<Outgoing, NoSnapshot>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        let (database, shard) = (database.to_owned(), shard.to_owned());
+        let ask = Ask::Snapshot { database, shard, answer };
+        self.asks.send(ask).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
     }
 

@@ -20,7 +20,7 @@ mod refusals;
 mod seeds;
 
 pub use driver::{Ended, Runtime, RuntimeError, Setup};
-pub use handle::{Handle, Inbox, Layout, Stopped, channel};
+pub use handle::{Handle, Inbox, Layout, NoSnapshot, Stopped, channel};
 
 #[cfg(test)]
 mod tests;

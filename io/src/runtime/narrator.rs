@@ -48,6 +48,7 @@ impl Narrator {
                 "a peer with a restored or cloned data directory was sent away; it can come back \
                  with `quorate start --new-identity`"
             ),
+            Event::Copies(_) => {}
             Event::CopyBegan { database, shard, donor, why } => info!(
                 %database, %shard, donor = self.name(*donor), %why,
                 "a whole copy is fetched: the log alone would not do"

@@ -121,6 +121,9 @@ pub(super) fn answer(reply: Reply) -> ChangeAnswer {
             ChangeAnswer::OutcomeUnknown { error: error.to_string() }
         }
         Reply::Failed(error) => ChangeAnswer::Refused { error: error.to_string() },
+        Reply::Syncing { .. } => {
+            ChangeAnswer::OutcomeUnknown { error: "the answer is to another question".to_owned() }
+        }
     }
 }
 

@@ -76,7 +76,7 @@ impl Listener {
 
 fn event(layout: &Layout) -> Event {
     let Some(configuration) = &layout.configuration else { return Event::default() };
-    let view = LayoutView::new(configuration, layout.coordinator, layout.term.0);
+    let view = LayoutView::of(configuration, layout);
     // A view is plain data: it always becomes JSON.
     let data = serde_json::to_string(&view).unwrap_or_default();
     Event::default().event("layout").id(view.version.to_string()).data(data)

@@ -22,6 +22,7 @@
 //! a body of [`BODY_BYTES_MAX`] ([`sql::SQL_BYTES_MAX`] with SQL), [`EVENTS_MAX`] listeners, an answer within [`ANSWER_MAX_WAIT`].
 
 mod admin;
+mod copies;
 mod databases;
 mod events;
 mod metrics;
@@ -45,6 +46,9 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub(crate) use admin::{ChangeAnswer, ChangeRequest, StopAnswer, ToDo};
+#[cfg(test)]
+pub(crate) use copies::Progress;
+pub(crate) use copies::{CopyNews, SyncBody, SyncNews, news};
 pub(crate) use databases::{DatabaseRequest, DatabaseView};
 pub(crate) use preview::{Preview, WouldDo};
 pub(crate) use server::{Listening, bind, serve};
@@ -100,6 +104,7 @@ fn router(app: App) -> Router {
         .route("/layout", get(layout))
         .route("/db", get(databases::list))
         .route("/db/{db}", get(databases::show))
+        .route("/db/{db}/copies", get(copies::list))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::serve))
@@ -114,6 +119,8 @@ fn router(app: App) -> Router {
         .route("/db/{db}/execute", post(sql::execute))
         .route("/db/{db}/query", post(sql::query))
         .route("/db/{db}/verify", post(verify::verify))
+        .route("/db/{db}/sync", post(copies::sync))
+        .route("/db/{db}/backup", get(copies::backup))
         .layer(DefaultBodyLimit::max(sql::SQL_BYTES_MAX));
     let admin = commands
         .merge(databases)
@@ -151,7 +158,7 @@ async fn layout(State(app): State<App>) -> Response {
     let layout = app.handle.layout();
     match &layout.configuration {
         Some(configuration) => {
-            let view = LayoutView::new(configuration, layout.coordinator, layout.term.0);
+            let view = LayoutView::of(configuration, &layout);
             Json(view).into_response()
         }
         None => refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is in no cluster yet"),

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use quorate_core::NoQuorum;
 
 use super::*;
+use crate::http::Progress;
 use crate::view::{CountersView, ExpectView, LogView, QuorumView};
 
 fn server(name: &str, port: u16, status: ServerStatus) -> ServerView {
@@ -47,6 +48,7 @@ fn view() -> StatusView {
         split_with: vec![],
         expect: None,
         damaged: false,
+        copies: vec![],
         start: Some(1),
         log: LogView { term: 2, last: 9, commit: 9 },
         counters: CountersView::default(),
@@ -97,4 +99,39 @@ fn everything_that_is_wrong_is_said() {
     ] {
         assert!(text.contains(word), "{word} is missing in\n{text}");
     }
+}
+
+#[test]
+fn a_copy_that_is_not_whole_says_what_it_lacks_and_how_far_it_is() {
+    let copy = CopyNews {
+        database: "demo".to_owned(),
+        shard: "main".to_owned(),
+        server: "db2".to_owned(),
+        status: "SYNCHRONIZING".to_owned(),
+        lsn: 7,
+        state: "receiving".to_owned(),
+        lacks: None,
+        progress: Some(Progress {
+            donor: "db3".to_owned(),
+            done: 50 << 20,
+            total: 200 << 20,
+            rate: 10 << 20,
+            seconds_left: Some(15),
+            kept: 0,
+        }),
+    };
+    let why = "the database file is not there".to_owned();
+    let lacking = CopyNews {
+        server: "db3".to_owned(),
+        state: "lacking".to_owned(),
+        lacks: Some(why),
+        progress: None,
+        ..copy.clone()
+    };
+    let text = render(&StatusView { copies: vec![copy, lacking], ..view() }, false);
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let receives = "COPY: demo/main on db2 is fetched from db3: 50.00 MiB of 200.00 MiB at 10.00 MiB/s, 15 s left.";
+    assert!(flat.contains(receives), "{text}");
+    let lacks = "COPY: demo/main on db3 cannot go on: the database file is not there.";
+    assert!(flat.contains(lacks), "{text}");
 }

@@ -144,6 +144,8 @@ fn holds(document: &Configuration, command: &Command, since: ConfigVersion) -> b
         Command::SetRegistration { server: text, registration } => {
             server(text).is_some_and(|s| s.registration == *registration)
         }
+        // No change of the document.
+        Command::Sync { .. } => true,
         Command::Change(ConfigCommand::CreateDatabase { name, .. }) => {
             document.databases.contains_key(name)
         }

@@ -74,6 +74,14 @@ impl Look<'_> {
         };
         let Some(log) = self.shadow(leader) else { return };
         all.hash = crate::hash::mix(all.hash, log.hard.term.0 + leader.host as u64);
+        let servers = &self.shard.document.servers;
+        let known = leader.status.configuration.as_ref().map(|held| held.version);
+        if !servers.contains_key(&leader.id) && known < Some(self.shard.document.version) {
+            // One that was taken out and is not let in again learns nothing more of the document,
+            // and yet leads those who elected it: see the open bugs in `sim/BUGS.md`.
+            all.tally.add("shard-led-from-outside");
+            return;
+        }
         let before = all.unnamed.len();
         let mut takes_writes = false;
         if let Some(membership) = log.membership() {

@@ -180,6 +180,13 @@ impl Plan {
         }
     }
 
+    /// The same with one database of every default, and a client of each kind.
+    #[must_use]
+    pub fn with_database(mut self) -> Self {
+        self.databases = Some(DatabasePlan::calm());
+        self
+    }
+
     /// Five hosts and no fault at all: for measuring.
     #[must_use]
     pub fn calm(seed: u64, hosts: usize, safety_ms: u64) -> Self {

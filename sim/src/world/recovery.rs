@@ -2,7 +2,7 @@
 //! one survivor go on.
 
 use quorate_core::raft::Membership;
-use quorate_core::{ClusterId, NodeId, Recovery, StorageOp, recover_unsafe};
+use quorate_core::{ClusterId, LogId, NodeId, Recovery, StorageOp, recover_unsafe};
 
 use super::{What, World};
 use crate::checks::Ledger;
@@ -66,7 +66,9 @@ impl World {
         let mut held = held.clone();
         ops.iter().for_each(|op| held.apply(op));
         let begins = ops.iter().find_map(|op| match op {
-            StorageOp::Snapshot { snapshot, .. } => Some((snapshot.index, snapshot.term)),
+            StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } => {
+                Some((snapshot.index, snapshot.term))
+            }
             _ => None,
         });
         if let Some((index, term)) = begins {

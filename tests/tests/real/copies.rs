@@ -102,3 +102,44 @@ fn a_copy_that_is_gone_or_damaged_comes_from_another_server_while_writes_go_on()
     assert_eq!(std::fs::read(kept).expect("kept"), b"this is no database");
     equal(&nodes, &std::collections::BTreeSet::new());
 }
+
+#[test]
+fn a_whole_copy_is_fetched_by_command_and_a_backup_is_an_ordinary_database() {
+    let lab = Lab::loopback();
+    let nodes = with_rows(&lab, 500);
+    whole(&lab, &nodes, 500);
+    let of = data(&nodes[1]);
+    let (code, said) = lab.run(1, &["sync", "demo", "--data", &of]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("demo/main is up to date"), "{said}");
+    let (code, said) = lab.run(1, &["sync", "demo", "--full", "--data", &of]);
+    assert!(code == 0 && said.contains("is up to date"), "{said}");
+    assert_eq!(generations(&nodes[1]).len(), 1);
+    let (code, said) = lab.run(1, &["sync", "demo", "--full", "--force", "--data", &of]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("copied whole"), "{said}");
+    eventually("the old copy is put away", Duration::from_secs(10), || {
+        let (kept, live) = (backups(&nodes[1]), generations(&nodes[1]));
+        if kept.len() == 1 && live.len() == 1 { Ok(()) } else { Err(format!("{kept:?} {live:?}")) }
+    });
+    whole(&lab, &nodes, 500);
+    let (code, said) = lab.run(1, &["verify", "demo", "--data", &of]);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = lab.run(1, &["sync", "other", "--data", &of]);
+    assert!(code != 0 && said.contains("there is no database 'other'"), "{code} {said}");
+    let (code, said) = lab.run(1, &["sync", "demo", "--shard", "no", "--data", &of]);
+    assert!(code != 0 && said.contains("no shard 'no'"), "{code} {said}");
+    // A backup, and what it refuses.
+    let file = lab.path("demo.sqlite").display().to_string();
+    let (code, said) = lab.run(1, &["backup", "demo", &file, "--data", &of]);
+    assert_eq!(code, 0, "{said}");
+    let head = std::fs::read(&file).expect("it is written");
+    assert!(head.starts_with(b"SQLite format 3\0"), "{} bytes", head.len());
+    assert!(head.len() > 500 * 2000, "{} bytes", head.len());
+    let (code, said) = lab.run(1, &["backup", "demo", &file, "--data", &of]);
+    assert!(code == 2 && said.contains("is there already"), "{code} {said}");
+    let (code, said) = lab.run(1, &["backup", "other", "x.sqlite", "--data", &of]);
+    assert!(code != 0 && said.contains("there is no database 'other'"), "{code} {said}");
+    let (code, said) = lab.run(1, &["backup", "demo/no", "x.sqlite", "--data", &of]);
+    assert!(code != 0 && said.contains("no shard 'no'"), "{code} {said}");
+}

@@ -5,6 +5,7 @@
 mod commands;
 mod configuring;
 mod copies;
+mod crashes;
 mod databases;
 mod disks;
 mod expecting;

@@ -527,3 +527,32 @@ fn a_voter_that_has_lost_its_place_has_its_vote_after_a_restart_too() {
     };
     assert!(world.until(SECOND * 8, gone), "{world:?}");
 }
+
+#[test]
+fn a_survivor_that_is_recovered_owns_its_shards_with_all_that_reached_it() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    for key in 0..20 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    world.run(SECOND);
+    (0..3).for_each(|n| world.kill(n));
+    let log = world.machines[2].disk.logs.keys().copied().find(|l| *l != LogId::CONFIGURATION);
+    let log = log.expect("it holds a shard");
+    let recovery = crate::recover_unsafe(&world.machines[2].disk, crate::ClusterId(42)).unwrap();
+    for op in &recovery.ops {
+        world.machines[2].disk.apply(op);
+    }
+    world.start(2);
+    world.run(SECOND * 2);
+    assert_eq!(read(&mut world, 2, Consistency::Linearizable).len(), 20);
+    let reply = write(&mut world, 2, insert(20));
+    assert!(done(&reply), "{reply:?}");
+    assert_eq!(keys(&world, 2, log).len(), 21);
+    let held = world.node(2).shard(log).unwrap().log();
+    assert_eq!(held.membership().voters(), [world.id(2)].into());
+    // Another that comes gets everything from it.
+    let new = world.add("new", Defaults::default());
+    world.start(new);
+    assert!(world.until(SECOND * 8, |w| online(w, 2, "demo") == 2), "{world:?}");
+    assert_eq!(keys(&world, new, log).len(), 21);
+}

@@ -160,3 +160,13 @@ fn the_schema_changes_while_readers_and_the_other_role_know_the_old_one() {
     copies.run(&["INSERT INTO t VALUES(4, 5)", "UPDATE t SET c = 6"]);
     copies.finish();
 }
+
+#[test]
+fn a_table_made_of_a_large_query_is_the_same_everywhere() {
+    let mut copies = Copies::new();
+    let sql = "CREATE TABLE big AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n \
+               WHERE i < 1000) SELECT i, randomblob(2000) v FROM n";
+    let outcomes = copies.batch(&[transaction(&[sql])]);
+    assert!(outcomes[0].is_ok(), "{outcomes:?}");
+    copies.finish();
+}
