@@ -205,7 +205,7 @@ impl Node {
     /// Its copy of the shard with that log, if it holds one.
     #[must_use]
     pub fn shard(&self, log: LogId) -> Option<&crate::shard::Shard> {
-        self.shards.all.get(&log)
+        self.shards.all.get(&log).map(|shard| &**shard)
     }
 
     /// The configuration it has applied.

@@ -26,7 +26,8 @@ type Duty = (LogId, Option<NodeId>);
 /// The copies that this node holds.
 #[derive(Default, Debug)]
 pub(super) struct Shards {
-    pub all: BTreeMap<LogId, Shard>,
+    /// Boxed: they are taken out and put back with every input.
+    pub all: BTreeMap<LogId, Box<Shard>>,
     /// Their databases and names, for when the document does not know them any more.
     names: BTreeMap<LogId, (String, String)>,
     /// What the store held at the start, of logs that the document has not spoken of yet.
@@ -66,7 +67,7 @@ impl Shards {
 impl Node {
     /// Its copies of shards, by log.
     pub fn shards(&self) -> impl Iterator<Item = (LogId, &Shard)> {
-        self.shards.all.iter().map(|(log, shard)| (*log, shard))
+        self.shards.all.iter().map(|(log, shard)| (*log, &**shard))
     }
 
     /// Opens the copies that the document gives this node, begins the logs that it is to begin, and
@@ -218,7 +219,7 @@ impl Node {
         let Some(limits) = self.config.shards else { return };
         let copy = recovered.copy;
         let raft = self.new_replica(log, recovered);
-        self.shards.all.insert(log, Shard::new(raft, copy, limits, self.now));
+        self.shards.all.insert(log, Box::new(Shard::new(raft, copy, limits, self.now)));
         self.shards.touched.insert(log);
         self.shards.next_duties = Some(self.now);
     }

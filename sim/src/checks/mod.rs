@@ -15,6 +15,8 @@ pub mod quorum;
 mod sweep;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_copies;
 pub mod workloads;
 mod writes;
 
