@@ -144,8 +144,11 @@ impl Checks {
         before: &Membership,
         after: &Membership,
     ) -> Verdict {
-        let document = self.known(cluster).and_then(|l| l.version(after.version));
-        let Some(document) = document else {
+        let ledger = self.known(cluster);
+        if ledger.is_some_and(|ledger| ledger.is_before(after.version)) {
+            return Ok(());
+        }
+        let Some(document) = ledger.and_then(|ledger| ledger.version(after.version)) else {
             let detail = format!("{node:?} writes a membership of {log:?} by {}", after.version);
             return Err(Violation::new("membership-of-uncommitted-version", detail));
         };

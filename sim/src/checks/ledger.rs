@@ -204,6 +204,12 @@ impl Ledger {
         self.history.get(place)
     }
 
+    /// Whether a version was committed before the history begins, in a cluster that was given up.
+    #[must_use]
+    pub fn is_before(&self, version: ConfigVersion) -> bool {
+        version <= self.base_version
+    }
+
     /// When a version was committed; one that a recovery began with was always there.
     #[must_use]
     pub fn version_since(&self, version: ConfigVersion) -> Option<u64> {

@@ -118,7 +118,8 @@ impl Checks {
             ledger.write(previous, entry)?;
             previous = entry.term;
             if let Payload::Membership(next) = &entry.payload {
-                if let Some(before) = &membership {
+                // A survivor that was recovered goes on alone, whatever the membership was.
+                if let Some(before) = membership.as_ref().filter(|_| entry.index > ledger.base()) {
                     adjacent(directory, entry.index, before, next)?;
                 }
                 membership = Some(std::sync::Arc::new(next.clone()));
