@@ -45,11 +45,13 @@ pub enum Fault {
     StaticOwnerReassigned,
     /// Replicas count for the write quorum.
     ReplicaCounted,
+    /// A shard's log lets go of entries that are not durable in the copy yet.
+    CompactedPastSynced,
 }
 
 impl Fault {
     /// Every fault, with the name it is chosen by.
-    pub const ALL: [(Self, &'static str); 19] = [
+    pub const ALL: [(Self, &'static str); 20] = [
         (Self::SendBeforePersist, "send-before-persist"),
         (Self::CommitOldTerm, "commit-old-term"),
         (Self::SingleStepChange, "single-step-change"),
@@ -69,6 +71,7 @@ impl Fault {
         (Self::ShardFoundedTwice, "shard-founded-twice"),
         (Self::StaticOwnerReassigned, "static-owner-reassigned"),
         (Self::ReplicaCounted, "replica-counted"),
+        (Self::CompactedPastSynced, "compacted-past-synced"),
     ];
 }
 

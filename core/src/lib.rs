@@ -74,7 +74,7 @@ pub use node::{
 };
 pub use raft::Limits;
 pub use recover::{RecoverError, Recovery, recover_unsafe};
-pub use storage::{HardState, Identity, Recovered, RecoveredLog, StorageOp};
+pub use storage::{HardState, Identity, OnDisk, Recovered, RecoveredLog, StorageOp, Window};
 pub use time::Time;
 
 #[cfg(quorate_faults)]

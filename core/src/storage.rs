@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, Generation, LogId, NodeId, Start, Term};
-use crate::raft::{Entry, Index, Snapshot};
+use crate::raft::{Entry, Index, LogRead, Membership, Snapshot, size_of_entry};
 
 /// Who the node is and what it has been: small, replaced whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -123,13 +123,95 @@ pub struct RecoveredLog {
     pub hard_state: HardState,
     /// The state that the entries build on; index 0 if there is none.
     pub snapshot: Snapshot,
-    /// The entries after the snapshot, consecutive.
+    /// What is known of the entries that lie between the snapshot and `entries`, on the disk only.
+    pub on_disk: OnDisk,
+    /// The last entries, consecutive: all after the snapshot, unless `on_disk` tells of some. At least
+    /// the last one, if there is any.
     pub entries: Vec<Entry>,
     /// The live copy of the content; `None` if none was ever whole, or the log needs none.
     pub copy: Option<Generation>,
     /// True when durable entries are known or suspected to be unreadable (a failed checksum that
     /// is not a torn last write). The node must then abstain: it may have acknowledged what is lost.
     pub damaged: bool,
+}
+
+/// What is known of entries whose payloads are not in memory.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct OnDisk {
+    /// The first index of each run of entries of one term, oldest first, the first that of the first
+    /// entry. The last run may reach into the entries that are in memory.
+    pub runs: Vec<(Index, Term)>,
+    /// The memberships among them.
+    pub memberships: Vec<(Index, Membership)>,
+    /// What they take, in bytes, roughly.
+    pub bytes: u64,
+}
+
+/// How many entries of a log are kept in memory, the newest first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// So many at most.
+    pub entries_max: usize,
+    /// With so many bytes at most, together.
+    pub bytes_max: usize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { entries_max: 8192, bytes_max: 8 * 1024 * 1024 }
+    }
+}
+
+impl Window {
+    /// Everything.
+    pub const WHOLE: Self = Self { entries_max: usize::MAX, bytes_max: usize::MAX };
+}
+
+impl RecoveredLog {
+    /// The answer to a question for entries of this log, if it is whole: the reference meaning, used
+    /// by the simulator's disk and by tests.
+    #[must_use]
+    pub fn read(&self, read: LogRead) -> Vec<Entry> {
+        let asked = self.entries.iter().filter(|e| (read.from..read.to).contains(&e.index));
+        let mut bytes = 0;
+        let fit = asked.take_while(|entry| {
+            let first = bytes == 0;
+            bytes += size_of_entry(entry);
+            first || bytes <= read.bytes_max
+        });
+        fit.cloned().collect()
+    }
+
+    /// The same log with only the newest entries in memory. What may not be committed stays whatever
+    /// its size, and so does the last entry.
+    #[must_use]
+    pub fn within(mut self, window: Window) -> Self {
+        let commit = self.hard_state.commit;
+        let mut bytes = 0;
+        let stay = self.entries.iter().rev().enumerate().take_while(|(count, entry)| {
+            bytes += size_of_entry(entry);
+            let fits = *count < window.entries_max && bytes <= window.bytes_max;
+            *count == 0 || fits || entry.index > commit
+        });
+        let gone = self.entries.len() - stay.count();
+        for entry in self.entries.drain(..gone) {
+            self.on_disk.note(&entry);
+        }
+        self
+    }
+}
+
+impl OnDisk {
+    /// One entry more that is not in memory.
+    fn note(&mut self, entry: &Entry) {
+        if self.runs.last().is_none_or(|(_, term)| *term != entry.term) {
+            self.runs.push((entry.index, entry.term));
+        }
+        if let crate::raft::Payload::Membership(membership) = &entry.payload {
+            self.memberships.push((entry.index, membership.clone()));
+        }
+        self.bytes += size_of_entry(entry) as u64;
+    }
 }
 
 /// What the whole directory holds after a restart.

@@ -25,6 +25,14 @@ impl Time {
         self.0 / 1_000_000
     }
 
+    /// The next moment that is a multiple of `step`: what many do at the same interval, they do
+    /// together. A step of nothing counts as a nanosecond.
+    #[must_use]
+    pub fn after_multiple(self, step: Duration) -> Self {
+        let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Self((self.0 / step).saturating_add(1).saturating_mul(step))
+    }
+
     /// How long after `earlier` this is; zero if it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

@@ -349,12 +349,15 @@ pub(crate) struct Sql {
     /// A value for a `?`, the first for the first (one statement only): a number, or text
     #[arg(long = "arg", value_name = "VALUE", allow_hyphen_values = true)]
     pub(crate) args: Vec<String>,
-    /// Only read, from the copy of the node that is asked
+    /// Only read: from the copy of the node that is asked, unless the database's readQuorum is above 1
     #[arg(long)]
     pub(crate) query: bool,
     /// With --query: see everything that was acknowledged before, wherever
     #[arg(long, requires = "query")]
     pub(crate) linearizable: bool,
+    /// With --query: see at least what the answer with this token (see --json) had
+    #[arg(long, requires = "query", conflicts_with = "linearizable")]
+    pub(crate) token: Option<String>,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,

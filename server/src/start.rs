@@ -122,7 +122,7 @@ fn storage(data: &Path, error: &std::io::Error) -> Failure {
 fn unopened(error: RuntimeError) -> Failure {
     match error {
         RuntimeError::Store(error) => Failure::Storage(error.to_string()),
-        RuntimeError::Random(error) => Failure::Refused(error.to_string()),
+        RuntimeError::Random(_) | RuntimeError::Thread(_) => Failure::Refused(error.to_string()),
         RuntimeError::Network(_) | RuntimeError::Members(_) => Failure::Usage(error.to_string()),
     }
 }

@@ -122,6 +122,12 @@ counts! {
     CommitsLost = "commits-lost",
     /// The files of a copy were damaged.
     CopiesRotten = "copies-rotten",
+    /// Entries of a shard's log were read from a disk.
+    LogReads = "log-reads",
+    /// The log of a shard was compacted.
+    ShardCompactions = "shard-compactions",
+    /// The log of a shard began anew behind a full copy.
+    CopiesInstalled = "copies-installed",
     /// A full copy was received.
     FullCopies = "full-copies",
     /// A copy was let come online.

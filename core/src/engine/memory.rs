@@ -89,6 +89,12 @@ impl Memory {
         self.open.is_some()
     }
 
+    /// What would survive a power failure.
+    #[must_use]
+    pub fn synced_at(&self) -> Position {
+        self.unsynced.first().map_or(self.at, |oldest| oldest.before)
+    }
+
     /// The committed content as one file.
     #[must_use]
     pub fn to_file(&self) -> Vec<u8> {

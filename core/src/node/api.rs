@@ -15,9 +15,9 @@ use crate::configuration::{
 use crate::copies::{CopyAnswer, CopyCall, CopyReport};
 use crate::engine::Transaction;
 use crate::ids::{
-    ClusterId, CommandId, ConfigVersion, LinkId, LogId, NodeId, PersistId, Start, Term,
+    ClusterId, CommandId, ConfigVersion, Index, LinkId, LogId, NodeId, PersistId, Start, Term,
 };
-use crate::raft::Limits;
+use crate::raft::{Entry, Limits, LogRead, ReadId, Unreadable};
 use crate::shard::{Answer, Call, Reply as SqlReply, ShardLimits, SqlKind};
 use crate::storage::StorageOp;
 use crate::wire::StaleReason;
@@ -184,6 +184,15 @@ pub enum Input {
         epoch: u64,
         /// The answer.
         answer: Answer,
+    },
+    /// The answer to an [`Output::ReadLog`].
+    LogRead {
+        /// Which log.
+        log: LogId,
+        /// Of the question.
+        id: ReadId,
+        /// Those entries that are there, from the first on; or one of them cannot be read.
+        result: Result<Vec<Entry>, Unreadable>,
     },
     /// The files of a copy have answered.
     Copy {
@@ -433,6 +442,13 @@ pub enum Output {
         /// What to do.
         call: Call,
     },
+    /// Read entries of a log back from the store: [`Input::LogRead`] follows, always.
+    ReadLog {
+        /// Which log.
+        log: LogId,
+        /// Which entries.
+        read: LogRead,
+    },
     /// The copy is not this node's any more, for its database was dropped: close its engine.
     CloseEngine {
         /// Whose copy.
@@ -564,6 +580,14 @@ pub enum Event {
     },
     /// Part of the log is unreadable: the node takes no part in decisions.
     Damaged,
+    /// An entry of a shard's log that was durable cannot be read back from the disk. Whoever needs it
+    /// gets a full copy; nothing is lost as long as the copies are there.
+    LogUnreadable {
+        /// Which log.
+        log: LogId,
+        /// Which entry.
+        index: Index,
+    },
     /// The node has noticed that it was paused for so many milliseconds.
     Paused {
         /// How long.

@@ -19,6 +19,8 @@ use crate::wire::{COPIES_MAX, Packet, Request};
 const LOOK: Duration = Duration::from_millis(200);
 /// How often the others are told of copies of which there is no news.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
+/// For so long a copy that holds nothing waits to hear what others hold; then the log will do.
+const HEARSAY: Duration = Duration::from_secs(1);
 /// How often clients are told of progress.
 const TELL: Duration = Duration::from_secs(1);
 /// Transfers to this node at one time.
@@ -58,6 +60,8 @@ pub(super) struct Copies {
     told: BTreeMap<LogId, CopyReport>,
     /// As the leader of a log: what was committed when a copy was first seen not to be online.
     goals: BTreeMap<(LogId, NodeId), (Term, Index)>,
+    /// Copies that hold nothing, and since when they wait to be fetched whole.
+    blank: BTreeMap<LogId, Time>,
     /// Copies that an operator wants replaced by another's.
     forced: BTreeSet<LogId>,
     /// The live generation when the files of a copy were last put in order.
@@ -128,6 +132,7 @@ impl Node {
         }
         for shard in document.shards() {
             let log = shard.shard.log;
+            self.look_at_blank(shard);
             match self.needed(shard) {
                 Some(full) if !self.copies.incoming.contains_key(&log) => {
                     self.begin_transfer(shard, full);
@@ -146,7 +151,38 @@ impl Node {
             || (status != CopyStatus::Offline && shard.database.settings.auto_deploy);
         let forced = self.copies.forced.contains(&shard.shard.log) && held.is_open();
         let forced = forced.then(|| held.log().snapshot().index);
-        held.needs_copy().or(forced).filter(|_| wanted)
+        let blank = (held.awaits_copy() && held.is_open()).then_some(Index(1));
+        held.needs_copy().or(forced).or(blank).filter(|_| wanted)
+    }
+
+    /// A copy that this node has just been given, and that holds nothing.
+    pub(super) fn await_copy(&mut self, log: LogId) {
+        if let Some(held) = self.shards.touch(log) {
+            held.await_copy(true);
+            self.copies.blank.insert(log, self.now);
+            self.copies.next = self.now;
+        }
+    }
+
+    /// Whether a copy that holds nothing goes on waiting for a whole one, or takes the log.
+    fn look_at_blank(&mut self, shard: ShardRef<'_>) {
+        let log = shard.shard.log;
+        let Some(since) = self.copies.blank.get(&log).copied() else { return };
+        let Some(held) = self.shards.all.get(&log) else { return };
+        let donors = self.donors(shard);
+        let known = donors.iter().filter(|donor| donor.serves && !donor.failed);
+        let most = known.filter_map(|donor| donor.applied).max();
+        let fetched = self.copies.incoming.contains_key(&log);
+        let worth = match most {
+            Some(index) => self.config.shards.is_some_and(|limits| index.0 >= limits.blank_worth),
+            None => self.now.since(since) < HEARSAY,
+        };
+        if !(fetched || worth) || !held.awaits_copy() {
+            self.copies.blank.remove(&log);
+            if let Some(held) = self.shards.touch(log) {
+                held.await_copy(false);
+            }
+        }
     }
 
     /// Sees to it that this node's copies of a database come to hold everything.
@@ -221,7 +257,10 @@ impl Node {
         let commit = held.log().commit();
         let need = Need { applied: held.applied(), commit, full: Some(full) };
         let generation = held.generation().unwrap_or(Generation(1)).next();
-        let why = held.lack().unwrap_or_else(|| "an operator asked for it".to_owned());
+        let why = held.lack().unwrap_or_else(|| match held.awaits_copy() {
+            true => "it holds nothing yet, and others hold much".to_owned(),
+            false => "an operator asked for it".to_owned(),
+        });
         let SyncPlan::Full { donor, at_least } = plan_sync(need, &self.donors(shard)) else {
             return;
         };
@@ -387,8 +426,13 @@ impl Node {
         }
     }
 
-    fn on_hold(&mut self, _from: NodeId, log: LogId, _after: Index) {
-        let _ = self.shards.touch(log);
+    /// Keeps what a peer will lack; it asks again long before the time is up. If that is gone already,
+    /// the peer will find out, and begin anew.
+    fn on_hold(&mut self, from: NodeId, log: LogId, after: Index) {
+        let now = self.now;
+        if let Some(shard) = self.shards.touch(log) {
+            shard.hold(now, from, after, now + HOLD * 5);
+        }
     }
 
     fn on_ask(&mut self, log: LogId, user: (NodeId, u64), at_least: Index) {
@@ -672,10 +716,22 @@ impl Node {
             return;
         }
         let known: BTreeSet<LogId> = document.shards().map(|shard| shard.shard.log).collect();
+        let mut asked = Vec::new();
         for (log, report) in copies {
             if known.contains(&log) {
+                if report.applied == Index::ZERO && report.state != CopyState::Opening {
+                    // It has just been given its place: what others hold it has not heard yet.
+                    let own = self.own_report(log).filter(|own| own.applied > Index::ZERO);
+                    asked.extend(own.map(|own| (log, own)));
+                }
                 self.copies.reports.insert((log, from), report);
+                if self.copies.blank.contains_key(&log) {
+                    self.copies.next = self.now;
+                }
             }
+        }
+        if let Some(cluster) = self.identity.cluster.filter(|_| !asked.is_empty()) {
+            self.send_reports(cluster, &asked, Some(from));
         }
     }
 }

@@ -4,8 +4,8 @@
 //! `detector` who was heard · `discovery` announcements and founding · `joining` · `leaving` ·
 //! `document` the configuration log's state machine · `coordinator` its leader's duties ·
 //! `merge` two clusters of one name · `requests` questions and answers · `report` what is told ·
-//! `shards` the copies of shards · `sql` transactions on their way to them · `persist` writes on
-//! their way.
+//! `shards` the copies of shards · `sql` transactions on their way to them · `reach` who is missing
+//! for that · `verify` comparing copies · `persist` writes on their way.
 
 mod api;
 mod coordinator;
@@ -19,6 +19,7 @@ mod leaving;
 mod links;
 mod merge;
 mod persist;
+mod reach;
 mod report;
 mod requests;
 mod shards;
@@ -235,6 +236,7 @@ impl Node {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Sql { id, request } => self.on_sql(id, request),
             Input::Engine { log, epoch, answer } => self.on_engine(log, epoch, answer),
+            Input::LogRead { log, id, result } => self.on_log_read(log, id, result),
             Input::Copy { log, answer } => self.on_copy_answer(log, answer),
         }
     }

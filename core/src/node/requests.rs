@@ -8,7 +8,7 @@ use crate::configuration::{
     self, Applied, ConfigCommand, Configuration, OperatorChange, Rejection, RemoveReason, Role,
     ServerStatus,
 };
-use crate::ids::{CommandId, Index, LinkId, NodeId, Term};
+use crate::ids::{CommandId, ConfigVersion, Index, LinkId, NodeId, Term};
 use crate::time::Time;
 use crate::wire::{Packet, Request, Response};
 
@@ -75,12 +75,17 @@ pub(super) struct Requests {
     waiters: BTreeMap<Index, (Term, Vec<Owed>)>,
     /// Servers whose leave is committed and whose membership has still to follow.
     leaving: BTreeMap<NodeId, Vec<Waiter>>,
+    /// Commands of this node that are done, in a version that it has not applied yet, and how long
+    /// that is waited for.
+    applying: Vec<(CommandId, ConfigVersion, Time)>,
     next: Option<Time>,
 }
 
 impl Requests {
     pub(super) fn next(&self) -> Option<Time> {
-        self.next.filter(|_| !self.pending.is_empty())
+        let next = self.next.filter(|_| !self.pending.is_empty());
+        let applying = self.applying.iter().map(|(.., until)| *until).min();
+        [next, applying].into_iter().flatten().min()
     }
 
     /// Somebody new may answer: look at once.
@@ -174,6 +179,7 @@ impl Node {
     /// Sends what is not out, and gives up what has waited too long.
     pub(super) fn drive_requests(&mut self) {
         let (now, retry) = (self.now, self.config.timings.retry);
+        self.tell_applied();
         if self.requests.next.is_none_or(|next| now < next) {
             return;
         }
@@ -194,6 +200,19 @@ impl Node {
                 continue;
             }
             self.send_pending(id);
+        }
+    }
+
+    /// Whoever was told that something is done finds it so at the node that told it.
+    fn tell_applied(&mut self) {
+        let held = self.document.as_ref().map(|document| document.version);
+        let now = self.now;
+        let there = |(_, version, until): &(CommandId, ConfigVersion, Time)| {
+            held.is_some_and(|held| held >= *version) || now >= *until
+        };
+        let told: Vec<_> = self.requests.applying.extract_if(.., |done| there(done)).collect();
+        for (id, version, _) in told {
+            self.reply(id, Reply::Done { version });
         }
     }
 
@@ -507,10 +526,16 @@ impl Node {
                 return;
             }
         };
-        let purpose = pending.purpose;
+        let (purpose, deadline) = (pending.purpose, pending.deadline);
         self.requests.pending.remove(&id);
         match purpose {
-            Purpose::Command(command) => self.reply(command, reply),
+            Purpose::Command(command) => match reply {
+                Reply::Done { version } => {
+                    self.requests.applying.push((command, version, deadline));
+                    self.tell_applied();
+                }
+                other => self.reply(command, other),
+            },
             Purpose::Duty => {}
             Purpose::Leave => {
                 // The last master has nobody to take leave of: the cluster rests with it.

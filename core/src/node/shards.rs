@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::persist::{LogBatch, Then};
-use super::{Node, Output, State};
+use super::{Event, Node, Output, State};
 use crate::configuration::{
     ConfigCommand, Configuration, CopyStatus, ExecutionMode, Reach, ServerStatus, ShardRef,
     plan_shard,
 };
 use crate::faults::{self, Fault};
 use crate::ids::{ConfigVersion, Index, LinkId, LogId, NodeId};
-use crate::raft::{Body, Entry, Message};
+use crate::raft::{Body, Entry, Message, ReadId, Unreadable};
 use crate::shard::{Answer, Shard, StaticOwner, Terms};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
 use crate::time::Time;
@@ -99,7 +99,10 @@ impl Node {
                     }
                     (Some(recovered), _) => self.open_shard(log, recovered),
                     (None, Some(first)) => self.begin_shard(log, first),
-                    (None, None) => self.open_shard(log, RecoveredLog::default()),
+                    (None, None) => {
+                        self.open_shard(log, RecoveredLog::default());
+                        self.await_copy(log);
+                    }
                 }
             }
             self.refresh_terms(shard);
@@ -236,6 +239,18 @@ impl Node {
         let now = self.now;
         if let Some(shard) = self.shards.touch(log) {
             shard.answer(now, epoch, answer);
+        }
+    }
+
+    pub(super) fn on_log_read(
+        &mut self,
+        log: LogId,
+        id: ReadId,
+        result: Result<Vec<Entry>, Unreadable>,
+    ) {
+        let now = self.now;
+        if let Some(shard) = self.shards.touch(log) {
+            shard.log_read(now, id, result);
         }
     }
 
@@ -408,6 +423,12 @@ impl Node {
             }
             while let Some(call) = shard.next_call() {
                 self.out.push_back(Output::Engine { log, call });
+            }
+            while let Some(read) = shard.next_read() {
+                self.out.push_back(Output::ReadLog { log, read });
+            }
+            if let Some(index) = shard.take_unreadable() {
+                self.out.push_back(Output::Event(Event::LogUnreadable { log, index }));
             }
             let mut replies = Vec::new();
             while let Some(reply) = shard.next_reply() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::shards::TRY_AGAIN;
 use super::verify::Verifications;
 use super::{Node, Output, SqlRequest};
-use crate::configuration::{MAIN, ServerStatus, ShardRef};
+use crate::configuration::{MAIN, ShardRef};
 use crate::engine::Transaction;
 use crate::ids::{CommandId, LinkId, LogId, NodeId};
 use crate::shard::{Consistency, Read, Reply, RequestId, ShardError, SqlKind, Write};
@@ -15,6 +15,9 @@ use crate::wire::Packet;
 
 /// Transactions of this node's own that may wait at one time.
 const PENDING_MAX: usize = 16 * 1024;
+
+/// How long a read waits for the copy at hand to have what it must see, before it goes to the owner.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,12 +28,13 @@ enum Asker {
     Peer { link: LinkId, id: u64 },
 }
 
+/// A transaction on its way.
 #[derive(Clone, Debug)]
-struct Pending {
+pub(super) struct Pending {
     asker: Asker,
-    log: LogId,
+    pub(super) log: LogId,
     transaction: Transaction,
-    kind: SqlKind,
+    pub(super) kind: SqlKind,
     deadline: Time,
     /// Where it is: with the own copy, or over which link; `None`: waiting to be tried.
     with: Option<Where>,
@@ -38,6 +42,8 @@ struct Pending {
     next: Time,
     /// Who is said to own the shard.
     hint: Option<NodeId>,
+    /// Since when too few are in reach for anybody to own it.
+    pub(super) lost_since: Option<Time>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +56,7 @@ enum Where {
 #[derive(Default, Debug)]
 pub(super) struct Sql {
     last: u64,
-    pending: BTreeMap<RequestId, Pending>,
+    pub(super) pending: BTreeMap<RequestId, Pending>,
     /// Those that wait to be tried, and those that give up, by time.
     waiting: BTreeSet<(Time, RequestId)>,
     pub(super) verify: Verifications,
@@ -67,14 +73,36 @@ impl Node {
     /// A transaction of this node's own.
     pub(super) fn on_sql(&mut self, id: CommandId, request: SqlRequest) {
         let SqlRequest { database, shard, transaction, kind, timeout } = request;
-        let log = match self.log_of(&database, shard.as_deref()) {
-            Ok(log) => log,
+        let log = self.log_of(&database, shard.as_deref());
+        let resolved = log.and_then(|log| Ok((log, self.resolve(&database, log, kind)?)));
+        let (log, kind) = match resolved {
+            Ok(resolved) => resolved,
             Err(error) => {
                 self.out.push_back(Output::SqlReply { id, reply: Reply::Failed(error) });
                 return;
             }
         };
         self.enter(Asker::Own(id), log, (transaction, kind), timeout);
+    }
+
+    /// What a read must have seen, where that depends on the configuration.
+    fn resolve(&self, database: &str, log: LogId, kind: SqlKind) -> Result<SqlKind, ShardError> {
+        let shard = self.document.as_ref().and_then(|document| document.shard_of(log));
+        let consistency = match kind {
+            SqlKind::Read(Consistency::AsConfigured) => {
+                let more = shard.is_some_and(|s| s.read_quorum().copies(s.masters().count()) > 1);
+                if more { Consistency::Linearizable } else { Consistency::Local }
+            }
+            SqlKind::Read(Consistency::Since(token)) => {
+                if token.log != log || shard.is_none_or(|s| s.database.id != token.database) {
+                    let database = database.chars().take(80).collect();
+                    return Err(ShardError::StaleToken { database });
+                }
+                Consistency::AtLeast(token.at)
+            }
+            other => return Ok(other),
+        };
+        Ok(SqlKind::Read(consistency))
     }
 
     fn log_of(&self, database: &str, shard: Option<&str>) -> Result<LogId, ShardError> {
@@ -128,8 +156,9 @@ impl Node {
         self.sql.last += 1;
         let id = RequestId(self.sql.last);
         let (deadline, next) = (self.now + timeout, self.now);
-        let (with, hint) = (None, None);
-        let pending = Pending { asker, log, transaction, kind, deadline, with, next, hint };
+        let (with, hint, lost_since) = (None, None, None);
+        let pending =
+            Pending { asker, log, transaction, kind, deadline, with, next, hint, lost_since };
         self.sql.pending.insert(id, pending);
         self.sql.waiting.insert((deadline, id));
         self.try_sql(id);
@@ -152,6 +181,13 @@ impl Node {
             match kind {
                 SqlKind::Write => shard.write(now, Write { id, transaction, deadline }),
                 SqlKind::Read(consistency) => {
+                    // A copy that does not come to what was seen in a while leaves it to the owner.
+                    let deadline = match consistency {
+                        Consistency::AtLeast(_) if !passed_on => {
+                            deadline.min(now + (deadline.since(now) / 2).min(PATIENCE))
+                        }
+                        _ => deadline,
+                    };
                     shard.read(now, Read { id, transaction, consistency, deadline });
                 }
                 SqlKind::Compare => self.compare_copies(id, log, deadline),
@@ -160,7 +196,10 @@ impl Node {
         }
         let link = self.whom_to_pass_to(id).and_then(|node| self.links.usable(node));
         let Some(link) = link else {
-            self.try_later(id);
+            match self.lost_for_good(id) {
+                Some(error) => self.settle_sql(id, Reply::Failed(error)),
+                None => self.try_later(id),
+            }
             return;
         };
         self.place(id, Where::There(link));
@@ -192,13 +231,11 @@ impl Node {
         let document = self.document.as_ref();
         let me = self.id();
         match kind {
-            SqlKind::Write | SqlKind::Read(Consistency::Linearizable) | SqlKind::Compare => {
-                shard.log().is_leader()
-            }
             SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)) => {
                 let listed = document.and_then(|d| d.shard_of(log));
                 listed.is_some_and(|s| is_online(s, me)) && shard.broken().is_none()
             }
+            SqlKind::Write | SqlKind::Read(_) | SqlKind::Compare => shard.log().is_leader(),
         }
     }
 
@@ -217,7 +254,7 @@ impl Node {
         };
         match pending.kind {
             SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)) => any(),
-            SqlKind::Write | SqlKind::Read(Consistency::Linearizable) | SqlKind::Compare => {
+            SqlKind::Write | SqlKind::Read(_) | SqlKind::Compare => {
                 known.filter(reached).or_else(|| shard.candidates().into_iter().find(reached))
             }
         }
@@ -250,6 +287,14 @@ impl Node {
                     Some(_) => self.try_sql(id),
                     None => self.try_later(id),
                 }
+            }
+            Reply::Failed(ShardError::TimedOut)
+                if own
+                    && matches!(pending.kind, SqlKind::Read(Consistency::AtLeast(_)))
+                    && self.now < pending.deadline =>
+            {
+                pending.kind = SqlKind::Read(Consistency::Linearizable);
+                self.try_sql(id);
             }
             reply => self.settle_sql(id, reply),
         }
@@ -301,29 +346,6 @@ impl Node {
             (None, _) => self.why_nobody(pending.log),
         };
         self.settle_sql(id, Reply::Failed(error));
-    }
-
-    /// Why nobody could be asked until the time was up.
-    fn why_nobody(&self, log: LogId) -> ShardError {
-        let Some(document) = &self.document else { return ShardError::TimedOut };
-        let Some(shard) = document.shard_of(log) else { return ShardError::TimedOut };
-        let held = self.shards.all.get(&log).map(|held| held.log().membership());
-        let voters: BTreeSet<NodeId> = match held {
-            Some(membership) => membership.voters(),
-            None => shard.masters().map(|(node, _)| node).collect(),
-        };
-        let here = |node: &NodeId| {
-            let listed = document.servers.get(node);
-            *node == self.id()
-                || listed.is_some_and(|s| s.status == ServerStatus::Online)
-                    && self.links.usable(*node).is_some()
-        };
-        let missing: Vec<NodeId> = voters.iter().filter(|v| !here(v)).copied().collect();
-        let needed = voters.len() / 2 + 1;
-        if missing.is_empty() {
-            return ShardError::TimedOut;
-        }
-        ShardError::NoQuorum { missing, needed, voters: voters.len() }
     }
 
     /// The database of a shard was dropped: what its copy was asked for is answered by nobody else.

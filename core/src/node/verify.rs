@@ -44,6 +44,12 @@ impl Node {
             Some(shard) => shard.shard.copies.keys().copied().collect(),
             None => BTreeSet::new(),
         };
+        // Only who leads in a term may name marks by it.
+        let leads = |shard: &Box<crate::shard::Shard>| shard.log().is_settled_leader();
+        if !self.shards.all.get(&log).is_some_and(leads) {
+            self.on_shard_reply(id, Reply::Failed(ShardError::NotOwner { owner: None }));
+            return;
+        }
         let under_way = self.sql.verify.running.keys().any(|(of, _)| *of == log);
         self.sql.verify.last += 1;
         let number = self.sql.verify.last;

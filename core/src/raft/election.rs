@@ -58,6 +58,12 @@ impl Raft {
 
     /// Enters `term` as a follower of nobody yet.
     pub(super) fn adopt(&mut self, now: Time, term: Term) {
+        self.enter(term);
+        self.reset_election(now);
+    }
+
+    /// There is such a term: what was said in an earlier one is over.
+    pub(super) fn enter(&mut self, term: Term) {
         assert!(term > self.term, "terms never fall");
         self.leave_office();
         self.term = term;
@@ -66,7 +72,6 @@ impl Raft {
         self.leader_heard = None;
         self.outbox.forget_held();
         self.write_state();
-        self.reset_election(now);
     }
 
     /// Steps down within the term.

@@ -13,15 +13,18 @@
 //! flush(now)                                                    once after it
 //! take_batch -> write it, then persisted(ticket)                what must become durable
 //! next_message                                                  what may leave
+//! next_read -> read it from the store, then log_read(answer)    entries that are not in memory
 //! take_restored, take_committed                                 what the state machine is to do
 //! ```
 //!
 //! Files: `quorum` what is enough · `log` entries and memberships · `progress` a leader's view of
 //! one member · `outbox` nothing leaves before it is durable · `election` votes · `replication`
-//! entries and commit · `change` memberships · `read` read index.
+//! entries and commit · `fetch` entries from below the window · `change` memberships · `read` read
+//! index.
 
 mod change;
 mod election;
+mod fetch;
 mod log;
 mod outbox;
 mod progress;
@@ -42,7 +45,9 @@ use rand_core::Rng as _;
 use thiserror::Error;
 
 pub use change::{Change, ChangeError};
+pub use fetch::{LogRead, ReadId, Unreadable};
 use log::Log;
+pub use log::size_of_entry;
 pub use outbox::Ticket;
 use outbox::{Outbox, Rests};
 use progress::Progress;
@@ -55,7 +60,7 @@ pub use types::{
 
 use crate::faults::{self, Fault};
 use crate::ids::{Generation, LogId};
-use crate::storage::{HardState, RecoveredLog, StorageOp};
+use crate::storage::{HardState, RecoveredLog, StorageOp, Window};
 use crate::time::Time;
 
 /// The longest `Data` of one entry, in bytes.
@@ -83,6 +88,8 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// Applied entries behind the last snapshot before the owner makes a new one.
     pub entries_before_snapshot: u64,
+    /// Entries that stay in memory, of a log whose content is apart. Of any other log all do.
+    pub window: Window,
 }
 
 impl Default for Limits {
@@ -92,6 +99,7 @@ impl Default for Limits {
             append_bytes_max: APPEND_BYTES_MAX,
             in_flight_max: IN_FLIGHT_MAX,
             entries_before_snapshot: 256,
+            window: Window::default(),
         }
     }
 }
@@ -213,6 +221,11 @@ pub struct Raft {
     restored: Option<Snapshot>,
     /// Where the leader's log begins, if that is behind the end of this one and the content is apart.
     wanted: Option<Index>,
+    /// The log is durable up to here.
+    stored: Index,
+    fetches: fetch::Fetches,
+    /// What was ever appended, what was there at the start included, in bytes.
+    appended_bytes: u64,
     office: Office,
     leader: Option<NodeId>,
     /// When the leader was last heard: its lease.
@@ -230,10 +243,13 @@ impl Raft {
     /// nor campaigns, for it may have promised what it can no longer read.
     #[must_use]
     pub fn new(settings: Settings, recovered: RecoveredLog, rng: ChaCha8Rng, now: Time) -> Self {
-        let RecoveredLog { hard_state, snapshot, entries, copy: _, damaged } = recovered;
+        let RecoveredLog { hard_state, snapshot, on_disk, entries, copy: _, damaged } = recovered;
         let restored = (snapshot.index > Index::ZERO).then(|| snapshot.clone());
         let applied = snapshot.index;
-        let log = Log::new(snapshot, entries);
+        let in_memory: usize = entries.iter().map(size_of_entry).sum();
+        let appended_bytes = on_disk.bytes + in_memory as u64;
+        let log = Log::new(snapshot, on_disk, entries);
+        let stored = log.last_index();
         // The hard state may be older than the log: a commit index is a lower bound, and a term is
         // at least that of the last entry.
         let commit = hard_state.commit.max(applied).min(log.last_index());
@@ -250,6 +266,9 @@ impl Raft {
             applied,
             restored,
             wanted: None,
+            stored,
+            fetches: fetch::Fetches::default(),
+            appended_bytes,
             office: Office::Follower,
             leader: None,
             leader_heard: None,
@@ -366,6 +385,7 @@ impl Raft {
     /// The batch that `ticket` names is durable.
     pub fn persisted(&mut self, now: Time, ticket: Ticket) {
         let last = self.outbox.complete(ticket);
+        self.stored = self.stored.max(last);
         if ticket.term != self.term {
             return;
         }
@@ -403,6 +423,7 @@ impl Raft {
 
     /// Sends what has come together. Call once after everything that happened at one time.
     pub fn flush(&mut self, now: Time) {
+        self.trim_window();
         let Office::Leader(leading) = &mut self.office else { return };
         if !std::mem::take(&mut leading.unsent) {
             return;
@@ -446,6 +467,10 @@ impl Raft {
     /// If the log begins behind `base`: entries between the two would be lacking.
     pub fn install_copy(&mut self, generation: Generation, base: Snapshot) {
         assert!(base.index >= self.log.snapshot().index, "the log begins behind the copy");
+        if base.term > self.term {
+            // The copy comes from one that was further. No log ends in a term that is yet to come.
+            self.enter(base.term);
+        }
         // First the copy: should only that survive, the log is compared with it when it comes. A log
         // that begins behind what its copy holds could not go on.
         self.record_copy(generation);
@@ -477,9 +502,27 @@ impl Raft {
         Some(entry.unwrap_or_else(|| unreachable!("what is committed is in the log")))
     }
 
+    /// Passes over what is committed: whoever applies it takes it from [`Raft::entry`], or from the
+    /// store if it is not in memory. The first and the last of it, if there is any.
+    pub fn pass_committed(&mut self) -> Option<(Index, Index)> {
+        let next = (self.applied < self.commit).then(|| (self.applied.next(), self.commit));
+        self.applied = self.applied.max(self.commit);
+        next
+    }
+
     /// Replaces the entries up to the applied index by a snapshot with the state `data` there.
     pub fn compact(&mut self, data: Bytes) {
-        let index = self.applied;
+        self.compact_behind(self.applied, data);
+    }
+
+    /// Lets go of the entries up to `index`, as far as they are applied. The content is apart: its copy
+    /// must hold all of them, durably.
+    pub fn compact_to(&mut self, index: Index) {
+        debug_assert_eq!(self.settings.content, Content::Apart);
+        self.compact_behind(index.min(self.applied), Bytes::new());
+    }
+
+    fn compact_behind(&mut self, index: Index, data: Bytes) {
         if index <= self.log.snapshot().index {
             return;
         }
@@ -487,6 +530,7 @@ impl Raft {
         let membership = self.log.membership_at(index).clone();
         let snapshot = Snapshot { index, term, membership, data };
         self.log.compact(snapshot.clone());
+        self.fetches.log_changed();
         let log = self.settings.log;
         self.outbox.write_log(StorageOp::Snapshot { log, snapshot, reset: false });
     }
@@ -617,17 +661,39 @@ impl Raft {
         self.log.membership_at(index)
     }
 
-    /// The entry at `index`, if it is still kept.
-    #[must_use]
-    pub fn entry(&self, index: Index) -> Option<&Entry> {
-        self.log.entry(index)
-    }
-
-    /// The term of the entry at `index`, or of the last one before the log begins; `None` if the log
-    /// does not reach there.
+    /// The term of the entry at `index`, in memory or not, or of the one that the log begins behind.
     #[must_use]
     pub fn term_at(&self, index: Index) -> Option<Term> {
         self.log.term_at(index)
+    }
+
+    /// What was ever appended to the log, what it held at the start included, in bytes, roughly.
+    #[must_use]
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
+    }
+
+    /// What the entries in memory take, in bytes.
+    #[must_use]
+    pub fn window_bytes(&self) -> usize {
+        self.log.window_bytes()
+    }
+
+    /// As a leader: how far those that have answered of late hold the log, itself apart.
+    pub fn reached(&self, now: Time) -> impl Iterator<Item = Index> + '_ {
+        let progress = match &self.office {
+            Office::Leader(leading) => Some(&leading.progress),
+            _ => None,
+        };
+        let active = move |node: NodeId| self.is_active(now, node);
+        let members = progress.into_iter().flatten();
+        members.filter(move |(node, _)| active(**node)).map(|(_, progress)| progress.matched)
+    }
+
+    /// The entry at `index`, if it is still kept, and in memory.
+    #[must_use]
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.log.entry(index)
     }
 
     /// The state that the entries build on.

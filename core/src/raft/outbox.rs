@@ -100,6 +100,13 @@ impl Outbox {
         self.log_in = self.open;
     }
 
+    /// The log was cut off before `from`: batches on their way hold nothing of it behind that.
+    pub(super) fn truncated(&mut self, from: Index) {
+        for flight in &mut self.flights {
+            flight.last = flight.last.min(from.previous());
+        }
+    }
+
     pub(super) fn has_ops(&self) -> bool {
         !self.ops.is_empty()
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::fetch::ReadId;
 use super::types::Index;
 use crate::time::Time;
 
@@ -15,6 +16,11 @@ pub(super) enum Flow {
     },
     /// As fast as the window allows.
     Replicate,
+    /// As `Replicate`, but what is next to be sent is being read from the disk.
+    Read {
+        /// Which read.
+        id: ReadId,
+    },
     /// A snapshot is out; entries follow once it has been taken up.
     Install {
         /// What the snapshot covers.
@@ -73,7 +79,7 @@ impl Progress {
         match self.flow {
             Flow::Probe { .. } => self.replicate(),
             Flow::Install { until } if self.matched >= until => self.replicate(),
-            Flow::Install { .. } | Flow::Replicate => {}
+            Flow::Install { .. } | Flow::Replicate | Flow::Read { .. } => {}
         }
     }
 
@@ -87,8 +93,8 @@ impl Progress {
     /// Returns whether that is news.
     pub(super) fn refused(&mut self, prev: Index, agree: Index) -> bool {
         match self.flow {
-            Flow::Replicate if prev <= self.matched => return false,
-            Flow::Replicate => {}
+            Flow::Replicate | Flow::Read { .. } if prev <= self.matched => return false,
+            Flow::Replicate | Flow::Read { .. } => {}
             Flow::Probe { .. } | Flow::Install { .. } if prev.next() != self.next => return false,
             Flow::Probe { .. } | Flow::Install { .. } => {}
         }
@@ -120,7 +126,7 @@ impl Progress {
     /// What was under way may be lost: find out anew where the logs agree. A search goes on where it
     /// is, and a snapshot is assumed to have arrived: if not, the refusal tells.
     pub(super) fn probe(&mut self) {
-        if self.flow == Flow::Replicate {
+        if matches!(self.flow, Flow::Replicate | Flow::Read { .. }) {
             self.next = self.matched.next();
         }
         self.flow = Flow::Probe { sent: None };

@@ -3,6 +3,7 @@
 use super::progress::Flow;
 use super::{
     Body, Content, Entry, Index, NodeId, Office, Payload, Quorum, Raft, Rests, Snapshot, Term,
+    size_of_entry,
 };
 use crate::faults::{self, Fault};
 use crate::storage::StorageOp;
@@ -13,7 +14,7 @@ impl Raft {
     pub(super) fn append_own(&mut self, payload: Payload) -> Index {
         let index = self.log.last_index().next();
         let entry = Entry { index, term: self.term, payload };
-        self.log.push(entry.clone());
+        self.push(entry.clone());
         let log = self.settings.log;
         self.outbox.write_log(StorageOp::Append { log, entries: vec![entry] });
         if let Office::Leader(leading) = &mut self.office {
@@ -62,12 +63,20 @@ impl Raft {
         if first.index <= self.log.last_index() {
             assert!(first.index > self.commit, "a committed entry is never cut off");
             self.log.truncate(first.index);
+            self.outbox.truncated(first.index);
+            self.stored = self.stored.min(first.index.previous());
+            self.fetches.log_changed();
         }
         for entry in &new {
-            self.log.push(entry.clone());
+            self.push(entry.clone());
         }
         let log = self.settings.log;
         self.outbox.write_log(StorageOp::Append { log, entries: new });
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.appended_bytes += size_of_entry(&entry) as u64;
+        self.log.push(entry);
     }
 
     pub(super) fn commit_to(&mut self, index: Index) {
@@ -97,6 +106,9 @@ impl Raft {
     /// Forgets every entry: the log goes on behind `snapshot`.
     pub(super) fn begin_behind(&mut self, snapshot: Snapshot) {
         self.log.reset(snapshot.clone());
+        self.outbox.truncated(snapshot.index.next());
+        self.stored = snapshot.index;
+        self.fetches.log_changed();
         self.commit = snapshot.index;
         self.applied = snapshot.index;
         self.restored = Some(snapshot.clone());
@@ -171,17 +183,27 @@ impl Raft {
             let open = match progress.flow {
                 Flow::Probe { sent } => sent.is_none(),
                 Flow::Replicate => progress.in_flight < limits.in_flight_max,
-                Flow::Install { .. } => false,
+                Flow::Read { .. } | Flow::Install { .. } => false,
             };
             if !open || (progress.next > last && !even_empty) {
                 return;
             }
-            let Some(prev_term) = self.log.term_at(prev_index) else {
+            let slice =
+                self.log.slice(progress.next, limits.append_count_max, limits.append_bytes_max);
+            let lost = slice.is_none() && self.fetches.is_lost(progress.next);
+            let Some(prev_term) = self.log.term_at(prev_index).filter(|_| !lost) else {
                 self.send_snapshot(now, to);
                 return;
             };
-            let entries =
-                self.log.slice(progress.next, limits.append_count_max, limits.append_bytes_max);
+            let entries = match (slice, progress.flow) {
+                (Some(entries), _) => entries,
+                (None, Flow::Replicate) => {
+                    self.read_for(to);
+                    return;
+                }
+                // Where the logs agree is found out without an entry.
+                (None, _) => Vec::new(),
+            };
             let more = match &mut progress.flow {
                 Flow::Probe { sent } => {
                     *sent = Some(now);
@@ -192,7 +214,7 @@ impl Raft {
                     progress.next = Index(progress.next.0 + entries.len() as u64);
                     progress.next <= last
                 }
-                Flow::Install { .. } => false,
+                Flow::Read { .. } | Flow::Install { .. } => false,
             };
             let body = Body::Append { prev_index, prev_term, entries, commit };
             self.send(to, body, Rests::Office);
@@ -207,7 +229,7 @@ impl Raft {
         if !self.counts_as_active(now, to) {
             return;
         }
-        let snapshot = self.log.snapshot().clone();
+        let snapshot = self.snapshot_to_send();
         let until = snapshot.index;
         if let Office::Leader(leading) = &mut self.office
             && let Some(progress) = leading.progress.get_mut(&to)
@@ -223,9 +245,10 @@ impl Raft {
             .outbox
             .waiting_since()
             .is_some_and(|since| now.since(since) >= self.settings.election_max);
+        let beat = self.next_beat(now);
         let Office::Leader(leading) = &mut self.office else { return };
         if now >= leading.heartbeat {
-            leading.heartbeat = now + self.settings.heartbeat;
+            leading.heartbeat = beat;
             self.send_heartbeats();
         }
         let Office::Leader(leading) = &mut self.office else { return };
@@ -235,7 +258,7 @@ impl Raft {
         if now < leading.check_quorum {
             return;
         }
-        leading.check_quorum = now + self.settings.heartbeat;
+        leading.check_quorum = beat;
         let transferring = leading.transfer.is_some();
         if !self.quorum_met(|node| self.counts_as_active(now, node)) {
             self.resign(now);
@@ -244,6 +267,14 @@ impl Raft {
             self.hand_over(now);
         } else {
             self.continue_change(now);
+        }
+    }
+
+    /// The logs of shards that one node leads beat together: their heartbeats are one packet a peer.
+    fn next_beat(&self, now: Time) -> Time {
+        match self.settings.content {
+            Content::Apart => now.after_multiple(self.settings.heartbeat),
+            Content::InSnapshots => now + self.settings.heartbeat,
         }
     }
 

@@ -54,7 +54,7 @@ impl Shard {
         while let Some(entry) = self.writer.unresolved.first_entry() {
             let at = entry.get().at;
             let committed = self.raft.commit() >= at.index;
-            let term = self.raft.entry(at.index).map(|held| held.term);
+            let term = self.raft.term_at(at.index);
             match term {
                 // In the log as it was appended, and not in the copy yet.
                 Some(term) if term == at.term && applied < at.index => break,
@@ -101,7 +101,7 @@ impl Shard {
 
     /// Everybody in the batch learns what came of it.
     pub(super) fn acknowledge(&mut self, batch: Batch) {
-        let Batch { at, runs } = batch;
+        let Batch { at, runs, .. } = batch;
         for Run { id, outcome, .. } in runs {
             let reply = match outcome {
                 Ok(rows) => Reply::Done { at, rows },

@@ -10,7 +10,7 @@ use crate::configuration::QuorumRule;
 use crate::engine::{
     ContentHash, Effect, Executed, Fault, Outcome, Position, Rights, Rows, SqlError, Transaction,
 };
-use crate::ids::{Generation, NodeId};
+use crate::ids::{DatabaseId, Generation, LogId, NodeId};
 use crate::time::Time;
 
 /// Names a request of this node; never used twice in one run.
@@ -64,6 +64,22 @@ pub enum Consistency {
     AtLeast(Position),
     /// Everything that was acknowledged before the read began. Only the owner can tell.
     Linearizable,
+    /// What the configuration says: this copy if `readQuorum` is 1, else [`Consistency::Linearizable`].
+    /// Only the node that is asked resolves it.
+    AsConfigured,
+    /// At least what the answer with this token had. Only the node that is asked resolves it.
+    Since(Token),
+}
+
+/// What a reader has seen, to be given along with its next read (`readYourWrites`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// Of which database: another one of the same name has another id.
+    pub database: DatabaseId,
+    /// Of which shard, by its log, which no other shard ever has.
+    pub log: LogId,
+    /// The last entry seen: the LSN, with its term.
+    pub at: Position,
 }
 
 /// What a transaction may do, and what it must have seen.
@@ -180,8 +196,17 @@ pub enum ShardError {
         /// As given.
         shard: String,
     },
+    /// Nothing ran: the token is of a database or a shard that is not there any more.
+    #[error(
+        "StaleToken: the token is of another database or shard than '{database}' is now, made anew \
+         or dropped since: read without it"
+    )]
+    StaleToken {
+        /// The database that was asked.
+        database: String,
+    },
     /// Nothing ran: this node's copy is not there, not whole, or cannot be opened.
-    #[error("this node's copy of the shard cannot be used: {0}")]
+    #[error("the copy of the shard that would have to do it is of no use: {0}")]
     Unavailable(String),
 }
 
@@ -264,10 +289,23 @@ pub struct ShardLimits {
     pub queries_max: usize,
     /// Entries that the copy holds beyond what is durable in it before it is made durable.
     pub sync_after: u64,
+    /// Bytes that were given to the copy beyond what is durable in it before it is made durable.
+    pub sync_after_bytes: u64,
+    /// So many of the newest bytes of the log are kept in any case, for those that come back.
+    pub retain_bytes: u64,
+    /// And what was appended within so long a time, up to `retain_bytes_max`.
+    pub retain_age: Duration,
+    /// Beyond so many bytes the log keeps only what its own copy still needs, or a hold.
+    pub retain_bytes_max: u64,
+    /// Holds at one time.
+    pub holds_max: usize,
     /// The first wait before a failed copy is opened again; doubles up to 64 times that.
     pub reopen: Duration,
     /// How long a leader whose copy cannot be written keeps the lead.
     pub patience: Duration,
+    /// A copy that holds nothing is fetched whole if others hold at least so many entries: a file is
+    /// quicker than the log that made it.
+    pub blank_worth: u64,
     /// Bytes of a chunk of a full copy; at most [`FileShape::CHUNK_MAX`].
     ///
     /// [`FileShape::CHUNK_MAX`]: crate::copies::FileShape::CHUNK_MAX
@@ -286,8 +324,14 @@ impl Default for ShardLimits {
             calls_max: 4,
             queries_max: 64,
             sync_after: 1024,
+            sync_after_bytes: 16 << 20,
+            retain_bytes: 64 << 20,
+            retain_age: Duration::from_secs(600),
+            retain_bytes_max: 1 << 30,
+            holds_max: 64,
             reopen: Duration::from_millis(50),
             patience: Duration::from_millis(500),
+            blank_worth: 1_000,
             chunk_bytes: 256 * 1024,
             copy_rate_max: None,
         }

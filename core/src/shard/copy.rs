@@ -20,6 +20,24 @@ impl Shard {
         self.generation
     }
 
+    /// Whether it holds nothing yet, neither of the log nor of the content.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.raft.last_index() == Index::ZERO && self.follow.position.index == Index::ZERO
+    }
+
+    /// Whether the entries of the log are passed over for now, since a whole copy is to come.
+    #[must_use]
+    pub fn awaits_copy(&self) -> bool {
+        self.awaits_copy
+    }
+
+    /// A copy that holds nothing passes over the log for as long as a whole copy may be quicker. What
+    /// it passes over it does not acknowledge: it is as if it had not come.
+    pub fn await_copy(&mut self, awaits: bool) {
+        self.awaits_copy = awaits && self.is_blank();
+    }
+
     /// Whether the copy is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -71,6 +89,7 @@ impl Shard {
         if begins_behind || known.is_some_and(|term| term != at.term) {
             return false;
         }
+        self.awaits_copy = false;
         self.follow.epoch += 1;
         self.abandon_orders();
         self.copy = CopyState::Swapping(Swap { generation, recorded_by: None });

@@ -7,7 +7,7 @@ use super::writer::Batch;
 use super::{CallKind, CopyState, Shard, Write};
 use crate::engine::{Effect, Fault, Position};
 use crate::ids::{Generation, Index, Term};
-use crate::raft::Payload;
+use crate::raft::{Entry, Payload, Unreadable};
 
 /// A call to the engine that has not been answered.
 #[derive(Debug)]
@@ -41,8 +41,12 @@ pub(super) struct Follow {
     pub applied: Index,
     /// Durable in the copy.
     pub synced: Position,
+    /// Bytes of effects that were given to the copy since it was last asked to become durable.
+    pub unsynced_bytes: u64,
     /// What the copy held when it was opened.
     opened: Position,
+    /// Entries that are not in memory, read back from the disk.
+    fetched: VecDeque<Entry>,
 }
 
 impl Follow {
@@ -88,7 +92,16 @@ impl Shard {
         }
         self.copy = CopyState::Open;
         let follow = &mut self.follow;
-        (follow.position, follow.opened, follow.synced) = (position, position, position);
+        (follow.position, follow.opened) = (position, position);
+        // What it holds may stand in the system's memory only. Durable is what was once said to be,
+        // and what the log has let go of, for it did so only when that was durable.
+        let base = self.raft.snapshot();
+        if follow.synced.index < base.index {
+            follow.synced = Position { index: base.index, term: base.term };
+        }
+        if follow.synced.index > index {
+            follow.synced = position;
+        }
         follow.applied = index;
         // The log may still lack what the copy holds: it is compared when it comes.
         follow.next = index.min(self.raft.commit()).next();
@@ -99,11 +112,7 @@ impl Shard {
 
     /// The term of a *committed* entry, or of the entry that the log begins behind.
     fn term_of(&self, index: Index) -> Option<Term> {
-        let snapshot = self.raft.snapshot();
-        if index == snapshot.index {
-            return Some(snapshot.term);
-        }
-        self.raft.entry(index).filter(|e| e.index <= self.raft.commit()).map(|e| e.term)
+        self.raft.term_at(index).filter(|_| index <= self.raft.commit())
     }
 
     /// The copy says that it holds the entry at `position`, and the log holds another one there.
@@ -114,16 +123,19 @@ impl Shard {
 
     /// Tells the engine of what has been committed.
     pub(super) fn follow_log(&mut self) {
-        while self.raft.take_committed().is_some() {}
+        self.raft.pass_committed();
         // The log's own part of what a peer sent instead of entries is its business; the copy is
         // behind it until it is replaced.
         self.raft.take_restored();
+        self.take_fetched();
         while self.copy == CopyState::Open
             && self.follow.next <= self.raft.commit()
             && self.follow.orders.len() < self.limits.calls_max
             && !self.follow.executes()
         {
-            self.give_next();
+            if !self.give_next() {
+                break;
+            }
         }
         self.sync_if_due();
         if self.follow.orders.is_empty() && self.copy == CopyState::Open {
@@ -136,37 +148,64 @@ impl Shard {
         let (follow, every) = (&self.follow, self.limits.sync_after);
         let behind = follow.position.index.0 - follow.synced.index.0;
         let asked = follow.orders.iter().any(|order| matches!(order, Order::Sync));
-        if self.copy == CopyState::Open && behind >= every && !asked {
+        let heavy = follow.unsynced_bytes >= self.limits.sync_after_bytes;
+        let due = behind >= every || (heavy && behind > 0);
+        if self.copy == CopyState::Open && due && !asked {
+            self.follow.unsynced_bytes = 0;
             self.follow.orders.push_back(Order::Sync);
             self.call(CallKind::Sync);
         }
     }
 
-    /// Gives the engine the next entry, or as many as go together.
-    fn give_next(&mut self) {
+    /// What was read back from the disk for the copy.
+    fn take_fetched(&mut self) {
+        match self.raft.take_fetched() {
+            Some(Ok(entries)) => self.follow.fetched = entries.into(),
+            Some(Err(Unreadable { index })) if self.copy == CopyState::Open => {
+                let at = self.follow.position;
+                let reason = format!("entry {index} of the log cannot be read from the disk");
+                self.break_copy(Fault::Conflict { at, reason });
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    /// The payload of a committed entry; `None` if it is not in memory.
+    fn payload(&mut self, index: Index) -> Option<Payload> {
+        if let Some(entry) = self.raft.entry(index) {
+            self.follow.fetched.clear();
+            return Some(entry.payload.clone());
+        }
+        while self.follow.fetched.front().is_some_and(|entry| entry.index < index) {
+            self.follow.fetched.pop_front();
+        }
+        let first = self.follow.fetched.front().filter(|entry| entry.index == index)?;
+        Some(first.payload.clone())
+    }
+
+    /// Gives the engine the next entry, or as many as go together. False: it is being read back.
+    fn give_next(&mut self) -> bool {
         let mut apply: Vec<Effect> = Vec::new();
         let (mut bytes, limits) = (0, self.limits);
+        let mut here = true;
         while self.follow.next <= self.raft.commit() && apply.len() < limits.apply_max {
             let index = self.follow.next;
-            let Some(held) = self.raft.entry(index) else {
+            let base = self.raft.snapshot().index;
+            let Some(term) = self.raft.term_at(index).filter(|_| index > base) else {
                 let at = self.follow.position;
                 let reason = format!("entry {index} is not in the log any more");
                 self.break_copy(Fault::Conflict { at, reason });
-                return;
+                return true;
             };
-            let at = Position { index, term: held.term };
-            let data = match &held.payload {
-                Payload::Data(data) => Some(data.clone()),
-                Payload::Empty | Payload::Membership(_) => None,
-            };
+            let at = Position { index, term };
             if index == self.follow.opened.index && at != self.follow.opened {
                 self.diverged(self.follow.opened, at.term);
-                return;
+                return true;
             }
-            let Some(data) = data.filter(|_| index > self.follow.opened.index) else {
+            if index <= self.follow.opened.index {
                 self.follow.next = index.next();
                 continue;
-            };
+            }
             if self.writer.open.as_ref().is_some_and(|open| open.at == at) {
                 if apply.is_empty() {
                     self.follow.next = index.next();
@@ -174,6 +213,15 @@ impl Shard {
                 }
                 break;
             }
+            let Some(payload) = self.payload(index) else {
+                here = false;
+                self.raft.fetch(index, limits.apply_bytes_max);
+                break;
+            };
+            let Payload::Data(data) = payload else {
+                self.follow.next = index.next();
+                continue;
+            };
             let effects = match entry::decode(&data) {
                 Some(Content::Effects(effects)) => effects,
                 // What was gathered stands before the mark.
@@ -186,7 +234,7 @@ impl Shard {
                 None => {
                     let reason = "it was made by a later version".to_owned();
                     self.break_copy(Fault::Unreadable { at, reason });
-                    return;
+                    return true;
                 }
             };
             if !apply.is_empty() && bytes + effects.len() > limits.apply_bytes_max {
@@ -195,6 +243,7 @@ impl Shard {
             // Another entry in its place: what is open will never be one.
             self.undo_open();
             bytes += effects.len();
+            self.follow.unsynced_bytes += effects.len() as u64;
             apply.push(Effect { at, effects });
             self.follow.next = index.next();
         }
@@ -203,10 +252,12 @@ impl Shard {
             self.follow.orders.push_back(Order::Apply { at, through });
             self.call(CallKind::Apply(apply));
         }
+        here
     }
 
     fn commit_open(&mut self) {
         let Some(batch) = self.writer.open.take() else { return };
+        self.follow.unsynced_bytes += batch.bytes;
         let (at, through) = (batch.at, batch.at.index);
         self.follow.orders.push_back(Order::Commit { batch, through });
         self.call(CallKind::Commit(at));
@@ -255,8 +306,9 @@ impl Shard {
         }
     }
 
-    fn break_copy(&mut self, fault: Fault) {
+    pub(super) fn break_copy(&mut self, fault: Fault) {
         self.follow.epoch += 1;
+        self.follow.fetched.clear();
         self.abandon_orders();
         self.copy = CopyState::Broken(fault);
     }

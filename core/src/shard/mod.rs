@@ -16,7 +16,8 @@
 //!
 //! Files: `api` what goes in and out · `entry` what an entry carries · `writer` batches and their
 //! entries · `follow` committed entries on their way into the copy · `copy` another file in its place
-//! · `answers` who is told what, and when · `reads` · `verify` what the copy is at a mark.
+//! · `answers` who is told what, and when · `reads` · `retain` what the log keeps · `verify` what the
+//! copy is at a mark.
 
 mod answers;
 mod api;
@@ -24,6 +25,7 @@ mod copy;
 mod entry;
 mod follow;
 mod reads;
+mod retain;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -34,14 +36,16 @@ use std::time::Duration;
 
 pub use api::{
     Answer, Call, CallKind, Consistency, CopyHash, Read, Reply, RequestId, ShardError, ShardLimits,
-    SqlKind, StaticOwner, Terms, Write,
+    SqlKind, StaticOwner, Terms, Token, Write,
 };
 pub use entry::effects;
 pub use verify::{Hashed, Mark, NoHash};
 
 use crate::engine::{Fault, Position};
 use crate::ids::{Generation, Index, NodeId, Term};
-use crate::raft::{Body, Change, ChangeError, Message, Raft, Ticket};
+use crate::raft::{
+    Body, Change, ChangeError, Entry, LogRead, Message, Raft, ReadId, Ticket, Unreadable,
+};
 use crate::storage::StorageOp;
 use crate::time::Time;
 
@@ -73,10 +77,13 @@ pub struct Shard {
     terms: Terms,
     now: Time,
     copy: CopyState,
+    /// Entries are passed over until a whole copy has come.
+    awaits_copy: bool,
     /// The live copy; `None` until the first is there.
     generation: Option<Generation>,
     writer: writer::Writer,
     follow: follow::Follow,
+    retain: retain::Retain,
     reads: reads::Reads,
     verify: verify::Verify,
     calls: VecDeque<Call>,
@@ -97,15 +104,18 @@ impl Shard {
     /// first call is there at once: to open the engine.
     #[must_use]
     pub fn new(raft: Raft, generation: Option<Generation>, limits: ShardLimits, now: Time) -> Self {
+        let retain = retain::Retain::new(&raft, now);
         let mut shard = Self {
             raft,
             limits,
             terms: Terms::default(),
             now,
             copy: CopyState::Closed { until: now, wait: limits.reopen },
+            awaits_copy: false,
             generation,
             writer: writer::Writer::default(),
             follow: follow::Follow::default(),
+            retain,
             reads: reads::Reads::default(),
             verify: verify::Verify::default(),
             calls: VecDeque::new(),
@@ -182,6 +192,10 @@ impl Shard {
     pub fn receive(&mut self, now: Time, from: NodeId, message: Message) {
         let asks = matches!(message.body, Body::Vote { .. } | Body::PreVote { .. });
         if asks && self.raft.last_index() == Index::ZERO {
+            return;
+        }
+        let entries = matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
+        if entries && self.awaits_copy {
             return;
         }
         self.now = now;
@@ -290,6 +304,23 @@ impl Shard {
         self.raft.next_message()
     }
 
+    /// The next entries that are wanted from the log on the disk; [`Shard::log_read`] is the answer.
+    pub fn next_read(&mut self) -> Option<LogRead> {
+        self.raft.next_read()
+    }
+
+    /// Entries were read from the log on the disk, or one of them cannot be.
+    pub fn log_read(&mut self, now: Time, id: ReadId, result: Result<Vec<Entry>, Unreadable>) {
+        self.now = now;
+        self.raft.log_read(now, id, result);
+        self.drive();
+    }
+
+    /// An entry of the log that was durable and cannot be read back; each is told once.
+    pub fn take_unreadable(&mut self) -> Option<Index> {
+        self.raft.take_unreadable()
+    }
+
     /// The next call to the engine.
     pub fn next_call(&mut self) -> Option<Call> {
         self.calls.pop_front()
@@ -310,6 +341,8 @@ impl Shard {
         self.serve_reads();
         self.sweep();
         self.care_for_ownership();
+        self.compact_log();
+        self.refuse_if_broken();
     }
 
     fn call(&mut self, what: CallKind) {

@@ -35,6 +35,11 @@ impl Reads {
         !self.asking.is_empty() || self.asked.is_some() || !self.waiting.is_empty()
     }
 
+    /// Those that wait for the copy, given up.
+    pub(super) fn take_waiting(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.waiting).into_keys().map(|(_, id)| id).collect()
+    }
+
     fn count(&self) -> usize {
         let asked = self.asked.as_ref().map_or(0, |(_, list)| list.len());
         self.asking.len() + asked + self.waiting.len()
@@ -45,7 +50,8 @@ impl Shard {
     /// A transaction that only reads. Its answer comes from [`Shard::next_reply`].
     pub fn read(&mut self, now: Time, read: Read) {
         self.now = now;
-        let linearizable = read.consistency == Consistency::Linearizable;
+        let linearizable =
+            !matches!(read.consistency, Consistency::Local | Consistency::AtLeast(_));
         if linearizable && !self.raft.is_leader() {
             let error = self.not_owner();
             self.fail(read.id, error);
@@ -56,7 +62,10 @@ impl Shard {
             self.fail(read.id, ShardError::Busy);
         } else {
             match read.consistency {
-                Consistency::Linearizable => self.reads.asking.push(Asking::Read(read)),
+                // What was not resolved gets the most.
+                Consistency::Linearizable | Consistency::AsConfigured | Consistency::Since(_) => {
+                    self.reads.asking.push(Asking::Read(read));
+                }
                 Consistency::Local => self.wait_for(Index::ZERO, read),
                 Consistency::AtLeast(position) => self.wait_for(position.index, read),
             }

@@ -24,6 +24,8 @@ pub(super) struct Batch {
     /// The entry that they became; where the copy stood, if they changed nothing.
     pub at: Position,
     pub runs: Vec<Run>,
+    /// Bytes of its effects.
+    pub bytes: u64,
 }
 
 /// What waits at an owner.
@@ -87,6 +89,20 @@ impl Shard {
         self.call(CallKind::Execute(batch, rights));
     }
 
+    /// A leader whose copy is of no use, and from whom nobody could take over, says why.
+    pub(super) fn refuse_if_broken(&mut self) {
+        let Some(reason) = self.broken().map(ToString::to_string) else { return };
+        let given_up = self.lame.is_some_and(|since| {
+            self.now.since(since) >= self.limits.patience * 2 && !self.raft.is_transferring()
+        });
+        if given_up {
+            let writes = std::mem::take(&mut self.writer.queue);
+            let ids: Vec<RequestId> =
+                writes.iter().map(|write| write.id).chain(self.reads.take_waiting()).collect();
+            ids.into_iter().for_each(|id| self.fail(id, ShardError::Unavailable(reason.clone())));
+        }
+    }
+
     /// Whether too few voters are in reach for the write quorum: then nothing is run that could not
     /// be acknowledged.
     fn out_of_reach(&self) -> Option<ShardError> {
@@ -122,17 +138,18 @@ impl Shard {
             self.send_away_if_deposed();
             return;
         }
+        let bytes = effects.len() as u64;
         let proposed = (!effects.is_empty()).then(|| self.raft.propose(entry::encode(&effects)));
         let ids: Vec<(RequestId, Time)> = writes.iter().map(|w| (w.id, w.deadline)).collect();
         let runs = ids.into_iter().zip(outcomes);
         let runs = runs.map(|((id, deadline), outcome)| Run { id, deadline, outcome }).collect();
         match proposed {
-            None => self.confirm(Batch { at: self.follow.position, runs }),
+            None => self.confirm(Batch { at: self.follow.position, runs, bytes }),
             Some(Ok((index, term))) => {
-                let mut batch = Batch { at: Position { index, term }, runs };
+                let mut batch = Batch { at: Position { index, term }, runs, bytes };
                 if faults::active(faults::Fault::AnswerBeforeCommit) {
                     let runs = std::mem::take(&mut batch.runs);
-                    self.acknowledge(Batch { at: batch.at, runs });
+                    self.acknowledge(Batch { at: batch.at, runs, bytes });
                 }
                 self.writer.open = Some(batch);
             }

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::copies::{Copies, CopyAnswered};
 use super::engines::{Answered, Engines};
+use super::entries::{Entries, EntryReader};
 use super::handle::{Ask, Inbox, NoSnapshot};
 use super::narrator::Narrator;
 use super::seeds;
@@ -55,6 +56,9 @@ pub enum RuntimeError {
     /// The member list is too long.
     #[error(transparent)]
     Members(#[from] crate::config::TooManyCandidates),
+    /// No thread can be started.
+    #[error("cannot start a thread: {0}; the limit of processes of this user may be reached")]
+    Thread(std::io::Error),
     /// The operating system gives no randomness.
     #[error("the operating system gives no randomness: {0}")]
     Random(getrandom::Error),
@@ -73,6 +77,8 @@ pub struct Runtime {
     resolver: Option<JoinHandle<()>>,
     engines: Engines,
     engine_answers: mpsc::UnboundedReceiver<Answered>,
+    entry_reader: EntryReader,
+    entries: mpsc::UnboundedReceiver<Entries>,
     copies: Copies,
     copy_answers: mpsc::UnboundedReceiver<CopyAnswered>,
     replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
@@ -132,6 +138,9 @@ impl Runtime {
         let (copied, copy_answers) = mpsc::unbounded_channel();
         let copies = Copies::new(dir.path(), copied);
         let (store, mut recovered) = dir.open(Options::default(), complete)?;
+        let (found, entries) = mpsc::unbounded_channel();
+        let entry_reader =
+            EntryReader::start(store.reader(), found).map_err(RuntimeError::Thread)?;
         if recovered.identity.dissolved_from.is_none() {
             // Made durable by core, with the start.
             recovered.identity.dissolved_from = dissolved_from;
@@ -155,6 +164,8 @@ impl Runtime {
             resolver,
             engines,
             engine_answers,
+            entry_reader,
+            entries,
             copies,
             copy_answers,
             replies: BTreeMap::new(),
@@ -232,6 +243,9 @@ impl Runtime {
             }),
             Some((log, epoch, answer)) = self.engine_answers.recv() => {
                 Some(Input::Engine { log, epoch, answer })
+            }
+            Some((log, id, result)) = self.entries.recv() => {
+                Some(Input::LogRead { log, id, result })
             }
             Some((log, answer)) = self.copy_answers.recv() => Some(Input::Copy { log, answer }),
             Some(ask) = inbox.next() => self.answer(ask),
@@ -329,6 +343,7 @@ impl Runtime {
                     }
                 }
                 Output::Engine { log, call } => self.engines.call(log, call),
+                Output::ReadLog { log, read } => self.entry_reader.ask(log, read),
                 Output::Copy { log, call } => self.copies.call(log, call),
                 Output::CloseEngine { log } => self.engines.close(log),
                 Output::Event(event) => self.report(event, inbox),

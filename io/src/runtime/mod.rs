@@ -14,6 +14,7 @@
 mod copies;
 mod driver;
 mod engines;
+mod entries;
 mod handle;
 mod narrator;
 mod refusals;

@@ -69,6 +69,12 @@ impl Narrator {
                 "DAMAGED: part of this node's log is unreadable; it takes no part in decisions. \
                  Stop it and bring it back with `quorate start --new-identity`"
             ),
+            Event::LogUnreadable { log, index } => error!(
+                log = log.0,
+                entry = index.0,
+                "an entry of a database's log cannot be read from the disk any more; whoever lacks it \
+                 gets a full copy. Look after the disk"
+            ),
             Event::Paused { ms } => warn!(
                 ms,
                 "this process was not running for a while (a suspended machine, a stopped process, \

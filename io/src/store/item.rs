@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use quorate_core::raft::{Entry, Index, Snapshot};
-use quorate_core::{Generation, HardState, Identity, LogId, NodeId, Start, StorageOp};
+use quorate_core::raft::{Entry, Index, Payload, Snapshot};
+use quorate_core::{Generation, HardState, Identity, LogId, NodeId, Start, StorageOp, Term};
 use serde::{Deserialize, Serialize};
 
 /// Bytes before the body of an item.
@@ -18,12 +18,34 @@ pub(super) const ITEM_HEADER_BYTES: usize = 8;
 enum ItemRef<'a> {
     Op(&'a StorageOp),
     Entry(LogId, &'a Entry),
+    Carried(LogId, &'a Entry),
+    Checkpoint(&'a Checkpoint),
 }
 
 #[derive(Deserialize)]
 enum Item {
     Op(StorageOp),
     Entry(LogId, Entry),
+    Carried(LogId, Entry),
+    Checkpoint(Checkpoint),
+}
+
+/// An older segment that is still needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) number: u64,
+    pub(super) salt: u64,
+    /// The number of the frame after its last.
+    pub(super) end: u64,
+}
+
+/// What a checkpoint says first: all that is not in it and not in the segments that it keeps is over.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    /// The segments before this one that hold entries which are not carried over, oldest first.
+    pub(super) kept: Vec<Kept>,
+    /// The logs there are, and the last entry of each; the index of its snapshot, if it has none.
+    pub(super) logs: Vec<(LogId, Index)>,
 }
 
 /// Where an item lies in the bytes of its batch or frame: `at` is its header's first byte, `len`
@@ -41,7 +63,11 @@ pub(super) enum Change {
     PeerStart(NodeId, Start),
     HardState(LogId, HardState),
     /// One entry, as if appended alone.
-    Entry(LogId, Index, Span),
+    Entry(LogId, Mark, Span),
+    /// One entry lies here too, and what is behind it stays.
+    Carried(LogId, Mark, Span),
+    /// What is not named in it is over.
+    Checkpoint(Checkpoint),
     /// An append of nothing: the log exists from here on.
     Touch(LogId),
     Truncate(LogId, Index),
@@ -53,6 +79,22 @@ pub(super) enum Change {
     },
     Copy(LogId, Generation),
     DropLog(LogId),
+}
+
+/// An entry but for its payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mark {
+    pub(super) index: Index,
+    pub(super) term: Term,
+    /// It brings a membership in force.
+    pub(super) membership: bool,
+}
+
+impl Mark {
+    pub(super) fn of(entry: &Entry) -> Self {
+        let membership = matches!(entry.payload, Payload::Membership(_));
+        Self { index: entry.index, term: entry.term, membership }
+    }
 }
 
 /// Which parts of the state a batch or frame changes: what is lost if it is lost.
@@ -78,8 +120,11 @@ impl Touched {
         match change {
             Change::Identity(_) => self.identity = true,
             Change::PeerStart(..) => self.peers = true,
+            // Without it nothing of what follows can be told.
+            Change::Checkpoint(_) => *self = Self::unknown(),
             Change::HardState(log, _)
             | Change::Entry(log, ..)
+            | Change::Carried(log, ..)
             | Change::Touch(log)
             | Change::Truncate(log, _)
             | Change::Snapshot { log, .. }
@@ -121,7 +166,7 @@ impl Batch {
                     }
                     for entry in entries {
                         let span = batch.push(&ItemRef::Entry(*log, entry))?;
-                        batch.note(Change::Entry(*log, entry.index, span));
+                        batch.note(Change::Entry(*log, Mark::of(entry), span));
                     }
                 }
                 _ => {
@@ -131,6 +176,20 @@ impl Batch {
             }
         }
         Ok(batch)
+    }
+
+    /// Adds what a checkpoint says first.
+    pub(super) fn push_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), &'static str> {
+        self.push(&ItemRef::Checkpoint(&checkpoint))?;
+        self.note(Change::Checkpoint(checkpoint));
+        Ok(())
+    }
+
+    /// Adds an entry that lies in an older segment, so that it is here too.
+    pub(super) fn push_carried(&mut self, log: LogId, entry: &Entry) -> Result<(), &'static str> {
+        let span = self.push(&ItemRef::Carried(log, entry))?;
+        self.note(Change::Carried(log, Mark::of(entry), span));
+        Ok(())
     }
 
     /// Empties it; the memory is kept.
@@ -146,14 +205,6 @@ impl Batch {
         self.bytes.extend_from_slice(&other.bytes);
         self.changes.extend(other.changes.iter().map(|change| change.shifted(base)));
         self.touched.merge(&other.touched);
-    }
-
-    /// Adds an item as it was read from a segment, with what it does.
-    pub(super) fn push_raw(&mut self, item: &[u8], change: impl FnOnce(Span) -> Change) {
-        let len = u32::try_from(item.len()).unwrap_or(u32::MAX);
-        let span = Span { at: self.bytes.len() as u64, len };
-        self.bytes.extend_from_slice(item);
-        self.note(change(span));
     }
 
     fn note(&mut self, change: Change) {
@@ -184,7 +235,8 @@ impl Change {
     fn shifted(&self, base: u64) -> Self {
         let moved = |span: &Span| Span { at: span.at + base, len: span.len };
         match self {
-            Self::Entry(log, index, span) => Self::Entry(*log, *index, moved(span)),
+            Self::Entry(log, mark, span) => Self::Entry(*log, *mark, moved(span)),
+            Self::Carried(log, mark, span) => Self::Carried(*log, *mark, moved(span)),
             Self::Snapshot { log, index, reset, span } => {
                 Self::Snapshot { log: *log, index: *index, reset: *reset, span: moved(span) }
             }
@@ -231,7 +283,9 @@ pub(super) fn decode_changes(payload: &[u8]) -> Option<Vec<Change>> {
                 StorageOp::Append { ref entries, .. } if !entries.is_empty() => return None,
                 op => change_of(op, span),
             },
-            Ok((Item::Entry(log, entry), [])) => Change::Entry(log, entry.index, span),
+            Ok((Item::Entry(log, entry), [])) => Change::Entry(log, Mark::of(&entry), span),
+            Ok((Item::Carried(log, entry), [])) => Change::Carried(log, Mark::of(&entry), span),
+            Ok((Item::Checkpoint(checkpoint), [])) => Change::Checkpoint(checkpoint),
             _ => return None,
         };
         changes.push(change);
@@ -244,7 +298,9 @@ pub(super) fn decode_changes(payload: &[u8]) -> Option<Vec<Change>> {
 pub(super) fn decode_entry(item: &[u8]) -> Option<(LogId, Entry)> {
     let (body, len) = split_item(item)?;
     match postcard::take_from_bytes::<Item>(body) {
-        Ok((Item::Entry(log, entry), [])) if len == item.len() => Some((log, entry)),
+        Ok((Item::Entry(log, entry) | Item::Carried(log, entry), [])) if len == item.len() => {
+            Some((log, entry))
+        }
         _ => None,
     }
 }

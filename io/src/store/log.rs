@@ -3,13 +3,13 @@
 //! Synchronous; one thread owns it (see [`super::writer`]). What others may read meanwhile is
 //! [`Shared`].
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use quorate_core::{Identity, NodeId, Recovered};
+use quorate_core::{Identity, NodeId, Recovered, Window};
 
 use super::Options;
+use super::checkpoint::{self, Plan};
 use super::directory::check_format;
 use super::error::StoreError;
 use super::frame::{BLOCK, Kind, Position, SegmentHeader, encode_frame, frame_bytes_max};
@@ -18,7 +18,7 @@ use super::item::{Batch, Touched};
 use super::scan::{Finding, Scan, Unproven, scan};
 use super::segment::{self, Segment};
 use super::shared::Shared;
-use super::state::{Base, State};
+use super::state::{Base, Placed, State};
 
 /// The segment that is being written.
 struct Active {
@@ -47,7 +47,8 @@ struct Born {
     header: SegmentHeader,
     offset: u64,
     next_frame: u64,
-    state: State,
+    /// What its frames change, and where they are.
+    changes: Vec<Placed>,
     buffer: Vec<u8>,
 }
 
@@ -71,14 +72,13 @@ impl Log {
             node,
         };
         let state = State { identity: Some(Identity::new(node)), ..State::default() };
-        let shared = Shared { state, segments: BTreeMap::new() };
+        let mut shared = Shared { state, ..Shared::default() };
         let mut born = Born::new(&*fs, dir, header)?;
-        born.checkpoint(&shared)?;
-        let state = std::mem::take(&mut born.state);
+        born.checkpoint(&shared, &Plan::default())?;
         let next_frame = born.next_frame;
-        let active = born.finish(&*fs, dir, &options)?;
-        let segments = BTreeMap::from([(1, active.segment.clone())]);
-        let shared = Arc::new(RwLock::new(Shared { state, segments }));
+        let (active, changes) = born.finish(&*fs, dir, &options)?;
+        shared.begin(&active.segment, header.number, &changes);
+        let shared = Arc::new(RwLock::new(shared));
         let dir = dir.to_owned();
         let buffer = Vec::new();
         Ok(Self {
@@ -111,7 +111,8 @@ impl Log {
         fs.sync_dir(dir).map_err(StoreError::io("sync", dir))?;
         let Scan { node, state, findings, segments, leftovers, next_frame, unproven, tail } = found;
         let number = segments.keys().next_back().map_or(1, |last| last + 1);
-        let mut shared = Shared { state, segments };
+        let window = options.window;
+        let mut shared = Shared { state, segments, window };
         if !shared.state.damage.any() {
             remove_segments(&*fs, dir, &leftovers);
         }
@@ -126,37 +127,27 @@ impl Log {
             checkpoint: false,
             node,
         };
-        let due = options.checkpoint_due(&shared);
-        let mut born;
-        if due {
-            apply_unproven(&mut shared.state, unproven.as_ref());
-            header.first_frame = next_frame;
-            header.checkpoint = true;
-            born = Born::new(&*fs, dir, header)?;
-            born.checkpoint(&shared)?;
-            shared.state = std::mem::take(&mut born.state);
-        } else {
-            born = Born::new(&*fs, dir, header)?;
-            if let Some(frame) = unproven {
-                born.state = std::mem::take(&mut shared.state);
-                born.frame(&Batch {
-                    bytes: frame.payload,
-                    changes: frame.changes,
-                    touched: frame.touched,
-                })?;
-                shared.state = std::mem::take(&mut born.state);
-            }
+        if let Some(mut last) = shared.segments.last_entry() {
+            last.get_mut().end = header.first_frame;
+        }
+        let plan = checkpoint::plan(&shared, &options);
+        header.checkpoint = plan.is_some();
+        let mut born = Born::new(&*fs, dir, header)?;
+        if let Some(plan) = &plan {
+            born.checkpoint(&shared, plan)?;
+        }
+        if let Some(Unproven { payload: bytes, changes, touched, .. }) = unproven {
+            born.frame(&Batch { bytes, changes, touched })?;
         }
         let next_frame = born.next_frame;
-        let active = born.finish(&*fs, dir, &options)?;
-        let old: Vec<u64> = shared.segments.keys().copied().collect();
-        if due {
-            remove_segments(&*fs, dir, &old);
-            shared.segments.clear();
-        } else if let Some(tail) = tail {
+        let (active, changes) = born.finish(&*fs, dir, &options)?;
+        let gone = plan.map(|plan| plan.gone).unwrap_or_default();
+        if let Some(tail) = tail.filter(|tail| !gone.contains(&tail.header.number)) {
             mark_continued(&*fs, dir, &tail.header, tail.offset, end)?;
         }
-        shared.segments.insert(number, active.segment.clone());
+        shared.begin(&active.segment, number, &changes);
+        shared.forget(&gone);
+        remove_segments(&*fs, dir, &gone);
         let shared = Arc::new(RwLock::new(shared));
         let dir = dir.to_owned();
         let buffer = Vec::new();
@@ -266,7 +257,7 @@ impl Log {
 
     /// Goes on to the next segment, which begins with a checkpoint if that pays.
     fn roll(&mut self) -> Result<(), StoreError> {
-        let header = SegmentHeader {
+        let mut header = SegmentHeader {
             number: self.active.header.number + 1,
             salt: random_u64()?,
             first_frame: self.next_frame,
@@ -276,34 +267,36 @@ impl Log {
             checkpoint: false,
             node: self.active.header.node,
         };
-        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
-        let due = self.options.checkpoint_due(&shared);
-        let mut born =
-            Born::new(&*self.fs, &self.dir, SegmentHeader { checkpoint: due, ..header })?;
-        if due {
-            born.checkpoint(&shared)?;
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut last) = shared.segments.last_entry() {
+            // What it has grown to counts for what is freed with it.
+            last.get_mut().size = self.active.segment.size;
+            last.get_mut().end = self.next_frame;
         }
         drop(shared);
-        let state = std::mem::take(&mut born.state);
-        self.next_frame = born.next_frame;
-        let next = born.finish(&*self.fs, &self.dir, &self.options)?;
-        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        let old: Vec<u64> = shared.segments.keys().copied().collect();
-        if due {
-            shared.state = state;
-            shared.segments.clear();
+        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = checkpoint::plan(&shared, &self.options);
+        header.checkpoint = plan.is_some();
+        let mut born = Born::new(&*self.fs, &self.dir, header)?;
+        if let Some(plan) = &plan {
+            born.checkpoint(&shared, plan)?;
         }
-        shared.segments.insert(next.header.number, next.segment.clone());
+        drop(shared);
+        self.next_frame = born.next_frame;
+        let (next, changes) = born.finish(&*self.fs, &self.dir, &self.options)?;
+        let gone = plan.map(|plan| plan.gone).unwrap_or_default();
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        shared.begin(&next.segment, next.header.number, &changes);
+        shared.forget(&gone);
         drop(shared);
         let before = std::mem::replace(&mut self.active, next);
         self.sealed = true;
-        if due {
-            remove_segments(&*self.fs, &self.dir, &old);
-            Ok(())
-        } else {
+        if !gone.contains(&before.header.number) {
             let end = self.active.header.first_frame;
-            mark_continued(&*self.fs, &self.dir, &before.header, before.offset, end)
+            mark_continued(&*self.fs, &self.dir, &before.header, before.offset, end)?;
         }
+        remove_segments(&*self.fs, &self.dir, &gone);
+        Ok(())
     }
 }
 
@@ -311,13 +304,13 @@ impl Born {
     fn new(fs: &dyn FileSystem, dir: &Path, header: SegmentHeader) -> Result<Self, StoreError> {
         let path = segment::unfinished_path(dir, header.number);
         let file = fs.create(&path).map_err(StoreError::io("create", &path))?;
-        let segment = Segment { path, file, size: 0 };
+        let segment = Segment { path, file, size: 0, salt: header.salt, end: 0 };
         let next_frame = header.first_frame;
-        let state = State::default();
-        Ok(Self { segment, header, offset: BLOCK, next_frame, state, buffer: Vec::new() })
+        let (changes, buffer) = (Vec::new(), Vec::new());
+        Ok(Self { segment, header, offset: BLOCK, next_frame, changes, buffer })
     }
 
-    /// Writes a frame and applies it to the state that the segment is born with.
+    /// Writes a frame that the segment is born with.
     fn frame(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let at = Position {
             segment: self.header.number,
@@ -329,16 +322,16 @@ impl Born {
         let header = encode_frame(&mut self.buffer, at, Kind::Data, &batch.touched, &batch.bytes);
         self.segment.write(&self.buffer, at.offset)?;
         let base = Base { segment: at.segment, offset: at.offset + header };
-        batch.changes.iter().for_each(|change| self.state.apply(change, base));
+        self.changes.push((base, batch.changes.clone()));
         self.offset += self.buffer.len() as u64;
         self.next_frame += 1;
         self.header.born_with += 1;
         Ok(())
     }
 
-    /// Writes the whole state.
-    fn checkpoint(&mut self, shared: &Shared) -> Result<(), StoreError> {
-        super::checkpoint::write(shared, |batch| self.frame(batch))
+    /// Writes the state, as planned.
+    fn checkpoint(&mut self, shared: &Shared, plan: &Plan) -> Result<(), StoreError> {
+        checkpoint::write(shared, plan, |batch| self.frame(batch))
     }
 
     /// Makes the segment durable under its name. A crash before leaves a file that is removed.
@@ -347,7 +340,7 @@ impl Born {
         fs: &dyn FileSystem,
         dir: &Path,
         options: &Options,
-    ) -> Result<Active, StoreError> {
+    ) -> Result<(Active, Vec<Placed>), StoreError> {
         self.header.size = options.allocation(self.offset);
         self.segment.write(&self.header.encode(), 0)?;
         self.segment.size = self.offset;
@@ -357,7 +350,8 @@ impl Born {
         fs.rename(&self.segment.path, &path).map_err(StoreError::io("rename", &path))?;
         fs.sync_dir(dir).map_err(StoreError::io("sync", dir))?;
         self.segment.path = path;
-        Ok(Active { header: self.header, segment: self.segment, offset: self.offset })
+        let active = Active { header: self.header, segment: self.segment, offset: self.offset };
+        Ok((active, self.changes))
     }
 }
 
@@ -370,7 +364,8 @@ pub(super) fn read_only(
     check_identity(dir, &found)?;
     apply_unproven(&mut found.state, found.unproven.as_ref());
     let bytes = found.segments.values().map(|segment| segment.size).sum();
-    let shared = Shared { state: found.state, segments: found.segments };
+    let window = Window::WHOLE;
+    let shared = Shared { state: found.state, segments: found.segments, window };
     Ok(Some((shared.recovered()?, found.findings, bytes)))
 }
 

@@ -36,7 +36,7 @@
 //!    proves it;
 //! 2. a segment's header says with which frame it begins; it got its name only after its own sync,
 //!    and after every earlier frame was synced. So any later segment proves it;
-//! 3. the frames that a segment is *born with* (a checkpoint, or a frame carried over) were synced
+//! 3. the frames that a segment is *born with* (a checkpoint, or a frame written anew) were synced
 //!    before it got its name: its own header proves them;
 //! 4. a **seal** stands where the next frame will. It is written without a sync when nothing
 //!    has come for [`Options::seal_after`], and with one when the store is closed; it proves
@@ -72,17 +72,36 @@
 //!
 //! # Space
 //!
-//! When a segment is full, or at opening, and the segments hold at least four times what is live,
-//! the next segment begins with a checkpoint. It is written and synced under another name, renamed,
-//! the directory synced; only then are the older segments removed, in any order: a reader begins
-//! at the newest checkpoint and does not look at what is before it. A crash leaves an unfinished
-//! file, or superfluous ones, and both are removed by the next opening.
+//! When a segment is full, or at opening, segments of which at most a quarter is live may go. If that
+//! frees enough, the next segment begins with a checkpoint: all the small state, the snapshots, the
+//! entries that are live in what goes, *carried over*, and the names of the older segments that are
+//! *kept*. All other entries stay where they are. So a checkpoint writes a quarter of what it frees at
+//! most and [`Options::carry_bytes_max`] besides the small state, however much the logs retain, and
+//! the segments hold at most four times what is live, beside what the bounds let wait.
 //!
-//! In memory are the small states and, for each entry and snapshot, where it lies;
-//! [`Store::read_entries`] reads entries back, each with its own checksum.
+//! It is written and synced under another name, renamed, the directory synced; only then are the
+//! segments removed that it does not keep, in any order. A crash leaves an unfinished file, or
+//! superfluous ones, and both are removed by the next opening.
+//!
+//! A reader begins with the segments that the newest checkpoint keeps, each up to the frame with which
+//! it ended; one that is missing, or another, is damage. Segments between them may be gone, and with
+//! them whatever revoked something in a kept one. Nothing revoked comes back for all that:
+//!
+//! * the checkpoint begins with the list of the logs there are and the last entry of each. What is
+//!   beyond goes, and all but entries is said anew; the snapshots that follow take what is before.
+//! * Between the two every index has a live entry, either carried over or in a kept segment. The last
+//!   that was ever written at its index is the live one; so it is also the last that is read there.
+//! * A live entry is removed by nothing that is read later, for nothing written later removed it.
+//!
+//! # Memory
+//!
+//! In memory are the small states and, for each entry and snapshot, where it lies: eight bytes an
+//! entry. At opening the terms, memberships and newest entries of a shard's log are read back, the
+//! configuration log whole; [`Reader`] reads entries back, each with its own checksum.
 
 mod checkpoint;
 mod directory;
+mod entries;
 mod error;
 mod frame;
 mod fs;
@@ -103,7 +122,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use quorate_core::raft::{Entry, Index};
-use quorate_core::{LogId, NodeId, PersistId, Recovered, StorageOp};
+use quorate_core::{LogId, NodeId, PersistId, Recovered, StorageOp, Window};
 
 #[cfg(feature = "node")]
 pub(crate) use directory::utc;
@@ -129,8 +148,12 @@ pub struct Options {
     pub queue_bytes_max: usize,
     /// [`Store::submit`] waits while so many batches are queued.
     pub queue_batches_max: usize,
-    /// No checkpoint while the segments hold less than this, in bytes.
+    /// No checkpoint that frees less than this, in bytes.
     pub checkpoint_bytes_min: u64,
+    /// A checkpoint carries over at most so many bytes of entries.
+    pub carry_bytes_max: u64,
+    /// How much of each log of a shard is in memory when it is opened. The configuration log is whole.
+    pub window: Window,
     /// After so long without a batch the last one is sealed.
     pub seal_after: Duration,
 }
@@ -144,6 +167,8 @@ impl Default for Options {
             queue_bytes_max: 64 << 20,
             queue_batches_max: 16_384,
             checkpoint_bytes_min: 8 << 20,
+            carry_bytes_max: 32 << 20,
+            window: Window::default(),
             seal_after: Duration::from_millis(5),
         }
     }
@@ -153,15 +178,6 @@ impl Options {
     /// How long the file is to be so that `end` fits in.
     fn allocation(&self, end: u64) -> u64 {
         end.next_multiple_of(self.allocation_bytes.max(frame::BLOCK))
-    }
-
-    /// Whether a checkpoint pays: it may cost at most a quarter of what it frees. Never while
-    /// something is damaged: the evidence must stay.
-    fn checkpoint_due(&self, shared: &Shared) -> bool {
-        let held: u64 = shared.segments.values().map(|segment| segment.size).sum();
-        held >= self.checkpoint_bytes_min
-            && !shared.state.damage.any()
-            && held / 4 >= shared.state.live_bytes()
     }
 }
 
@@ -261,19 +277,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::EntryUnreadable`] and [`StoreError::Io`].
     pub fn read_entries(&self, log: LogId, range: Range<Index>) -> Result<Vec<Entry>, StoreError> {
-        let places = read_shared(&self.shared).places(log, range.start, range.end);
-        let mut entries = Vec::with_capacity(places.len());
-        for (index, place, segment) in places {
-            let item = segment.read_at(place.offset, place.len)?;
-            match item::decode_entry(&item) {
-                Some((of, entry)) if of == log && entry.index == index => entries.push(entry),
-                _ => {
-                    let path = segment.path;
-                    return Err(StoreError::EntryUnreadable { log, index: index.0, path });
-                }
-            }
-        }
-        Ok(entries)
+        self.reader().read(log, range, usize::MAX)
+    }
+
+    /// Reads entries back from any thread.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader { shared: Arc::clone(&self.shared) }
     }
 
     /// What was found to be unreadable when the store was opened.
@@ -299,6 +309,52 @@ impl Store {
     pub fn close(mut self) -> DataDir {
         self.writer.close();
         self.dir
+    }
+}
+
+/// So many entries that lie one after the other are read at once.
+const READ_TOGETHER_MAX: usize = 256;
+
+/// Reads entries of a store back. One that is used when the store is closed reads what it held.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<RwLock<Shared>>,
+}
+
+impl Reader {
+    /// Those entries of `range` that are there and durable, in order, with `bytes_max` bytes together
+    /// at most; but the first in any case.
+    ///
+    /// # Errors
+    /// [`StoreError::EntryUnreadable`] and [`StoreError::Io`].
+    pub fn read(
+        &self,
+        log: LogId,
+        range: Range<Index>,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let places = read_shared(&self.shared).places(log, range, bytes_max);
+        let mut entries = Vec::with_capacity(places.len());
+        let rows = places.chunk_by(|(_, a, _), (_, b, _)| a.is_followed_by(*b));
+        for together in rows.flat_map(|row| row.chunks(READ_TOGETHER_MAX)) {
+            let Some((_, first, segment)) = together.first() else { continue };
+            let len = together.iter().map(|(_, place, _)| place.len).sum();
+            let bytes = segment.read_at(first.offset, len)?;
+            let mut rest = &bytes[..];
+            for (index, place, _) in together {
+                let len = usize::try_from(place.len).unwrap_or(usize::MAX).min(rest.len());
+                let (item, behind) = rest.split_at(len);
+                rest = behind;
+                match item::decode_entry(item) {
+                    Some((of, entry)) if of == log && entry.index == *index => entries.push(entry),
+                    _ => {
+                        let path = segment.path.clone();
+                        return Err(StoreError::EntryUnreadable { log, index: index.0, path });
+                    }
+                }
+            }
+        }
+        Ok(entries)
     }
 }
 

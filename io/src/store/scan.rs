@@ -10,7 +10,7 @@ use quorate_core::{LogId, NodeId};
 use super::error::StoreError;
 use super::frame::{BLOCK, FrameHeader, Kind, SegmentHeader};
 use super::fs::FileSystem;
-use super::item::{Change, Touched, decode_changes};
+use super::item::{Change, Kept, Touched, decode_changes};
 use super::segment::{self, Segment};
 use super::state::{Base, State};
 
@@ -67,9 +67,9 @@ pub(super) struct Scan {
     /// All but the unproven frame, applied.
     pub(super) state: State,
     pub(super) findings: Vec<Finding>,
-    /// Every segment from the last checkpoint on.
+    /// Every segment from the last checkpoint on, and those that it keeps.
     pub(super) segments: BTreeMap<u64, Segment>,
-    /// Segments before it, left over by a crash.
+    /// Other segments before it, left over by a crash.
     pub(super) leftovers: Vec<u64>,
     /// The number after the last frame.
     pub(super) next_frame: u64,
@@ -85,9 +85,10 @@ pub(super) fn scan(fs: &dyn FileSystem, dir: &Path) -> Result<Option<Scan>, Stor
     let numbers: Vec<u64> = names.iter().filter_map(|name| segment::parse_name(name)).collect();
     let mut all = BTreeMap::new();
     for number in numbers {
-        let segment = segment::open(fs, dir, number, false)?;
+        let mut segment = segment::open(fs, dir, number, false)?;
         // A header that does not fit its file's name is as good as none.
         let header = segment.header()?.filter(|header| header.number == number);
+        segment.salt = header.map_or(0, |header| header.salt);
         all.insert(number, (segment, header));
     }
     if all.is_empty() {
@@ -101,15 +102,38 @@ pub(super) fn scan(fs: &dyn FileSystem, dir: &Path) -> Result<Option<Scan>, Stor
             why: "no segment with a readable checkpoint is left".to_owned(),
         });
     };
-    let used = all.split_off(&base);
+    let mut used = all.split_off(&base);
+    let kept = kept_by(used.get(&base))?;
+    for Kept { number, .. } in &kept {
+        used.extend(all.remove(number).map(|segment| (*number, segment)));
+    }
     let leftovers = all.into_keys().collect();
-    Scanner::new(dir, &used).run(used, leftovers).map(Some)
+    Scanner::new(dir, &used, base, kept).run(used, leftovers).map(Some)
+}
+
+/// The older segments that a checkpoint keeps. If it cannot be read, the pass over it will tell.
+fn kept_by(checkpoint: Option<&(Segment, Option<SegmentHeader>)>) -> Result<Vec<Kept>, StoreError> {
+    let Some((segment, Some(header))) = checkpoint else { return Ok(Vec::new()) };
+    let content = Content { header: *header, bytes: segment.read()?, end: None, newest: false };
+    let Found::Frame(_, changes) = content.at(BLOCK, header.first_frame) else {
+        return Ok(Vec::new());
+    };
+    let said = changes.into_iter().find_map(|change| match change {
+        Change::Checkpoint(checkpoint) => Some(checkpoint.kept),
+        _ => None,
+    });
+    Ok(said.unwrap_or_default())
 }
 
 /// The pass over the segments from the last checkpoint on.
 struct Scanner<'a> {
     dir: &'a Path,
     headers: BTreeMap<u64, Option<SegmentHeader>>,
+    /// The segment with the last checkpoint.
+    base: u64,
+    /// What that keeps of the segments before it, and where those end.
+    kept: Vec<Kept>,
+    ends: BTreeMap<u64, u64>,
     state: State,
     findings: Vec<Finding>,
     next_frame: u64,
@@ -131,9 +155,17 @@ enum Found {
 }
 
 impl<'a> Scanner<'a> {
-    fn new(dir: &'a Path, used: &BTreeMap<u64, (Segment, Option<SegmentHeader>)>) -> Self {
+    fn new(
+        dir: &'a Path,
+        used: &BTreeMap<u64, (Segment, Option<SegmentHeader>)>,
+        base: u64,
+        kept: Vec<Kept>,
+    ) -> Self {
         Self {
             dir,
+            base,
+            ends: kept.iter().map(|kept| (kept.number, kept.end)).collect(),
+            kept,
             headers: used.iter().map(|(number, (_, header))| (*number, *header)).collect(),
             state: State::default(),
             findings: Vec::new(),
@@ -152,7 +184,8 @@ impl<'a> Scanner<'a> {
         let mut previous: Option<(u64, Option<SegmentHeader>)> = None;
         let first = self.headers.values().flatten().next();
         let node = first.map_or(NodeId(0), |header| header.node);
-        for (number, (segment, header)) in used {
+        self.check_kept();
+        for (number, (mut segment, header)) in used {
             self.check_link(&segment, number, header, previous);
             match header {
                 Some(header) => self.segment(&segment, header)?,
@@ -162,6 +195,7 @@ impl<'a> Scanner<'a> {
                 }
             }
             previous = Some((number, header));
+            segment.end = self.end_of(number).unwrap_or(self.next_frame);
             segments.insert(number, segment);
         }
         if self.tail.is_none() {
@@ -180,7 +214,31 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// A missing, exchanged or reordered segment shows here.
+    /// A segment that is still needed, and is missing or another, shows here.
+    fn check_kept(&mut self) {
+        for Kept { number, salt, .. } in std::mem::take(&mut self.kept) {
+            let path = segment::segment_path(self.dir, number);
+            match self.headers.get(&number) {
+                None => self.lose(&path, 0, "a segment that is still needed is missing", None),
+                Some(Some(header)) if header.salt != salt => {
+                    self.lose(&path, 0, "the segment is not the one that was kept", None);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The number of the frame after the last of a segment, if there is a later one that tells.
+    fn end_of(&self, number: u64) -> Option<u64> {
+        if let Some(kept) = self.ends.get(&number) {
+            return Some(*kept);
+        }
+        let later = self.headers.range(number + 1..);
+        later.filter_map(|(_, h)| h.as_ref()).map(|h| h.first_frame).next()
+    }
+
+    /// A missing, exchanged or reordered segment shows here; of those before the last checkpoint not
+    /// all are there.
     fn check_link(
         &mut self,
         segment: &Segment,
@@ -192,7 +250,9 @@ impl<'a> Scanner<'a> {
             self.next_frame = header.map_or(0, |h| h.first_frame);
             return;
         };
-        if before + 1 != number {
+        if number <= self.base {
+            // What is kept was compared with what the checkpoint says of it.
+        } else if before + 1 != number {
             let path = segment::segment_path(self.dir, before + 1);
             self.lose(&path, 0, "the segment is missing", None);
         } else if let (Some(before), Some(header)) = (before_header, header)
@@ -212,8 +272,7 @@ impl<'a> Scanner<'a> {
             self.lose(&segment.path, end, "the segment is shorter than it was made", None);
         }
         // The next readable segment says how far the frames of the earlier ones go, durably.
-        let later = self.headers.range(header.number + 1..);
-        let end = later.filter_map(|(_, h)| h.as_ref()).map(|h| h.first_frame).next();
+        let end = self.end_of(header.number);
         let newest = self.headers.keys().next_back() == Some(&header.number);
         let content = Content { header, bytes, end, newest };
         let mut offset = BLOCK;

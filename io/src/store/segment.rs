@@ -23,6 +23,10 @@ pub(super) struct Segment {
     pub(super) file: Arc<dyn StoreFile>,
     /// The size of the file in bytes, written zeros included.
     pub(super) size: u64,
+    /// Its salt; 0 if its header cannot be read.
+    pub(super) salt: u64,
+    /// The number of the frame after its last, once there is a later segment.
+    pub(super) end: u64,
 }
 
 pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
@@ -50,7 +54,7 @@ pub(super) fn open(
     let path = segment_path(dir, number);
     let file = fs.open(&path, write).map_err(StoreError::io("open", &path))?;
     let size = file.size().map_err(StoreError::io("read the size of", &path))?;
-    Ok(Segment { path, file, size })
+    Ok(Segment { path, file, size, salt: 0, end: 0 })
 }
 
 impl Segment {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_core::raft::Index;
 use quorate_core::{Generation, HardState, Identity, LogId, NodeId, Start};
 
-use super::item::{Change, Span, Touched};
+use super::entries::Entries;
+use super::item::{Change, Checkpoint, Span, Touched};
 
 /// Where an item lies on the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +14,13 @@ pub(super) struct Place {
     pub(super) segment: u64,
     pub(super) offset: u64,
     pub(super) len: u32,
+}
+
+impl Place {
+    /// Whether `next` lies directly behind it.
+    pub(super) fn is_followed_by(self, next: Self) -> bool {
+        self.segment == next.segment && self.offset + u64::from(self.len) == next.offset
+    }
 }
 
 /// Where the payload of a frame begins: spans are relative to it.
@@ -28,12 +36,15 @@ impl Base {
     }
 }
 
+/// What a frame changes, and where its payload begins.
+pub(super) type Placed = (Base, Vec<Change>);
+
 /// One log.
 #[derive(Clone, Default, Debug)]
 pub(super) struct LogState {
     pub(super) hard_state: HardState,
     pub(super) snapshot: Option<(Index, Place)>,
-    pub(super) entries: BTreeMap<Index, Place>,
+    pub(super) entries: Entries,
     pub(super) copy: Option<Generation>,
 }
 
@@ -95,21 +106,26 @@ impl State {
                 self.peer_starts.insert(*peer, *start);
             }
             Change::HardState(log, state) => self.log(*log).hard_state = *state,
-            Change::Entry(log, index, span) => {
-                let entries = &mut self.log(*log).entries;
-                entries.split_off(index);
-                entries.insert(*index, base.place(*span));
+            Change::Entry(log, mark, span) => {
+                self.log(*log).entries.append(*mark, base.place(*span));
             }
+            Change::Carried(log, mark, span) => {
+                self.log(*log).entries.set(*mark, base.place(*span));
+            }
+            Change::Checkpoint(checkpoint) => self.keep_only(checkpoint),
             Change::Touch(log) => {
                 self.log(*log);
             }
             Change::Truncate(log, from) => {
-                self.log(*log).entries.split_off(from);
+                self.log(*log).entries.truncate(*from);
             }
             Change::Snapshot { log, index, reset, span } => {
                 let held = self.log(*log);
-                let after = held.entries.split_off(&index.next());
-                held.entries = if *reset { BTreeMap::new() } else { after };
+                if *reset {
+                    held.entries = Entries::default();
+                } else {
+                    held.entries.drop_to(*index);
+                }
                 held.snapshot = Some((*index, base.place(*span)));
             }
             Change::Copy(log, generation) => self.log(*log).copy = Some(*generation),
@@ -117,6 +133,17 @@ impl State {
                 self.logs.remove(log);
                 self.damage.dropped(*log);
             }
+        }
+    }
+
+    /// What older segments say that is not true any more is over: what revoked it may be gone. All
+    /// but entries is said anew behind this.
+    fn keep_only(&mut self, checkpoint: &Checkpoint) {
+        let mut before = std::mem::take(&mut self.logs);
+        for (log, last) in &checkpoint.logs {
+            let mut entries = before.remove(log).map_or_else(Entries::default, |held| held.entries);
+            entries.truncate(last.next());
+            self.logs.insert(*log, LogState { entries, ..LogState::default() });
         }
     }
 
@@ -131,18 +158,28 @@ impl State {
         self.damage.logs.extend(touched.logs.iter().copied());
     }
 
-    /// Bytes on the disk that a checkpoint would have to write: an estimate that counts every
-    /// entry and snapshot in full and a small sum for everything else.
-    pub(super) fn live_bytes(&self) -> u64 {
+    /// Bytes that a checkpoint writes in any case: an estimate that counts every snapshot in full and
+    /// a small sum for everything else.
+    pub(super) fn small_bytes(&self) -> u64 {
         const SMALL: u64 = 64;
         let starts = self.identity.as_ref().map_or(0, |identity| identity.starts.len() as u64);
         let mut sum = SMALL * (1 + self.peer_starts.len() as u64) + 24 * starts;
         for log in self.logs.values() {
-            let entries: u64 = log.entries.values().map(|place| u64::from(place.len)).sum();
             let snapshot = log.snapshot.map_or(0, |(_, place)| u64::from(place.len));
-            sum += SMALL + entries + snapshot;
+            sum += SMALL + snapshot;
         }
         sum
+    }
+
+    /// Bytes of entries in each segment that holds any.
+    pub(super) fn live_bytes(&self) -> BTreeMap<u64, u64> {
+        let mut live = BTreeMap::new();
+        for log in self.logs.values() {
+            for (segment, bytes) in log.entries.bytes_by_segment() {
+                *live.entry(segment).or_default() += bytes;
+            }
+        }
+        live
     }
 
     fn log(&mut self, log: LogId) -> &mut LogState {

@@ -10,9 +10,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use quorate_core::engine::{Rows, SqlErrorKind, Statement, Transaction, Value};
+use quorate_core::configuration::MAIN;
+use quorate_core::engine::{Position, Rows, SqlErrorKind, Statement, Transaction, Value};
 use quorate_core::node::SqlRequest;
-use quorate_core::shard::{Consistency, Reply, ShardError, SqlKind};
+use quorate_core::shard::{Consistency, Reply, ShardError, SqlKind, Token};
+use quorate_core::{DatabaseId, Index, LogId, Term};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -44,9 +46,12 @@ pub(crate) struct SqlBody {
     /// How long the answer is waited for, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,
-    /// For `/query`: `local` (the default) or `linearizable`.
+    /// For `/query`: `local` or `linearizable`; without it as the database's `readQuorum` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) consistency: Option<ConsistencyBody>,
+    /// For `/query`, instead of `consistency`: the token of an earlier answer, to see at least that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
 }
 
 /// One statement.
@@ -91,6 +96,9 @@ pub(super) struct OfShard {
 pub(crate) struct SqlAnswer {
     /// The entry of the shard's log that the content stands at.
     pub(crate) lsn: u64,
+    /// What a later query gives along to see at least this, wherever it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
     /// The result of each statement.
     pub(crate) results: Vec<ResultBody>,
 }
@@ -115,7 +123,11 @@ pub(super) async fn execute(
     Query(of): Query<OfShard>,
     body: Result<Json<SqlBody>, JsonRejection>,
 ) -> Response {
-    run(&app, database, of, body, |_| SqlKind::Write).await
+    run(&app, database, of, body, |body| match body.consistency.is_some() || body.token.is_some() {
+        true => Err("\"consistency\" and \"token\" are for /query".to_owned()),
+        false => Ok(SqlKind::Write),
+    })
+    .await
 }
 
 pub(super) async fn query(
@@ -124,11 +136,16 @@ pub(super) async fn query(
     Query(of): Query<OfShard>,
     body: Result<Json<SqlBody>, JsonRejection>,
 ) -> Response {
-    let kind = |consistency| {
-        SqlKind::Read(match consistency {
-            Some(ConsistencyBody::Linearizable) => Consistency::Linearizable,
-            Some(ConsistencyBody::Local) | None => Consistency::Local,
-        })
+    let kind = |body: &SqlBody| {
+        Ok(SqlKind::Read(match (&body.token, body.consistency) {
+            (Some(_), Some(_)) => {
+                return Err("give \"token\" or \"consistency\", not both".to_owned());
+            }
+            (Some(token), None) => Consistency::Since(read_token(token)?),
+            (None, Some(ConsistencyBody::Linearizable)) => Consistency::Linearizable,
+            (None, Some(ConsistencyBody::Local)) => Consistency::Local,
+            (None, None) => Consistency::AsConfigured,
+        }))
     };
     run(&app, database, of, body, kind).await
 }
@@ -138,27 +155,58 @@ async fn run(
     database: String,
     of: OfShard,
     body: Result<Json<SqlBody>, JsonRejection>,
-    kind: impl Fn(Option<ConsistencyBody>) -> SqlKind,
+    kind: impl Fn(&SqlBody) -> Result<SqlKind, String>,
 ) -> Response {
     let body = match body {
         Ok(Json(body)) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let problem = format!(
+                "the request is longer than {SQL_BYTES_MAX} bytes: split it. Nothing was done"
+            );
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, &problem);
+        }
         Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
     };
-    let kind = kind(body.consistency);
+    let kind = match kind(&body) {
+        Ok(kind) => kind,
+        Err(problem) => return refuse(StatusCode::BAD_REQUEST, &problem),
+    };
     let timeout = body.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(TIMEOUT_MAX);
     let transaction = match transaction(body) {
         Ok(transaction) => transaction,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, &problem),
     };
-    let request = SqlRequest { database, shard: of.shard, transaction, kind, timeout };
+    let token = |at| token(app, &database, of.shard.as_deref(), at);
+    let (name, shard) = (database.clone(), of.shard.clone());
+    let request = SqlRequest { database: name, shard, transaction, kind, timeout };
     match app.handle.sql(request).await {
         Ok(Reply::Done { at, rows }) => {
             let results = rows.into_iter().map(result).collect();
-            Json(SqlAnswer { lsn: at.index.0, results }).into_response()
+            Json(SqlAnswer { lsn: at.index.0, token: token(at), results }).into_response()
         }
         Ok(Reply::Failed(error)) => failed(app, &error),
         Ok(Reply::Compared { .. }) | Err(_) => failed(app, &ShardError::OutcomeUnknown),
     }
+}
+
+/// A token as text: the database's id, the shard's log, and the entry's index and term.
+fn token(app: &App, database: &str, shard: Option<&str>, at: Position) -> Option<String> {
+    let configuration = app.handle.layout().configuration?;
+    let shard = configuration.shard(database, shard.unwrap_or(MAIN))?;
+    let (id, log) = (shard.database.id.0, shard.shard.log.0);
+    Some(format!("{id:032x}.{log}.{}.{}", at.index.0, at.term.0))
+}
+
+fn read_token(text: &str) -> Result<Token, String> {
+    let parts: Vec<&str> = text.split('.').collect();
+    let read = || {
+        let [database, log, index, term] = parts.as_slice() else { return None };
+        let database = DatabaseId(u128::from_str_radix(database, 16).ok()?);
+        let at = Position { index: Index(index.parse().ok()?), term: Term(term.parse().ok()?) };
+        Some(Token { database, log: LogId(log.parse().ok()?), at })
+    };
+    let shown: String = text.chars().take(80).collect();
+    read().ok_or_else(|| format!("'{shown}' is no token: give one as an answer has it"))
 }
 
 fn transaction(body: SqlBody) -> Result<Transaction, String> {
@@ -244,6 +292,7 @@ pub(super) fn failed(app: &App, error: &ShardError) -> Response {
         ShardError::UnknownDatabase { .. } | ShardError::UnknownShard { .. } => {
             (StatusCode::NOT_FOUND, "nothing-done")
         }
+        ShardError::StaleToken { .. } => (StatusCode::GONE, "nothing-done"),
         ShardError::Busy => (StatusCode::TOO_MANY_REQUESTS, "nothing-done"),
         ShardError::NotOwner { .. }
         | ShardError::OwnerAway { .. }
@@ -275,6 +324,7 @@ fn kind(error: &ShardError) -> &'static str {
         ShardError::TimedOut => "timed-out",
         ShardError::UnknownDatabase { .. } => "unknown-database",
         ShardError::UnknownShard { .. } => "unknown-shard",
+        ShardError::StaleToken { .. } => "stale-token",
         ShardError::Unavailable(_) => "unavailable",
     }
 }
@@ -318,6 +368,18 @@ mod tests {
         }
         for wrong in [json!([1]), json!({ "base64": 1 }), json!({ "base64": "?" }), json!({})] {
             assert!(value(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_back_and_nothing_else_is_one() {
+        let text = format!("{:032x}.7.12.3", u128::MAX - 5);
+        let at = Position { index: Index(12), term: Term(3) };
+        let database = DatabaseId(u128::MAX - 5);
+        assert_eq!(read_token(&text), Ok(Token { database, log: LogId(7), at }));
+        for wrong in ["", "1.2.3", "1.2.3.4.5", "x.2.3.4", "1.2.-3.4", "1.2.3.99999999999999999999"]
+        {
+            assert!(read_token(wrong).is_err(), "{wrong}");
         }
     }
 

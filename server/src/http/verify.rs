@@ -143,7 +143,8 @@ mod tests {
             Some(byte) => Ok(ContentHash { at, hash: [*byte; 32] }),
             None => Err(NoHash::OutOfReach),
         };
-        let nodes = (1..).map(NodeId);
+        // Without a configuration they go by their first digits.
+        let nodes = (1..).map(|number| NodeId(number << 120));
         nodes.zip(hashes).map(|(node, hash)| CopyHash { node, hashed: hashed(hash) }).collect()
     }
 

@@ -12,7 +12,7 @@ use super::workloads::{BANK, REGISTERS};
 use crate::outcome::{Verdict, Violation};
 
 /// The content at every position, in short, and in full at the last.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Content {
     /// The content after the last committed entry.
     pub last: Memory,

@@ -33,6 +33,8 @@ pub struct Ledger {
     pub log: LogId,
     /// What a shard's log has made of its copies; of the configuration log it stays empty.
     pub content: Content,
+    /// What it had made of them where the history begins.
+    content_before: Content,
     /// Who was elected in which term.
     pub leaders: BTreeMap<Term, NodeId>,
     /// Every entry ever written, by index and term: with one predecessor for each, any two logs
@@ -103,6 +105,7 @@ impl Ledger {
             cluster,
             log,
             content: Content::default(),
+            content_before: Content::default(),
             leaders: BTreeMap::new(),
             chain: BTreeMap::new(),
             committed: Vec::new(),
@@ -135,22 +138,40 @@ impl Ledger {
     }
 
     /// Of a shard's log that goes on in another cluster with what a survivor of this one holds: its
-    /// history begins with that.
+    /// history begins with that. `given_up` is that of the same log in the cluster that it comes from,
+    /// and the last entry that the survivor's log had there.
     ///
     /// # Errors
     /// If the survivor's log cannot be replayed.
     pub fn carried_over(
         log: &Shadow,
-        entries: &[Entry],
+        given_up: Option<(&Self, (Index, Term))>,
         into: ClusterId,
     ) -> Result<Self, Violation> {
         let mut ledger = Self::new(into, log.log);
         (ledger.base, ledger.base_term) = (log.last_index(), log.last_term());
         ledger.governing = log.membership().cloned();
-        for entry in entries {
-            ledger.content.take(entry)?;
+        if let Some((given_up, (index, term))) = given_up {
+            ledger.content = given_up.content_at(index, term)?;
+            ledger.content_before = ledger.content.clone();
         }
         Ok(ledger)
+    }
+
+    /// What the copies hold in a log that ends with this entry, committed or not.
+    fn content_at(&self, index: Index, term: Term) -> Result<Content, Violation> {
+        let (mut at, mut entries) = ((index, term), Vec::new());
+        while at.0 > self.base {
+            let Some(written) = self.chain.get(&at) else {
+                let detail = format!("entry {} of term {} was never written", at.0, at.1);
+                return Err(Violation::new("log-of-unknown-entries", detail));
+            };
+            entries.push(&written.entry);
+            at = (at.0.previous(), written.previous);
+        }
+        let mut content = self.content_before.clone();
+        entries.into_iter().rev().try_for_each(|entry| content.take(entry))?;
+        Ok(content)
     }
 
     /// Where the history begins: what is before it was never compared.

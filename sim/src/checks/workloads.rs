@@ -235,7 +235,8 @@ fn saw(
         _ => return Ok(()),
     };
     let least = match consistency {
-        Consistency::Local => Index::ZERO,
+        Consistency::Local | Consistency::AsConfigured => Index::ZERO,
+        Consistency::Since(token) => token.at.index.min(ledger.content.position().index),
         Consistency::AtLeast(position) => position.index.min(ledger.content.position().index),
         Consistency::Linearizable => asked.floor,
     };

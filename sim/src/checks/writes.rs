@@ -141,8 +141,11 @@ impl Checks {
         term: Term,
     ) -> Verdict {
         let Some(cluster) = directory.written_log.cluster else { return Ok(()) };
-        let committed = self.ledger_of(cluster, log).committed_term(index);
-        if committed == Some(term) {
+        let ledger = self.ledger_of(cluster, log);
+        // Of what a recovery began with nobody knows more than its end.
+        let before = log != LogId::CONFIGURATION && index < ledger.base();
+        let committed = ledger.committed_term(index);
+        if before || committed == Some(term) {
             return Ok(());
         }
         let detail = format!(

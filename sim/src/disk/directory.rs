@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use quorate_core::{
-    Index, LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term,
+    Index, LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term, Window,
 };
 
 use super::copies::{Copies, Files};
@@ -169,6 +169,25 @@ impl Directory {
             }
             _ => {}
         }
+    }
+
+    /// The last entry of each shard's log, as a restart would find it.
+    #[must_use]
+    pub fn shard_ends(&self) -> BTreeMap<LogId, (Index, Term)> {
+        let end = |log: &Shadow| (log.last_index(), log.last_term());
+        self.durable_shards.iter().map(|(log, held)| (*log, end(held))).collect()
+    }
+
+    /// What a process that starts is given: of the logs of shards only the newest entries.
+    #[must_use]
+    pub fn recovered(&self, window: Window) -> Recovered {
+        let mut recovered = self.durable.clone();
+        for (log, held) in &mut recovered.logs {
+            if *log != LogId::CONFIGURATION {
+                *held = std::mem::take(held).within(window);
+            }
+        }
+        recovered
     }
 
     /// How many operations are outstanding.

@@ -1,7 +1,9 @@
 //! Databases of a world: what engines are like, who uses them, and what operators do to them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use quorate_core::Window;
 use quorate_core::configuration::{
     DatabaseRules, EVERY, ExecutionMode, MAIN, PlaceRule, QuorumRule, Role, Settings, ShardRules,
 };
@@ -48,6 +50,8 @@ pub struct ClientPlan {
 pub struct DatabasePlan {
     /// How much a copy takes at once.
     pub limits: ShardLimits,
+    /// How much of a log it keeps in memory.
+    pub window: Window,
     /// A call of an engine takes at least so many microseconds.
     pub call_min_us: u64,
     /// And mostly at most so many.
@@ -90,6 +94,7 @@ impl DatabasePlan {
         };
         Self {
             limits: ShardLimits::default(),
+            window: Window::default(),
             call_min_us: 20,
             call_max_us: 200,
             hiccup_ppm: 0,
@@ -130,19 +135,48 @@ pub(super) fn draw(dice: &mut Dice, hosts: &[HostPlan]) -> Option<DatabasePlan> 
     let count = dice.pick(&[1, 1, 1, 2, 3]);
     let databases: Vec<DatabaseRules> = (0..count).map(|_| rules(dice, hosts)).collect();
     let clients = clients(dice, &databases);
+    let hiccup_ppm = maybe(dice, 10_000);
+    let fail_ppm = maybe(dice, 30_000);
+    let fault_every_ms = if dice.one_in(2) { 0 } else { dice.between(1_000, 10_000) };
+    let order_every_ms = if dice.one_in(2) { 0 } else { dice.between(300, 8_000) };
+    let (limits, window) = short_logs(dice, limits);
     Some(DatabasePlan {
         limits,
+        window,
         call_min_us,
         call_max_us,
-        hiccup_ppm: maybe(dice, 10_000),
-        fail_ppm: maybe(dice, 30_000),
-        fault_every_ms: if dice.one_in(2) { 0 } else { dice.between(1_000, 10_000) },
+        hiccup_ppm,
+        fail_ppm,
+        fault_every_ms,
         fault_weights,
-        order_every_ms: if dice.one_in(2) { 0 } else { dice.between(300, 8_000) },
+        order_every_ms,
         order_weights,
         databases,
         clients,
     })
+}
+
+/// Logs of which little is in memory, and which are soon cut: in so short a run the usual bounds
+/// would never be reached.
+fn short_logs(dice: &mut Dice, limits: ShardLimits) -> (ShardLimits, Window) {
+    let usual = Window::default();
+    let entries_max = dice.pick(&[1, 3, 10, usual.entries_max]);
+    let window = Window { entries_max, ..usual };
+    // An entry takes some hundred bytes.
+    let retain_bytes = dice.pick(&[0, 400, 4_000, limits.retain_bytes]);
+    let retain_age = dice.pick(&[Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)]);
+    let retain_bytes_max = dice.pick(&[1_000, 10_000, limits.retain_bytes_max]).max(retain_bytes);
+    let blank_worth = dice.pick(&[1, 10, 100, limits.blank_worth]);
+    let chunk_bytes = dice.pick(&[64, 1_000, limits.chunk_bytes]);
+    let limits = ShardLimits {
+        retain_bytes,
+        retain_age,
+        retain_bytes_max,
+        blank_worth,
+        chunk_bytes,
+        ..limits
+    };
+    (limits, window)
 }
 
 fn clients(dice: &mut Dice, databases: &[DatabaseRules]) -> Vec<ClientPlan> {

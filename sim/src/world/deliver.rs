@@ -141,7 +141,7 @@ impl World {
         if leads && (!seen.leads || term > seen.term) {
             let mind = Mind {
                 log: &directory.written_log,
-                term_at: &|index| raft.entry(index).map(|entry| entry.term),
+                term_at: &|index| raft.term_at(index),
                 membership: Some(raft.membership()),
             };
             let sway = self.checks.leads(&self.disks, directory, mind, term)?;
@@ -173,7 +173,7 @@ impl World {
         let directory = self.disks.get(dir);
         let mind = Mind {
             log: &directory.written_log,
-            term_at: &|index| raft.entry(index).map(|entry| entry.term),
+            term_at: &|index| raft.term_at(index),
             membership: Some(raft.membership()),
         };
         let before = directory.written_log.cluster.and_then(|c| self.checks.known(c));
@@ -246,7 +246,7 @@ impl World {
         let empty = Shadow::empty(log, directory.written_log.cluster);
         let mind = Mind {
             log: directory.written(log).unwrap_or(&empty),
-            term_at: &|index| raft.entry(index).map(|entry| entry.term),
+            term_at: &|index| raft.term_at(index),
             membership: Some(raft.membership()),
         };
         if now.leads && (!seen.leads || now.term > seen.term) {

@@ -296,7 +296,9 @@ impl World {
         let (Some(shard), Some(held)) = (leads, self.disks.get(dir).written(log)) else {
             return Ok(());
         };
-        let least = held.last_content_before(shard.log().term());
+        let ledger = held.cluster.and_then(|cluster| self.checks.shard(cluster, log));
+        let gone = ledger.map(|ledger| ledger.content.position_at(held.base));
+        let least = held.last_content_before(shard.log().term()).max(gone);
         if least.is_none_or(|least| at.index >= least) {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use quorate_core::raft::LogRead;
 use quorate_core::shard::Call;
 use quorate_core::{DialError, LogId};
 
@@ -121,6 +122,17 @@ pub enum What {
     Emptied(usize),
     /// Engines of a host are as fast as before.
     HastenEngines(usize),
+    /// Entries of a log were read from a disk.
+    LogRead {
+        /// From which directory.
+        dir: DirId,
+        /// For that run.
+        by: RunRef,
+        /// Of which log.
+        log: LogId,
+        /// What was asked for.
+        read: LogRead,
+    },
     /// A fault or an operator's order, by its place in the schedule.
     Act(usize),
     /// A partition ends.

@@ -248,6 +248,7 @@ impl World {
                 self.hosts[host].engines_slow = 0;
                 Ok(())
             }
+            What::LogRead { dir, by, log, read } => self.log_read(dir, by, log, read),
             What::Act(place) => self.act(place),
             What::Heal(id) => {
                 self.network.cuts.heal(id);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::configuration::{ConfigCommand, Configuration, CopyStatus};
-use quorate_core::raft::{Body, Entry, Membership, Message, Payload};
+use quorate_core::raft::{Body, Entry, LogRead, Membership, Message, Payload};
 use quorate_core::wire::{self, Packet, Request, Response};
 use quorate_core::{
     ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, Output, PersistId,
@@ -88,6 +88,15 @@ impl World {
                 let detail = format!("host {host} was given no engines, and calls one");
                 Err(Violation::new("engine-unasked", detail))
             }
+            Output::ReadLog { log, read } => {
+                if let Some(dir) = self.hosts[host].dir {
+                    let wait =
+                        self.disk_dice.between(10, 1_000) * 1_000 + self.hosts[host].disk_slow;
+                    let (at, by) = (self.now + wait, self.run_of(host));
+                    self.queue.push(at, What::LogRead { dir, by, log, read });
+                }
+                Ok(())
+            }
             Output::Stop(reason) => {
                 tell!(self, "host {host} ends: {reason}");
                 self.stopped[host] = Some(reason);
@@ -126,8 +135,11 @@ impl World {
             if let (StorageOp::DropLog { log }, Some(_)) = (op, of_shard) {
                 self.late.push(Late::Drops(*log));
             }
-            if let StorageOp::Snapshot { log, snapshot, .. } = op {
+            if let StorageOp::Snapshot { log, snapshot, reset } = op {
                 self.late.push(Late::Snapshots(*log, snapshot.index, snapshot.term));
+                if of_shard.is_some() {
+                    self.lets_go(host, dir, *log, snapshot.index, *reset)?;
+                }
             }
             let change = self.disks.get_mut(dir).write(op);
             if of_shard.is_some() {
@@ -150,6 +162,39 @@ impl World {
             self.schedule_sync(host, dir);
         }
         Ok(())
+    }
+
+    /// The log of a shard begins later from here on. What goes is durable in the copy that is in use,
+    /// unless another copy takes its place.
+    fn lets_go(
+        &mut self,
+        host: usize,
+        dir: DirId,
+        log: LogId,
+        index: Index,
+        reset: bool,
+    ) -> Verdict {
+        if reset {
+            self.counts.add(Count::CopiesInstalled);
+            return Ok(());
+        }
+        self.counts.add(Count::ShardCompactions);
+        let cluster = self.disks.get(dir).written_log.cluster;
+        let ledger = cluster.and_then(|cluster| self.checks.shard(cluster, log));
+        let least = ledger.map_or(Index::ZERO, |ledger| ledger.content.position_at(index));
+        let open = self.hosts[host].engines.get(&log).and_then(|pump| pump.open);
+        let Some(copy) = open.and_then(|g| self.disks.get_mut(dir).files(log).copy(g)) else {
+            return Ok(());
+        };
+        let synced = copy.synced_at().index;
+        if synced >= least {
+            return Ok(());
+        }
+        let detail = format!(
+            "host {host} lets go of {log:?} up to {index}; durable in its copy is {synced}, content \
+             came last with {least}"
+        );
+        Err(Violation::new("compacted-past-synced", detail))
     }
 
     fn count_op(&mut self, op: &StorageOp, change: crate::disk::Change) {
@@ -200,6 +245,24 @@ impl World {
         }
         tell!(self, "host {} has {} durable", by.host, id.0);
         self.deliver(by.host, Input::Persisted { id }, false)
+    }
+
+    /// A disk answers what it was asked, as it is now.
+    pub(super) fn log_read(
+        &mut self,
+        dir: DirId,
+        by: super::RunRef,
+        log: LogId,
+        read: LogRead,
+    ) -> Verdict {
+        if !self.is_now(by) {
+            return Ok(());
+        }
+        let held = self.disks.get(dir).durable.logs.get(&log);
+        let entries = held.map_or(Vec::new(), |held| held.read(read));
+        self.counts.add(Count::LogReads);
+        self.print.word(0x600 + by.host as u64);
+        self.deliver(by.host, Input::LogRead { log, id: read.id, result: Ok(entries) }, false)
     }
 
     fn multicast(&mut self, host: usize, bytes: &Bytes) -> Verdict {
@@ -476,7 +539,7 @@ impl World {
     fn executes_in_own_term(&self, host: usize, log: LogId) -> Verdict {
         let Some(node) = &self.hosts[host].node else { return Ok(()) };
         let Some(raft) = node.shard(log).map(|shard| shard.log()) else { return Ok(()) };
-        let term = raft.entry(raft.commit()).map(|entry| entry.term);
+        let term = raft.term_at(raft.commit());
         if !raft.is_leader() || term == Some(raft.term()) {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! How processes start, stop, die and come back.
 
 use quorate_core::configuration::Addresses;
-use quorate_core::{Input, Node, NodeConfig, NodeId, Recovered, StopReason};
+use quorate_core::{Input, Limits, Node, NodeConfig, NodeId, Recovered, StopReason, Window};
 
 use super::{Armed, Host, NEVER, RunRef, Seen, What, World};
 use crate::checks::RunView;
@@ -54,7 +54,7 @@ impl World {
             word.copy_from_slice(&self.node_dice.bits().to_le_bytes());
         }
         let config = self.node_config(host);
-        let recovered = self.disks.get(dir).durable.clone();
+        let recovered = self.disks.get(dir).recovered(config.limits.window);
         tell!(self, "host {host} starts {:?} '{:?}'", recovered.identity.node, config.name);
         let local = self.hosts[host].clock.local(self.now);
         let node = Node::new(config, recovered, seed, local);
@@ -77,12 +77,17 @@ impl World {
         self.settle(host, false)
     }
 
+    /// How much of the logs of shards is kept in memory.
+    pub(super) fn window(&self) -> Window {
+        self.plan.databases.as_ref().map_or_else(Window::default, |plan| plan.window)
+    }
+
     fn node_config(&self, host: usize) -> NodeConfig {
         let held = &self.hosts[host];
         let mut seeds = held.plan.seeds.clone();
         seeds.extend(held.leads_to.iter().copied());
         NodeConfig {
-            limits: self.plan.limits,
+            limits: Limits { window: self.window(), ..self.plan.limits },
             shards: self.plan.databases.as_ref().map(|plan| plan.limits),
             name: held.plan.name.clone(),
             group: held.plan.credentials.group_name(),

@@ -151,7 +151,7 @@ fn a_static_owner_is_set_by_command_and_the_shard_goes_to_it() {
     let nodes = with_database(&lab, 3);
     for owner in ["n3", "n1"] {
         let (code, said) = run(&lab, &nodes[1], &["server", "set-owner", "demo", owner]);
-        assert!(code == 0 && said.contains(&format!("owner {owner}")), "{code} {said}");
+        assert!(code == 0 && said.contains(&format!("{owner} owns demo")), "{code} {said}");
         let (code, said) = run(&lab, &nodes[1], &["db", "list"]);
         assert!(code == 0 && said.contains(&format!("{owner} (static)")), "{code} {said}");
     }

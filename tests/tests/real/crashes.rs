@@ -19,8 +19,8 @@ use super::databases::{data, with_database};
 
 /// Everything has to be well again in this time after a round.
 const WELL: Duration = Duration::from_secs(60);
-/// Rows of some size in the database, so that a whole copy takes its time.
-const ROWS: i64 = 8000;
+/// Thousands of rows of some size in the database, so that a whole copy takes its time.
+const THOUSANDS: usize = 8;
 
 /// A small generator (splitmix64): the rounds are the same for the same seed, as far as processes are.
 struct Dice(u64);
@@ -179,7 +179,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_a_whole_copy_is_on_ever
                 WHERE i < 1000) SELECT i, randomblob(2000) v FROM n";
     let more = "INSERT INTO big SELECT i + (SELECT max(i) FROM big), randomblob(2000) FROM big \
                 WHERE i <= 1000";
-    for sql in std::iter::once(fill).chain(std::iter::repeat_n(more, (ROWS / 1000) as usize - 1)) {
+    for sql in std::iter::once(fill).chain(std::iter::repeat_n(more, THOUSANDS - 1)) {
         let answer = doors[0].post("/db/demo/execute", &json!({ "sql": sql }));
         assert_eq!(answer.as_ref().map(|a| a.0), Ok(200), "{answer:?}");
     }
@@ -202,12 +202,12 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_a_whole_copy_is_on_ever
     let (acknowledged, refused) =
         (told.acknowledged.lock().expect("sound").len(), told.refused.lock().expect("sound").len());
     println!("{rounds} rounds: {acknowledged} writes acknowledged, {refused} refused");
-    assert!(acknowledged > 100 * rounds as usize / 2, "{acknowledged}");
+    assert!(acknowledged as u64 > 50 * rounds, "{acknowledged}");
 }
 
 /// What happens in one round.
 fn play(nodes: &mut [Node], dice: &mut Dice, round: u64) {
-    let any = dice.roll(3) as usize;
+    let any = usize::try_from(dice.roll(3)).expect("small");
     match round % 5 {
         // Writes: the owner, or the coordinator, or anybody.
         0 => {

@@ -2,11 +2,13 @@
 //!
 //! Every test makes the network that its nodes live in and takes it away; see `quorate_tests`.
 
+mod bad_input;
 mod commands;
 mod configuring;
 mod copies;
 mod crashes;
 mod databases;
+mod delta;
 mod disks;
 mod expecting;
 mod files;
@@ -18,4 +20,6 @@ mod owning;
 mod partitions;
 mod refusing;
 mod returning;
+mod scenarios;
+mod splits;
 mod verifying;

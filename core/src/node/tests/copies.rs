@@ -226,3 +226,46 @@ fn reads_of_a_copy_that_is_being_fetched_are_served_by_another() {
     let reply = answer(&mut world, 2, id);
     assert!(done(&reply), "{reply:?}");
 }
+
+#[test]
+fn a_new_server_fetches_a_copy_that_is_large_and_takes_the_log_of_one_that_is_small() {
+    for (rows, whole_copies) in [(50, 0), (1100, 1)] {
+        let mut world = with_database(2, &Defaults::default(), &Settings::default());
+        let log = log(&world, 0, "demo");
+        for key in 0..rows {
+            world.sql(0, "demo", SqlKind::Write, insert(key));
+        }
+        world.run(SECOND * 2);
+        let held = world.node(0).shard(log).unwrap().log().last_index().0;
+        assert_eq!(keys(&world, 0, log).len(), usize::try_from(rows).unwrap(), "{held}");
+        while rows > 1000 && world.node(0).shard(log).unwrap().applied().0 < 1000 {
+            let key = 10_000 + i64::try_from(world.packets).unwrap();
+            assert!(done(&write(&mut world, 0, insert(key))));
+        }
+        let late = world.add("late", Defaults::default());
+        world.start(late);
+        assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{rows}: {world:?}");
+        assert_eq!(events(&world, late).2.len(), whole_copies, "{rows}");
+        assert_eq!(keys(&world, late, log), keys(&world, 0, log));
+        // It goes on as any copy does.
+        assert!(done(&write(&mut world, late, insert(1_000_000))));
+    }
+}
+
+#[test]
+fn a_new_server_takes_the_log_if_nobody_gives_it_a_copy() {
+    let mut world = with_database(2, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    while world.node(0).shard(log).unwrap().applied().0 < 1000 {
+        let key = i64::try_from(world.packets).unwrap();
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    for machine in &mut world.machines {
+        let files = machine.files.get_mut(&log).unwrap();
+        files.fail = Some(Fault::Full("no space for a snapshot".into()));
+    }
+    let late = world.add("late", Defaults::default());
+    world.start(late);
+    assert!(world.until(SECOND * 10, |w| online(w, 0, "demo") == 3), "{world:?}");
+    assert_eq!(keys(&world, late, log), keys(&world, 0, log));
+}

@@ -8,7 +8,7 @@ use crate::configuration::{
     ConfigCommand, CopyStatus, DatabaseRules, Defaults, PlaceRule, QuorumRule, Role, Settings,
 };
 use crate::engine::{Statement, Transaction, Value};
-use crate::shard::{Consistency, Reply, ShardError, SqlKind};
+use crate::shard::{Consistency, Reply, ShardError, SqlKind, Token};
 use crate::{Command, CommandId, DatabaseId, LogId, NodeId};
 
 pub(super) fn sql(text: &str, args: &[i64]) -> Transaction {
@@ -555,4 +555,133 @@ fn a_survivor_that_is_recovered_owns_its_shards_with_all_that_reached_it() {
     world.start(new);
     assert!(world.until(SECOND * 8, |w| online(w, 2, "demo") == 2), "{world:?}");
     assert_eq!(keys(&world, new, log).len(), 21);
+}
+
+#[test]
+fn the_heartbeats_of_many_shards_are_one_message() {
+    use crate::configuration::ShardRules;
+    let mut world = cluster(2, &Defaults::default());
+    let shards = (0..20).map(|n| (format!("s{n}"), ShardRules::default())).collect();
+    let create = ConfigCommand::CreateDatabase {
+        name: "demo".to_owned(),
+        id: DatabaseId(7),
+        rules: Box::new(DatabaseRules { settings: Settings::default(), shards }),
+    };
+    world.command(0, Command::Change(create));
+    world.run(SECOND * 3);
+    let before = world.packets;
+    world.run(SECOND * 5);
+    // Ten beats a second of either server, with the answers, and what servers say for themselves.
+    let packets = world.packets - before;
+    assert!(packets < 5 * (2 * 2 * 10 + 60), "{packets} packets in five seconds");
+}
+
+#[test]
+fn without_a_quorum_in_reach_a_write_is_refused_long_before_its_time_is_up() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let (stays, other) = ((owner + 1) % 3, (owner + 2) % 3);
+    world.kill(owner);
+    world.kill(other);
+    world.run(SECOND);
+    let asked = world.now;
+    let mut missing = [world.id(owner), world.id(other)];
+    missing.sort_unstable();
+    match write(&mut world, stays, insert(1)) {
+        Reply::Failed(ShardError::NoQuorum { missing: told, needed: 2, voters: 3 }) => {
+            assert_eq!(told, missing);
+        }
+        told => panic!("{told:?}"),
+    }
+    let took = world.now.since(asked);
+    assert!(took < SECOND * 2, "{took:?} of five seconds");
+    let id = world.sql(stays, "demo", SqlKind::Write, insert(1));
+    world.run(SECOND / 2);
+    world.start(owner);
+    // One that comes back in time is waited for.
+    assert!(done(&answer(&mut world, stays, id)));
+}
+
+fn token(world: &World, at: usize, position: crate::engine::Position) -> Token {
+    let document = world.node(at).configuration().unwrap();
+    Token { database: document.databases["demo"].id, log: log(world, at, "demo"), at: position }
+}
+
+#[test]
+fn a_token_shows_its_holder_what_it_wrote_on_any_node_and_is_stale_with_its_database() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let other = (owner + 1) % 3;
+    let Reply::Done { at, .. } = write(&mut world, owner, insert(1)) else { panic!("written") };
+    let seen = token(&world, owner, at);
+    let all = Consistency::Since(seen);
+    assert_eq!(read(&mut world, other, all).len(), 1, "at once, wherever the copy is");
+
+    // A copy that never comes there leaves the read to the owner.
+    let mut ahead = seen;
+    ahead.at.index = crate::Index(10_000);
+    assert_eq!(read(&mut world, other, Consistency::Since(ahead)).len(), 1);
+
+    let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
+    let create = ConfigCommand::create_database("demo", DatabaseId(8));
+    for command in [drop, create] {
+        let id = world.command(other, Command::Change(command));
+        assert!(world.until(SECOND * 3, |w| w.machines[other].replies.contains_key(&id)));
+    }
+    world.run(SECOND);
+    let select = sql("SELECT k, v FROM t ORDER BY k", &[]);
+    let id = world.sql(other, "demo", SqlKind::Read(all), select);
+    let stale = ShardError::StaleToken { database: "demo".to_owned() };
+    assert_eq!(answer(&mut world, other, id), Reply::Failed(stale));
+}
+
+#[test]
+fn a_read_quorum_above_one_makes_reads_linearizable_unless_they_say_local() {
+    let settings = Settings { read_quorum: QuorumRule::Majority, ..Settings::default() };
+    let mut world = with_database(3, &Defaults::default(), &settings);
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let (lone, other) = ((owner + 1) % 3, (owner + 2) % 3);
+    world.run(SECOND);
+    world.cut(lone, owner);
+    world.cut(lone, other);
+    world.run(SECOND);
+    assert!(done(&write(&mut world, owner, insert(1))));
+    assert_eq!(read(&mut world, other, Consistency::AsConfigured).len(), 1);
+    let select = sql("SELECT k, v FROM t ORDER BY k", &[]);
+    let id = world.sql(lone, "demo", SqlKind::Read(Consistency::AsConfigured), select);
+    let told = answer(&mut world, lone, id);
+    assert!(matches!(told, Reply::Failed(ShardError::NoQuorum { .. })), "{told:?}");
+    assert_eq!(read(&mut world, lone, Consistency::Local).len(), 0, "asked for, and stale");
+}
+
+#[test]
+fn a_comparison_asked_of_one_that_does_not_lead_leaves_nothing_that_disturbs_the_leaders() {
+    use crate::wire::{Packet, encode_packet};
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let other = (owner + 1) % 3;
+    let (link, _) = world.link_between(other, owner).expect("they are linked");
+    let (transaction, kind) = (Transaction::default(), SqlKind::Compare);
+    let packet = Packet::Sql { id: 1, log, transaction, kind, timeout_ms: 5000 };
+    world.input(other, crate::Input::Packet { link, bytes: encode_packet(&packet).into() });
+    world.run(SECOND / 10);
+    let told = compare(&mut world, owner);
+    assert!(told.len() == 3 && told.values().all(Result::is_ok), "{told:?}");
+}
+
+#[test]
+fn a_command_is_answered_when_the_node_that_was_asked_has_applied_it() {
+    let mut world = cluster(3, &Defaults::default());
+    for (number, at) in (0..9).zip([0, 1, 2].into_iter().cycle()) {
+        let name = format!("db{number}");
+        let create = ConfigCommand::create_database(&name, DatabaseId(number));
+        let id = world.command(at, Command::Change(create));
+        assert!(world.until(SECOND * 3, |w| w.machines[at].replies.contains_key(&id)));
+        let held = world.node(at).configuration().unwrap();
+        assert!(held.databases.contains_key(&name), "{name} is not known at {at}");
+    }
 }

@@ -67,6 +67,7 @@ enum What {
     Failed(SocketAddr, DialError),
     Refused(SocketAddr),
     Engine(LogId, Call),
+    ReadLog(LogId, crate::raft::LogRead),
     Copy(LogId, CopyCall),
 }
 
@@ -98,6 +99,8 @@ pub(crate) struct World {
     pub deaf: BTreeSet<(usize, usize)>,
     /// How often anybody has dialled.
     pub dials: usize,
+    /// Packets sent.
+    pub packets: usize,
 }
 
 pub(crate) const STEP: Duration = Duration::from_millis(1);
@@ -160,6 +163,7 @@ impl World {
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
             dials: 0,
+            packets: 0,
         }
     }
 
@@ -375,6 +379,11 @@ impl World {
             What::Up(link, peer, dialed) => Input::LinkUp { link, peer, dialed },
             What::Failed(addr, error) => Input::DialFailed { addr, error },
             What::Refused(from) => Input::PeerRefused { from },
+            What::ReadLog(log, read) => {
+                let held = self.machines[due.to].disk.logs.get(&log);
+                let entries = held.map_or(Vec::new(), |held| held.read(read));
+                Input::LogRead { log, id: read.id, result: Ok(entries) }
+            }
             What::Engine(log, call) => {
                 let Some(answer) = self.machines[due.to].carry_out(log, &call) else { return };
                 Input::Engine { log, epoch: call.epoch, answer }
@@ -463,6 +472,7 @@ impl World {
                 }
             }
             Output::Packet { link, bytes } => {
+                self.packets += 1;
                 if let Some((a, b)) = self.links.get(&link).copied() {
                     self.later(if a == number { b } else { a }, What::Packet(link, bytes));
                 }
@@ -475,6 +485,7 @@ impl World {
                 assert_eq!(before, None, "{id:?} is answered twice");
             }
             Output::Engine { log, call } => self.later(number, What::Engine(log, call)),
+            Output::ReadLog { log, read } => self.later(number, What::ReadLog(log, read)),
             Output::CloseEngine { log } => {
                 self.machines[number].open.remove(&log);
             }

@@ -90,3 +90,23 @@ fn a_copy_in_the_middle_of_the_log_leaves_what_was_acknowledged_behind_it() {
     assert_eq!(net.host(C).disk().entries.last().unwrap().index, last);
     assert_eq!(net.host(C).disk().copy, Some(Generation(5)));
 }
+
+#[test]
+fn a_copy_from_a_later_term_brings_the_term_with_it() {
+    let mut net = behind(C);
+    net.isolate(C);
+    net.with(A, |raft, now| raft.adopt(now, Term(9)));
+    net.elect(A);
+    net.propose(A, "of a later term").unwrap();
+    net.settle();
+    net.compact(A);
+    let base = net.at(A).snapshot().clone();
+    assert!(net.at(C).term() < base.term);
+    net.with(C, |raft, _| raft.install_copy(Generation(2), base.clone()));
+    assert_eq!((net.at(C).term(), net.at(C).vote()), (base.term, None));
+    while net.persist(C) {}
+    assert_eq!(net.host(C).disk().hard_state.term, base.term);
+    // It campaigns in terms behind that of its last entry only.
+    net.timeout(C);
+    assert!(net.at(C).last_index() == base.index && net.at(C).term() >= base.term);
+}

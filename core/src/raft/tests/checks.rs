@@ -67,6 +67,11 @@ impl Checks {
         assert_eq!(held, state, "two states at {index}: a committed entry was lost");
     }
 
+    /// The state at an index that was applied somewhere.
+    pub(super) fn state_at(&self, index: Index) -> u64 {
+        *self.states.get(&index).expect("only what is committed is ever compacted")
+    }
+
     /// Whether `state` was the state at some index, in all histories there were.
     pub(super) fn was_applied(&self, state: u64) -> bool {
         self.states.values().any(|held| *held == state)
@@ -111,7 +116,7 @@ impl Checks {
             }
             Body::Appended { matched } if *matched > raft.snapshot().index => {
                 let held = host.durable_term(*matched);
-                let meant = raft.entry(*matched).map(|e| e.term);
+                let meant = raft.term_at(*matched);
                 assert!(held.is_some(), "{matched} acknowledged, not durable");
                 assert_eq!(held, meant, "{matched} acknowledged, another entry is durable");
             }
@@ -131,7 +136,7 @@ impl Checks {
         let before = self.commits.insert(node, (term, commit));
         let opened = before.filter(|(t, _)| *t == term).map(|(_, commit)| commit);
         let Some(opened) = opened.filter(|opened| commit > *opened) else { return };
-        let at = raft.entry(commit).map_or(raft.snapshot().term, |e| e.term);
+        let at = raft.term_at(commit).expect("a commit index is in the log");
         assert_eq!(at, term, "a leader commits up to an entry of its own term only");
         let holds = |id: NodeId| {
             hosts.get(&id).is_some_and(|h| {

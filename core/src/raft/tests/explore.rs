@@ -10,6 +10,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 
 use super::super::*;
 use super::net::{Net, membership};
+use crate::storage::Window;
 
 const NODES: u128 = 6;
 /// How long it may take to come together again, in simulated time.
@@ -47,6 +48,15 @@ impl Explorer {
             net.limits.in_flight_max = 1 + usize::try_from(rng.next_u64() % 3).unwrap();
             net.restart_all();
         }
+        if rng.next_u64().is_multiple_of(2) {
+            // Logs that keep next to nothing in memory, and content that is apart from them.
+            let entries_max = usize::try_from(rng.next_u64() % 5).unwrap();
+            let bytes_max = [usize::MAX, 100, 300][usize::try_from(rng.next_u64() % 3).unwrap()];
+            net.limits.window = Window { entries_max, bytes_max };
+            net.content = Content::Apart;
+            net.copies = true;
+            net.restart_all();
+        }
         let (reads, marks) = (BTreeMap::new(), BTreeMap::new());
         let committed = Index(1);
         Self { net, rng, chaos, reads, committed, asked: 0, version: 1, marks }
@@ -70,7 +80,8 @@ impl Explorer {
 
     fn step(&mut self) {
         match self.rng.next_u64() % 100 {
-            0..55 => self.deliver(),
+            0..48 => self.deliver(),
+            48..55 => self.answer_read(),
             55..78 => {
                 let node = self.node();
                 self.net.persist(node);
@@ -110,6 +121,27 @@ impl Explorer {
         }
         if !self.chance(8) {
             self.net.inject(from, to, message);
+        }
+    }
+
+    /// A disk answers what it was asked, or finds that it cannot; and copies arrive.
+    fn answer_read(&mut self) {
+        let node = self.node();
+        let Some(read) = self.net.host(node).wanted.front().copied() else {
+            if self.chance(2) && self.net.is_up(node) && self.net.copy_to(node) {
+                self.mark("copy");
+            }
+            return self.deliver();
+        };
+        if !self.net.is_up(node) {
+            return;
+        }
+        if self.chance(6) {
+            self.mark("unreadable");
+            self.net.refuse_read(node, Index(read.from.0 + self.rng.next_u64() % 3));
+        } else {
+            self.mark("read");
+            self.net.answer_read(node);
         }
     }
 
@@ -319,7 +351,17 @@ fn explore(seeds: std::ops::Range<u64>) {
             }
         }
     }
-    for mark in ["joint change", "learners changed", "leader removes itself", "crash", "transfer"] {
+    let expected = [
+        "joint change",
+        "learners changed",
+        "leader removes itself",
+        "crash",
+        "transfer",
+        "read",
+        "unreadable",
+        "copy",
+    ];
+    for mark in expected {
         assert!(marks.get(mark).is_some_and(|n| *n > 50), "too seldom: {mark} {marks:?}");
     }
     assert!(reigns > 1000, "{reigns} reigns");

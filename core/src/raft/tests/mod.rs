@@ -20,3 +20,4 @@ mod scenario;
 mod show;
 mod storage;
 mod transfer;
+mod window;

@@ -14,6 +14,7 @@ use rand_core::SeedableRng as _;
 use super::super::*;
 use super::checks::Checks;
 use super::show;
+use crate::ids::Generation;
 use crate::storage::Recovered;
 
 pub(super) const A: NodeId = NodeId(1);
@@ -42,6 +43,10 @@ pub(super) struct Host {
     pub state: u64,
     /// The reads that may be served.
     pub reads: Vec<(u64, Index)>,
+    /// Entries wanted from the disk.
+    pub wanted: VecDeque<LogRead>,
+    /// Entries that it turned out could not be read.
+    pub unreadable: Vec<Index>,
     starts: u64,
 }
 
@@ -82,6 +87,8 @@ pub(super) struct Net {
     pub limits: Limits,
     /// Where the state is, for whoever starts from now on.
     pub content: Content,
+    /// Whoever lacks the content gets a copy from another at once.
+    pub copies: bool,
     seed: u64,
 }
 
@@ -109,6 +116,22 @@ pub(super) fn change(voters: &[NodeId], learners: &[NodeId], version: u64) -> Ch
     }
 }
 
+/// What is newly committed: from memory, or else from the disk, where it must be.
+fn committed(raft: &mut Raft, disk: &Recovered) -> Vec<Entry> {
+    if raft.settings.content == Content::InSnapshots {
+        return std::iter::from_fn(|| raft.take_committed()).collect();
+    }
+    let Some((first, last)) = raft.pass_committed() else { return Vec::new() };
+    let on_disk = |index: u64| {
+        let held = disk.logs[&LOG].entries.iter().find(|e| e.index.0 == index);
+        held.expect("what is not in memory is on the disk").clone()
+    };
+    let entry = |index| raft.entry(Index(index)).cloned().unwrap_or_else(|| on_disk(index));
+    let entries: Vec<Entry> = (first.0..=last.0).map(entry).collect();
+    assert!(entries.iter().all(|e| raft.term_at(e.index) == Some(e.term)));
+    entries
+}
+
 impl Net {
     /// A network in which everybody's disk holds `first` as entry 1 of term 1.
     pub(super) fn with_membership(first: Membership, seed: u64) -> Self {
@@ -121,6 +144,7 @@ impl Net {
             transcript: None,
             limits: Limits::default(),
             content: Content::InSnapshots,
+            copies: false,
             seed,
         };
         let entry = Entry { index: Index(1), term: Term(1), payload: Payload::Membership(first) };
@@ -162,6 +186,8 @@ impl Net {
             applied: Vec::new(),
             state: 0,
             reads: Vec::new(),
+            wanted: VecDeque::new(),
+            unreadable: Vec::new(),
             starts: 0,
         };
         self.hosts.insert(node, host);
@@ -214,7 +240,9 @@ impl Net {
         }
         let messages: Vec<_> = std::iter::from_fn(|| raft.next_message()).collect();
         let restored = raft.take_restored();
-        let committed: Vec<_> = std::iter::from_fn(|| raft.take_committed()).collect();
+        let committed = committed(raft, &host.disk);
+        host.wanted.extend(std::iter::from_fn(|| raft.next_read()));
+        host.unreadable.extend(raft.take_unreadable());
         host.reads.extend(std::iter::from_fn(|| raft.take_read()));
         if let Some(batch) = batch {
             self.checks.written(&batch.1);
@@ -245,7 +273,11 @@ impl Net {
     ) {
         let host = self.hosts.get_mut(&node).expect("it exists");
         if let Some(snapshot) = restored {
-            host.state = Checks::state_of(&snapshot);
+            let raft = host.raft.as_ref().expect("it runs");
+            host.state = match raft.settings.content {
+                Content::InSnapshots => Checks::state_of(&snapshot),
+                Content::Apart => self.checks.state_at(snapshot.index),
+            };
             self.checks.applied(snapshot.index, host.state);
             if let Some(lines) = &mut lines {
                 lines.push(format!(
@@ -338,6 +370,43 @@ impl Net {
         true
     }
 
+    /// The oldest question of `node` for entries on the disk is answered. Returns whether there was
+    /// one.
+    pub(super) fn answer_read(&mut self, node: NodeId) -> bool {
+        let host = self.hosts.get_mut(&node).expect("it exists");
+        let Some(read) = host.wanted.pop_front() else { return false };
+        let entries = host.disk().read(read);
+        self.with(node, |raft, now| raft.log_read(now, read.id, Ok(entries)));
+        true
+    }
+
+    /// It is answered that an entry cannot be read.
+    pub(super) fn refuse_read(&mut self, node: NodeId, index: Index) {
+        let read = self.hosts.get_mut(&node).and_then(|host| host.wanted.pop_front());
+        let id = read.expect("something is asked").id;
+        self.with(node, |raft, now| raft.log_read(now, id, Err(Unreadable { index })));
+    }
+
+    /// Whoever lacks the content gets a copy from the node that is farthest. Whether one did.
+    pub(super) fn copy_to(&mut self, node: NodeId) -> bool {
+        if !self.is_up(node) {
+            return false;
+        }
+        let Some(wanted) = self.at(node).wanted() else { return false };
+        let up = self.nodes().into_iter().filter(|n| self.is_up(*n));
+        let donor = up.max_by_key(|n| self.at(*n).applied()).expect("itself");
+        let raft = self.at(donor);
+        let index = raft.applied();
+        if index < wanted || index < self.at(node).snapshot().index {
+            return false;
+        }
+        let term = raft.term_at(index).expect("it is in the log");
+        let membership = raft.membership_at(index).clone();
+        let base = Snapshot { index, term, membership, data: Bytes::new() };
+        self.with(node, |raft, _| raft.install_copy(Generation(2), base));
+        true
+    }
+
     /// Everything that is written becomes durable and everything that is sent arrives, until
     /// nothing is left to do. The clock stands still.
     pub(super) fn settle(&mut self) {
@@ -350,6 +419,12 @@ impl Net {
             let mut quiet = true;
             for node in self.nodes() {
                 while !stuck.contains(&node) && self.persist(node) {
+                    quiet = false;
+                }
+                while self.is_up(node) && self.answer_read(node) {
+                    quiet = false;
+                }
+                if self.copies && self.copy_to(node) {
                     quiet = false;
                 }
             }
@@ -473,10 +548,15 @@ impl Net {
         host.starts += 1;
         host.applied.clear();
         host.reads.clear();
+        host.wanted.clear();
         host.state = 0;
         let seed = self.seed.wrapping_mul(1009) + host.starts * 31;
         let rng = ChaCha8Rng::seed_from_u64(seed ^ u64::try_from(node.0 << 32).unwrap_or(0));
-        host.raft = Some(Raft::new(settings, host.disk().clone(), rng, self.now));
+        let mut recovered = host.disk().clone();
+        if self.content == Content::Apart {
+            recovered = recovered.within(self.limits.window);
+        }
+        host.raft = Some(Raft::new(settings, recovered, rng, self.now));
         self.with(node, |_, _| ());
     }
 
@@ -511,7 +591,10 @@ impl Net {
     /// `node` replaces what it has applied by a snapshot.
     pub(super) fn compact(&mut self, node: NodeId) {
         let state = self.host(node).state;
-        self.with(node, |raft, _| raft.compact(Checks::snapshot_data(state)));
+        self.with(node, |raft, _| match raft.settings.content {
+            Content::InSnapshots => raft.compact(Checks::snapshot_data(state)),
+            Content::Apart => raft.compact_to(raft.applied()),
+        });
     }
 
     /// Who leads, in the highest term in which anybody does.

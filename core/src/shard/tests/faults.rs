@@ -199,3 +199,23 @@ fn a_copy_of_another_history_is_found_out_when_it_is_opened() {
     let fault = world.at(other).broken().cloned();
     assert!(matches!(fault, Some(Fault::Conflict { .. })), "{fault:?}");
 }
+
+#[test]
+fn a_leader_without_a_usable_copy_that_nobody_can_succeed_says_why_instead_of_waiting() {
+    let (mut world, owner) = World::led(&[A]);
+    world.write(owner, insert(1));
+    world.settle();
+    let damage = Fault::Corrupt("file is not a database".to_owned());
+    world.hosts.get_mut(&owner).unwrap().engine.fail = Some(damage);
+    let lost = world.write(owner, insert(2));
+    world.settle();
+    assert!(world.at(owner).broken().is_some());
+    let read = world.read(owner, select(), Consistency::Linearizable);
+    world.run(1500);
+    for id in [lost, read] {
+        let error = world.error(id);
+        let named =
+            matches!(&error, ShardError::Unavailable(why) if why.contains("not a database"));
+        assert!(named, "{error:?}");
+    }
+}

@@ -6,6 +6,7 @@ mod faults;
 mod ownership;
 mod quorums;
 mod reads;
+mod retain;
 mod verify;
 mod world;
 mod writes;

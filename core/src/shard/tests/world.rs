@@ -10,7 +10,7 @@ use crate::engine::{
     ContentHash, Engine as _, Reader as _, Rows, SqlLimits, Statement, Transaction, Value,
 };
 use crate::ids::LogId;
-use crate::raft::{ConfigVersion, Entry, Half, Limits, Membership, Payload, Settings};
+use crate::raft::{ConfigVersion, Entry, Half, Limits, Membership, Payload, Settings, Snapshot};
 use crate::storage::{HardState, RecoveredLog};
 
 pub(super) const A: NodeId = NodeId(1);
@@ -20,10 +20,12 @@ const LOG: LogId = LogId(7);
 
 pub(super) struct Host {
     pub shard: Option<Shard>,
-    disk: RecoveredLog,
+    pub disk: RecoveredLog,
     unwritten: VecDeque<(Ticket, Vec<StorageOp>)>,
     pub engine: Memory,
     pub calls: VecDeque<Call>,
+    /// Entries wanted from the log on the disk.
+    pub wanted: VecDeque<LogRead>,
     /// The epoch in which a call has failed: nothing more of it is carried out.
     failed: u64,
     opened: bool,
@@ -40,7 +42,10 @@ pub(super) struct World {
     pub terms: Terms,
     pub limits: ShardLimits,
     pub sql: SqlLimits,
+    pub window: crate::storage::Window,
     requests: u64,
+    /// How many questions for entries on the disk were answered.
+    pub reads: u64,
     first: Membership,
     /// The content at each position that any copy ever had.
     contents: BTreeMap<Position, (NodeId, ContentHash)>,
@@ -93,7 +98,9 @@ impl World {
             terms: Terms { online: true, ..Terms::default() },
             limits: ShardLimits::default(),
             sql: SqlLimits::default(),
+            window: crate::storage::Window::default(),
             requests: 0,
+            reads: 0,
             first,
             contents: BTreeMap::new(),
             spoiled: false,
@@ -110,6 +117,7 @@ impl World {
                 unwritten: VecDeque::new(),
                 engine: Memory::default(),
                 calls: VecDeque::new(),
+                wanted: VecDeque::new(),
                 failed: 0,
                 opened: false,
                 starts: 0,
@@ -142,13 +150,14 @@ impl World {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(600),
-            limits: Limits::default(),
+            limits: Limits { window: self.window, ..Limits::default() },
         };
         let mut seed = [0; 32];
         seed[0] = u8::try_from(node.0).unwrap();
         seed[1] = u8::try_from(host.starts % 251).unwrap();
         let copy = host.disk.copy;
-        let raft = Raft::new(settings, host.disk.clone(), ChaCha8Rng::from_seed(seed), now);
+        let recovered = host.disk.clone().within(self.window);
+        let raft = Raft::new(settings, recovered, ChaCha8Rng::from_seed(seed), now);
         let mut shard = Shard::new(raft, copy, limits, now);
         shard.set_terms(now, self.terms.clone());
         host.shard = Some(shard);
@@ -161,6 +170,7 @@ impl World {
         let host = self.hosts.get_mut(&node).expect("a host");
         host.shard = None;
         host.calls.clear();
+        host.wanted.clear();
         if power {
             host.engine.lose_power();
         } else {
@@ -198,6 +208,10 @@ impl World {
         while let Some(call) = shard.next_call() {
             host.calls.push_back(call);
         }
+        host.wanted.extend(std::iter::from_fn(|| shard.next_read()));
+        let base = shard.log().snapshot().index;
+        let synced = host.engine.synced_at().index;
+        assert!(base <= synced, "{node:?}: the log begins behind {base}, durable is {synced}");
         while let Some((mark, hashed)) = shard.next_hash() {
             let told = self.hashes.entry(mark).or_default();
             let before = told.insert(node, hashed);
@@ -263,6 +277,54 @@ impl World {
         true
     }
 
+    /// The oldest question for entries of the log on the disk is answered.
+    pub(super) fn answer_read(&mut self, node: NodeId) -> bool {
+        let host = self.hosts.get_mut(&node).expect("a host");
+        let Some(read) = host.wanted.pop_front().filter(|_| host.shard.is_some()) else {
+            return false;
+        };
+        let mut entries = host.disk.read(read);
+        entries.truncate(3);
+        self.reads += 1;
+        self.with(node, |shard, now| shard.log_read(now, read.id, Ok(entries)));
+        true
+    }
+
+    /// Whoever lacks what no log holds any more gets the content of another. Whether it did.
+    pub(super) fn copy_to(&mut self, node: NodeId) -> bool {
+        let Some(wanted) = self.hosts[&node].shard.as_ref().and_then(|s| s.log().wanted()) else {
+            return false;
+        };
+        let up = self.hosts.iter().filter(|(n, host)| **n != node && host.shard.is_some());
+        let Some((_, donor)) = up.max_by_key(|(_, host)| host.engine.position().index) else {
+            return false;
+        };
+        let mut engine = donor.engine.clone();
+        engine.kill();
+        engine.sync().expect("it does not fail");
+        let (at, log) = (engine.position(), donor.shard.as_ref().expect("it runs").log());
+        let base = Snapshot {
+            index: at.index,
+            term: at.term,
+            membership: log.membership_at(at.index).clone(),
+            data: bytes::Bytes::new(),
+        };
+        let held = self.at(node).log().snapshot().index;
+        if at.index < wanted || at.index < held || log.snapshot().index > at.index {
+            return false;
+        }
+        self.hosts.get_mut(&node).expect("a host").engine = engine;
+        self.with(node, |shard, now| {
+            let generation = Generation(shard.generation.map_or(1, |g| g.0 + 1));
+            shard.raft.install_copy(generation, base);
+            shard.generation = Some(generation);
+            shard.break_copy(Fault::Missing("it is replaced".to_owned()));
+            shard.copy = CopyState::Closed { until: now, wait: shard.limits.reopen };
+            shard.drive();
+        });
+        true
+    }
+
     pub(super) fn deliver(&mut self, from: NodeId, to: NodeId) -> bool {
         let Some(message) = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) else {
             return false;
@@ -322,6 +384,9 @@ impl World {
                     moved = true;
                 }
                 while !stuck.contains(node) && self.step_engine(*node) {
+                    moved = true;
+                }
+                while self.answer_read(*node) {
                     moved = true;
                 }
             }

@@ -44,6 +44,7 @@ fn check(world: &World, promise: Option<&Promise>, when: &str) -> Recovered {
     assert_eq!(opened.findings, [], "{when}: a torn write was taken for damage");
     let recovered = opened.recovered;
     assert!(recovered.logs.values().all(|log| !log.damaged), "{when}");
+    super::check_tail(&opened.log.shared(), &recovered);
     if let Some(Promise { states, acknowledged }) = promise {
         // The batch after the last acknowledged one may have survived; none after that was begun.
         let allowed = &states[*acknowledged..(*acknowledged + 2).min(states.len())];

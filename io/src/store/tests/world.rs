@@ -80,6 +80,7 @@ struct Disk {
     changes: u64,
     syncs: u64,
     writes: u64,
+    bytes: u64,
     dead: bool,
 }
 
@@ -110,6 +111,11 @@ impl World {
     pub(super) fn counts(&self) -> (u64, u64, u64) {
         let disk = self.lock();
         (disk.changes, disk.syncs, disk.writes)
+    }
+
+    /// How many bytes were written in all.
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.lock().bytes
     }
 
     /// The process has died, and the machine goes on: what was written is still seen.
@@ -303,6 +309,7 @@ impl StoreFile for SimFile {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
+        disk.bytes += take as u64;
         let inode = &mut disk.inodes[self.inode];
         write_at(&mut inode.current, offset, &buf[..take]);
         inode.dirty.push((offset, buf[..take].to_vec()));

@@ -208,8 +208,11 @@ fn an_idle_store_seals_its_last_batch_by_itself() {
 }
 
 fn read(shared: &Arc<RwLock<Shared>>, from: u64, to: u64) -> Vec<u64> {
-    let places =
-        shared.read().unwrap_or_else(PoisonError::into_inner).places(LOG, Index(from), Index(to));
+    let places = shared.read().unwrap_or_else(PoisonError::into_inner).places(
+        LOG,
+        Index(from)..Index(to),
+        usize::MAX,
+    );
     places.iter().map(|(index, ..)| index.0).collect()
 }
 
