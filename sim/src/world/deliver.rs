@@ -209,6 +209,10 @@ impl World {
                 changed.push((log, seen, now));
             }
             let pump = held.engines.get(&log).and_then(|pump| pump.transaction);
+            // Whoever was stopped meanwhile may not have heard yet that it was run.
+            let unheard =
+                |input: &Input| matches!(input, Input::Engine { log: of, .. } if *of == log);
+            let pump = pump.filter(|_| !held.inbox.iter().any(unheard));
             if let Some(term) = pump.filter(|term| !now.leads || *term != now.term)
                 && whole
                 && shard.broken().is_none()

@@ -471,8 +471,14 @@ impl World {
         let first = entries.first().map_or(Index::ZERO, |entry| entry.index);
         let held = self.disks.get(dir).written(*log);
         let mut before = held.and_then(|log| log.membership_at(first.previous())).cloned();
+        let base = self.checks.shard(cluster, *log).map_or(Index::ZERO, |ledger| ledger.base());
         for entry in entries {
             let Payload::Membership(membership) = &entry.payload else { continue };
+            if entry.index <= base {
+                // A survivor that was recovered went on alone, whatever the membership was.
+                before = Some(Arc::new(membership.clone()));
+                continue;
+            }
             self.counts.add(Count::ShardMemberships);
             self.late.push(match before {
                 None => Late::Begins(*log, membership.clone(), entry.term),

@@ -7,8 +7,8 @@ use super::world::World;
 use crate::configuration::{CopyStatus, Defaults, Settings};
 use crate::copies::CopyState;
 use crate::engine::Fault;
-use crate::shard::{Consistency, SqlKind};
-use crate::{Event, Generation, LogId};
+use crate::shard::{Consistency, ShardLimits, SqlKind};
+use crate::{Event, Generation, Index, LogId};
 
 /// Three servers with a database of some hundred chunks, and `at` switched off.
 fn with_rows(rows: i64, at: usize) -> (World, LogId) {
@@ -268,4 +268,18 @@ fn a_new_server_takes_the_log_if_nobody_gives_it_a_copy() {
     world.start(late);
     assert!(world.until(SECOND * 10, |w| online(w, 0, "demo") == 3), "{world:?}");
     assert_eq!(keys(&world, late, log), keys(&world, 0, log));
+}
+
+#[test]
+fn a_copy_that_holds_nothing_is_not_fetched_for_ever_from_others_that_hold_nothing() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    // A log may be long and all of it without content.
+    assert!(world.node(0).shard(log).unwrap().applied() > Index::ZERO);
+    let late = world.add("late", Defaults::default());
+    let limits = ShardLimits { blank_worth: 1, ..ShardLimits::default() };
+    world.machines[late].config.shards = Some(limits);
+    world.start(late);
+    assert!(world.until(SECOND * 10, |w| online(w, 0, "demo") == 4), "{world:?}");
+    assert!(done(&write(&mut world, late, insert(1))));
 }
