@@ -91,7 +91,7 @@ fn keeps_owners(
         let now = after.shard_of(*log).and_then(|shard| shard.shard.owner.as_ref());
         if now != Some(owner) {
             let detail = format!("{log:?} was {owner}'s, and is {now:?}'s after {command:?}");
-            return Err(Violation::new("static-owner-reassigned", detail));
+            return Err(Violation::new("static-owner-replaced", detail));
         }
     }
     Ok(())

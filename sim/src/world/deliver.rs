@@ -222,7 +222,7 @@ impl World {
                      it is in term {} and leads: {}",
                     now.term, now.leads
                 );
-                return Err(Violation::new("open-over-a-term", detail));
+                return Err(Violation::new("transaction-outlives-term", detail));
             }
         }
         changed

@@ -194,7 +194,7 @@ impl World {
             "host {host} lets go of {log:?} up to {index}; durable in its copy is {synced}, content \
              came last with {least}"
         );
-        Err(Violation::new("compacted-past-synced", detail))
+        Err(Violation::new("let-go-before-synced", detail))
     }
 
     fn count_op(&mut self, op: &StorageOp, change: crate::disk::Change) {
