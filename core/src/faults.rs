@@ -27,13 +27,31 @@ pub enum Fault {
     RemovalWithoutQuorum,
     /// A founder announces its cluster before the founding is durable.
     FounderDoesNotPersist,
+    /// A copy comes online before it has caught up.
+    OnlineBeforeCaughtUp,
+    /// An owner answers when an entry is appended, before it is committed.
+    AnswerBeforeCommit,
+    /// An open transaction is kept when the term ends in which it was run.
+    OpenOverATerm,
+    /// An owner runs transactions before its copy holds every entry, one of its own term included.
+    ExecuteBeforeOwnTerm,
+    /// The write quorum is counted over the voters that are there.
+    WriteQuorumOfTheLiving,
+    /// A voter whose copy is not online loses its vote.
+    StatusDecidesTheVote,
+    /// A shard's log is begun anew though the store holds it.
+    ShardFoundedTwice,
+    /// A static owner that is away is replaced in the document.
+    StaticOwnerReassigned,
+    /// Replicas count for the write quorum.
+    ReplicaCounted,
     /// A shard's log lets go of entries that are not durable in the copy yet.
     CompactedPastSynced,
 }
 
 impl Fault {
-    /// Every fault of the configuration log, with the name it is chosen by.
-    pub const ALL: [(Self, &'static str); 10] = [
+    /// Every fault, with the name it is chosen by.
+    pub const ALL: [(Self, &'static str); 20] = [
         (Self::SendBeforePersist, "send-before-persist"),
         (Self::CommitOldTerm, "commit-old-term"),
         (Self::SingleStepChange, "single-step-change"),
@@ -44,11 +62,17 @@ impl Fault {
         (Self::MembershipNotReverted, "membership-not-reverted"),
         (Self::RemovalWithoutQuorum, "removal-without-quorum"),
         (Self::FounderDoesNotPersist, "founder-does-not-persist"),
+        (Self::OnlineBeforeCaughtUp, "online-before-caught-up"),
+        (Self::AnswerBeforeCommit, "answer-before-commit"),
+        (Self::OpenOverATerm, "open-over-a-term"),
+        (Self::ExecuteBeforeOwnTerm, "execute-before-own-term"),
+        (Self::WriteQuorumOfTheLiving, "write-quorum-of-the-living"),
+        (Self::StatusDecidesTheVote, "status-decides-the-vote"),
+        (Self::ShardFoundedTwice, "shard-founded-twice"),
+        (Self::StaticOwnerReassigned, "static-owner-reassigned"),
+        (Self::ReplicaCounted, "replica-counted"),
+        (Self::CompactedPastSynced, "compacted-past-synced"),
     ];
-
-    /// Those that show only where copies of shards are, with their names.
-    pub const OF_SHARDS: [(Self, &'static str); 1] =
-        [(Self::CompactedPastSynced, "compacted-past-synced")];
 }
 
 #[cfg(quorate_faults)]

@@ -90,6 +90,50 @@ counts! {
     Splits = "splits",
     /// A full sweep of the checks was made.
     Sweeps = "sweeps",
+    /// A transaction was given to a node by a client.
+    Requests = "requests",
+    /// It was done.
+    RequestsDone = "requests-done",
+    /// All copies were compared.
+    Comparisons = "comparisons",
+    /// It was refused for lack of a quorum.
+    RequestsNoQuorum = "requests-no-quorum",
+    /// It was done on fewer copies than asked for.
+    RequestsBelowQuorum = "requests-below-quorum",
+    /// What became of it was not known.
+    RequestsUnknown = "requests-unknown",
+    /// It was not done for another reason.
+    RequestsFailed = "requests-failed",
+    /// A batch of transactions was given to an engine.
+    Batches = "batches",
+    /// A node became the leader of a shard's log.
+    ShardElections = "shard-elections",
+    /// A leader advanced the commit index of a shard's log.
+    ShardCommits = "shard-commits",
+    /// The log of a shard was cut back.
+    ShardTruncations = "shard-truncations",
+    /// The membership of a shard's log changed.
+    ShardMemberships = "shard-memberships",
+    /// A call of an engine failed.
+    EngineFaults = "engine-faults",
+    /// A commit of an engine failed.
+    CommitsFailed = "commits-failed",
+    /// A power failure took commits back from a copy.
+    CommitsLost = "commits-lost",
+    /// The files of a copy were damaged.
+    CopiesRotten = "copies-rotten",
+    /// Entries of a shard's log were read from a disk.
+    LogReads = "log-reads",
+    /// The log of a shard was compacted.
+    ShardCompactions = "shard-compactions",
+    /// The log of a shard began anew behind a full copy.
+    CopiesInstalled = "copies-installed",
+    /// A full copy was received.
+    FullCopies = "full-copies",
+    /// A copy was let come online.
+    Grants = "grants",
+    /// A write was taken by every node of a shard's cluster after the last fault.
+    Probes = "probes",
 }
 
 /// All counts of a run.

@@ -26,6 +26,12 @@ pub enum Stream {
     Faults = 6,
     /// The seeds handed to the nodes, and their ids.
     Nodes = 7,
+    /// Databases, engines, and their clients: what exists of them at all.
+    Databases = 8,
+    /// Delays and failures of engines.
+    Engines = 9,
+    /// What clients do.
+    Clients = 10,
 }
 
 /// One stream.

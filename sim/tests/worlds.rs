@@ -18,6 +18,18 @@ fn seeds_are_different_worlds() {
 }
 
 #[test]
+fn in_a_calm_world_a_database_is_written_through_every_node_and_nothing_fails() {
+    for nodes in [1, 2, 3, 5] {
+        let plan = Plan::calm(7, nodes, 20_000).with_database();
+        let (report, _) = run_plan(plan, Options::default());
+        assert!(report.is_clean(), "{nodes} nodes: {:?}", report.violation);
+        assert!(report.reasons.is_empty(), "{nodes} nodes: {:?}", report.reasons);
+        assert!(report.counts["requests-done"] > 100, "{nodes} nodes: {:?}", report.counts);
+        assert!(report.counts["probes"] >= nodes as u64, "{nodes} nodes: each node takes a write");
+    }
+}
+
+#[test]
 fn a_small_campaign_of_every_fault_is_clean() {
     let mut settled = 0;
     for seed in 1_000..1_200 {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::database::CopyStatus;
 use super::document::{Configuration, Role, ServerStatus};
 use super::ownership::ShardRef;
+use crate::faults::{self, Fault};
 use crate::ids::NodeId;
 use crate::raft::{Change, Half, Membership, Quorum};
 
@@ -83,7 +84,9 @@ pub fn plan_shard(
                 Some(CopyStatus::Synchronizing | CopyStatus::Online | CopyStatus::Backup) => true,
             }
     };
-    let masters = shard.masters().map(|(id, _)| (id, whole(id))).collect();
+    let by_status = faults::active(Fault::StatusDecidesTheVote);
+    let masters = shard.masters().map(|(id, _)| (id, whole(id)));
+    let masters = masters.filter(|(_, whole)| *whole || !by_status).collect();
     let admitted = shard.servers().map(|(id, _)| id).filter(admitted).collect();
     let is_master = |id: &NodeId| {
         let server = shard.document.servers.get(id);

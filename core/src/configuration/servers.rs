@@ -83,6 +83,13 @@ pub(super) fn set_status(
     let moved = change(&mut server.addresses, to);
     if changed == Applied::Changed && status == ServerStatus::Away {
         placement::gone_away(held, node);
+        if crate::faults::active(crate::faults::Fault::StaticOwnerReassigned) {
+            let name = held.servers.get(&node).map(|server| server.name.clone());
+            placement::change_shards(held, |shard| {
+                let mine = name.is_some() && shard.owner == name;
+                mine.then(|| super::Shard { owner: None, ..shard.clone() })
+            });
+        }
     }
     Ok(changed.or(moved).or(started))
 }

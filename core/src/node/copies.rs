@@ -17,9 +17,8 @@ use crate::wire::{COPIES_MAX, Packet, Request};
 
 /// How often copies are looked at, and the others told of them.
 const LOOK: Duration = Duration::from_millis(200);
-/// A copy that holds nothing is fetched whole if others hold at least so many entries: a file is
-/// quicker than the log that made it.
-const WORTH_A_COPY: u64 = 1_000;
+/// How often the others are told of copies of which there is no news.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// For so long a copy that holds nothing waits to hear what others hold; then the log will do.
 const HEARSAY: Duration = Duration::from_secs(1);
 /// How often clients are told of progress.
@@ -45,6 +44,15 @@ struct Receiving {
     held: Option<Time>,
 }
 
+/// A copy that holds nothing.
+#[derive(Debug)]
+struct Blank {
+    since: Time,
+    /// Who could not give it a whole one. An entry need not have content: a log may be long, and the
+    /// copies that follow it hold nothing. So nobody is asked for ever.
+    asked: BTreeSet<NodeId>,
+}
+
 /// Full copies, and what is known of copies.
 #[derive(Default, Debug)]
 pub(super) struct Copies {
@@ -61,13 +69,15 @@ pub(super) struct Copies {
     told: BTreeMap<LogId, CopyReport>,
     /// As the leader of a log: what was committed when a copy was first seen not to be online.
     goals: BTreeMap<(LogId, NodeId), (Term, Index)>,
-    /// Copies that hold nothing, and since when they wait to be fetched whole.
-    blank: BTreeMap<LogId, Time>,
+    /// Copies that hold nothing and wait to be fetched whole.
+    blank: BTreeMap<LogId, Blank>,
     /// Copies that an operator wants replaced by another's.
     forced: BTreeSet<LogId>,
     /// The live generation when the files of a copy were last put in order.
     tidy: BTreeMap<LogId, Generation>,
     next: Time,
+    /// When all is told once more.
+    tell_all: Time,
     /// The copies that are not whole, as they were last told to clients, and when.
     unwhole: (Time, Vec<(LogId, NodeId, CopyReport)>),
 }
@@ -158,7 +168,7 @@ impl Node {
     pub(super) fn await_copy(&mut self, log: LogId) {
         if let Some(held) = self.shards.touch(log) {
             held.await_copy(true);
-            self.copies.blank.insert(log, self.now);
+            self.copies.blank.insert(log, Blank { since: self.now, asked: BTreeSet::new() });
             self.copies.next = self.now;
         }
     }
@@ -166,15 +176,15 @@ impl Node {
     /// Whether a copy that holds nothing goes on waiting for a whole one, or takes the log.
     fn look_at_blank(&mut self, shard: ShardRef<'_>) {
         let log = shard.shard.log;
-        let Some(since) = self.copies.blank.get(&log).copied() else { return };
+        let Some(Blank { since, asked }) = self.copies.blank.get(&log) else { return };
         let Some(held) = self.shards.all.get(&log) else { return };
         let donors = self.donors(shard);
-        let known = donors.iter().filter(|donor| donor.serves && !donor.failed);
+        let known = donors.iter().filter(|d| d.serves && !d.failed && !asked.contains(&d.node));
         let most = known.filter_map(|donor| donor.applied).max();
         let fetched = self.copies.incoming.contains_key(&log);
         let worth = match most {
-            Some(index) => index.0 >= WORTH_A_COPY,
-            None => self.now.since(since) < HEARSAY,
+            Some(index) => self.config.shards.is_some_and(|limits| index.0 >= limits.blank_worth),
+            None => self.now.since(*since) < HEARSAY,
         };
         if !(fetched || worth) || !held.awaits_copy() {
             self.copies.blank.remove(&log);
@@ -328,6 +338,9 @@ impl Node {
                 IncomingStep::DonorFailed { reason, refused } => {
                     let rest = if refused { DONOR_REFUSED } else { DONOR_REST };
                     self.copies.rests.insert((log, donor), now + rest);
+                    if let Some(blank) = self.copies.blank.get_mut(&log) {
+                        blank.asked.insert(donor);
+                    }
                     self.copies.incoming.remove(&log);
                     self.tell_copy_failed(log, Some(donor), reason);
                     // Another may serve at once.
@@ -642,14 +655,19 @@ impl Node {
         (status != worse && status.may_become(worse)).then_some(worse)
     }
 
-    /// Tells every peer of those copies of which there is news.
+    /// Tells every peer of those copies of which there is news, and of all from time to time: a report
+    /// is lost with its link, or comes before the document that says what it is about.
     fn tell_of_copies(&mut self) {
         let Some(cluster) = self.identity.cluster.filter(|_| self.cluster_durable) else { return };
+        let again = self.now >= self.copies.tell_all;
+        if again {
+            self.copies.tell_all = self.now + TELL_AGAIN;
+        }
         let mut news = Vec::new();
         let logs: Vec<LogId> = self.shards.all.keys().copied().collect();
         for log in logs {
             let Some(report) = self.own_report(log) else { continue };
-            if self.copies.told.get(&log) != Some(&report) {
+            if again || self.copies.told.get(&log) != Some(&report) {
                 self.copies.told.insert(log, report.clone());
                 news.push((log, report));
             }

@@ -23,6 +23,7 @@ pub fn decode_command(data: &[u8]) -> Option<ConfigCommand> {
 impl Node {
     /// Applies what has been committed, and keeps the log short.
     pub(super) fn apply_committed(&mut self) {
+        let before = self.document.as_ref().map(|document| document.version);
         let Some(raft) = &mut self.raft else { return };
         if let Some(snapshot) = raft.take_restored() {
             match postcard::from_bytes::<Option<Configuration>>(&snapshot.data) {
@@ -39,6 +40,13 @@ impl Node {
             if self.stopped {
                 return;
             }
+        }
+        // Not before all that is known to be committed is applied: after a start the document goes
+        // through versions in which shards are to be begun that were dropped since.
+        if let Some(document) = self.document.clone()
+            && Some(document.version) != before
+        {
+            self.adopt_shards(&document);
         }
         let Some(raft) = &mut self.raft else { return };
         if raft.applied().0 >= raft.snapshot().index.0 + self.config.limits.entries_before_snapshot
@@ -88,7 +96,6 @@ impl Node {
         let me = self.id();
         self.next_dial = self.now;
         self.doubt_links();
-        self.adopt_shards(&document);
         #[cfg(quorate_faults)]
         self.suggest_tie_breaker(&document);
         if document.dissolved_into.is_some() {

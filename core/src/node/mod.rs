@@ -155,6 +155,7 @@ impl Node {
         if member {
             let configuration = logs.remove(&LogId::CONFIGURATION).unwrap_or_default();
             node.shards = shards::Shards::holding(logs);
+            node.persist.commit = configuration.hard_state.commit.max(configuration.snapshot.index);
             node.open_log(configuration);
         }
         node.settle();
@@ -341,6 +342,7 @@ impl Node {
 
     fn on_persisted(&mut self, id: crate::ids::PersistId) {
         let (tickets, then) = self.persist.complete(id);
+        self.drop_logs();
         let now = self.now;
         for (log, ticket) in tickets {
             if log == LogId::CONFIGURATION {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::{LinkId, LogId, NodeId, PersistId, Start};
+use crate::ids::{Index, LinkId, LogId, NodeId, PersistId, Start};
 use crate::raft::Ticket;
 use crate::storage::StorageOp;
 
@@ -32,6 +32,8 @@ pub(super) struct LogBatch {
 #[derive(Debug)]
 struct Flight {
     id: PersistId,
+    /// Up to where it says that the configuration log is committed.
+    commit: Index,
     tickets: Vec<(LogId, Ticket)>,
     then: Vec<Then>,
 }
@@ -43,6 +45,8 @@ pub(super) struct Persist {
     ops: Vec<StorageOp>,
     then: Vec<Then>,
     flights: VecDeque<Flight>,
+    /// Up to where a restart will know the configuration log to be committed.
+    pub(super) commit: Index,
 }
 
 impl Persist {
@@ -65,7 +69,8 @@ impl Persist {
         }
         self.next = PersistId(self.next.0 + 1);
         let then = std::mem::take(&mut self.then);
-        self.flights.push_back(Flight { id: self.next, tickets, then });
+        let commit = ops.iter().filter_map(commit_said).max().unwrap_or_default();
+        self.flights.push_back(Flight { id: self.next, commit, tickets, then });
         Some((self.next, ops))
     }
 
@@ -74,6 +79,16 @@ impl Persist {
         let flight = self.flights.pop_front();
         let flight = flight.unwrap_or_else(|| unreachable!("a completion has a batch"));
         assert_eq!(flight.id, id, "batches become durable in order");
+        self.commit = self.commit.max(flight.commit);
         (flight.tickets, flight.then)
+    }
+}
+
+/// Up to where the configuration log is committed, as far as an operation says so.
+fn commit_said(op: &StorageOp) -> Option<Index> {
+    match op {
+        StorageOp::HardState { log: LogId::CONFIGURATION, state } => Some(state.commit),
+        StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } => Some(snapshot.index),
+        _ => None,
     }
 }

@@ -11,6 +11,7 @@ use crate::configuration::{
     ConfigCommand, Configuration, CopyStatus, ExecutionMode, Reach, ServerStatus, ShardRef,
     plan_shard,
 };
+use crate::faults::{self, Fault};
 use crate::ids::{ConfigVersion, Index, LinkId, LogId, NodeId};
 use crate::raft::{Body, Entry, Message, ReadId, Unreadable};
 use crate::shard::{Answer, Shard, StaticOwner, Terms};
@@ -38,6 +39,9 @@ pub(super) struct Shards {
     timers: BTreeSet<(Time, LogId)>,
     /// Shards to which something has happened with this input.
     touched: BTreeSet<LogId>,
+    /// Logs of databases that were dropped, and the entry of the configuration log by which that is
+    /// known here. They go when a restart is sure to know of it: else it would begin them anew.
+    dropped: BTreeMap<LogId, Index>,
     /// Duties that were asked for, and when.
     asked: BTreeMap<Duty, Time>,
     next_duties: Option<Time>,
@@ -61,6 +65,11 @@ impl Shards {
 }
 
 impl Node {
+    /// Its copies of shards, by log.
+    pub fn shards(&self) -> impl Iterator<Item = (LogId, &Shard)> {
+        self.shards.all.iter().map(|(log, shard)| (*log, &**shard))
+    }
+
     /// Opens the copies that the document gives this node, begins the logs that it is to begin, and
     /// closes the copies of databases that were dropped.
     pub(super) fn adopt_shards(&mut self, document: &Arc<Configuration>) {
@@ -74,7 +83,9 @@ impl Node {
             listed.insert(log);
             // Its store drops no log, so that what it has begun once is always found there.
             let first = shard.shard.first_entry(me, ConfigVersion::ZERO);
-            let mine = shard.shard.copies.contains_key(&me) || first.is_some();
+            // Who has lost its place votes on until the log has committed that it does not.
+            let kept = self.shards.recovered.contains_key(&log);
+            let mine = shard.shard.copies.contains_key(&me) || first.is_some() || kept;
             let held =
                 self.shards.all.contains_key(&log) || self.shards.beginning.contains_key(&log);
             if mine {
@@ -83,6 +94,9 @@ impl Node {
             }
             if mine && !held {
                 match (self.shards.recovered.remove(&log), first) {
+                    (_, Some(first)) if faults::active(Fault::ShardFoundedTwice) => {
+                        self.begin_shard(log, first);
+                    }
                     (Some(recovered), _) => self.open_shard(log, recovered),
                     (None, Some(first)) => self.begin_shard(log, first),
                     (None, None) => {
@@ -102,8 +116,7 @@ impl Node {
         self.shards.next_duties = (!self.shards.all.is_empty()).then_some(self.now);
     }
 
-    /// The database of a copy was dropped. Its log's number is never given again, so that nobody can
-    /// ever begin that log anew.
+    /// The database of a copy was dropped. Its log's number is never given again.
     fn forget_shard(&mut self, log: LogId) {
         self.shards.all.remove(&log);
         self.shards.touched.remove(&log);
@@ -111,9 +124,27 @@ impl Node {
             self.shards.timers.remove(&(at, log));
         }
         self.out.push_back(Output::CloseEngine { log });
+        self.sql_shard_gone(log);
         let name = self.shards.names.remove(&log).unwrap_or_else(|| unnamed(log));
         self.drop_copies(log, name);
-        self.persist.push(StorageOp::DropLog { log }, None);
+        self.drop_log(log);
+    }
+
+    fn drop_log(&mut self, log: LogId) {
+        let known = self.raft.as_ref().map(|raft| raft.applied()).unwrap_or_default();
+        self.shards.dropped.insert(log, known);
+        self.drop_logs();
+    }
+
+    /// Drops the logs of which a restart will know that their databases are gone.
+    pub(super) fn drop_logs(&mut self) {
+        let durable = self.persist.commit;
+        let due = self.shards.dropped.iter().filter(|(_, known)| **known <= durable);
+        let due: Vec<LogId> = due.map(|(log, _)| *log).collect();
+        for log in due {
+            self.shards.dropped.remove(&log);
+            self.persist.push(StorageOp::DropLog { log }, None);
+        }
     }
 
     /// Logs in the store that the document does not speak of, although it has given out their numbers:
@@ -125,7 +156,7 @@ impl Node {
         for log in gone {
             self.shards.recovered.remove(&log);
             self.drop_copies(log, unnamed(log));
-            self.persist.push(StorageOp::DropLog { log }, None);
+            self.drop_log(log);
         }
     }
 
@@ -305,6 +336,7 @@ impl Node {
             let online = online.is_some_and(|s| s.status == ServerStatus::Online);
             let Some(held) = self.shards.all.get(&log) else { return };
             let whole = held.log().is_caught_up(now, *node) && self.holds_goal(log, *node);
+            let whole = whole || faults::active(Fault::OnlineBeforeCaughtUp);
             self.set_goal(log, *node, *status);
             if let Some(worse) = self.worse_status(log, *node, *status) {
                 let fall = ConfigCommand::SetCopy { log, node: *node, status: worse, judged_at };

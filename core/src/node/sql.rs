@@ -348,6 +348,27 @@ impl Node {
         self.settle_sql(id, Reply::Failed(error));
     }
 
+    /// The database of a shard was dropped: what its copy was asked for is answered by nobody else.
+    pub(super) fn sql_shard_gone(&mut self, log: LogId) {
+        let here = |p: &Pending| p.log == log && p.with == Some(Where::Here);
+        let left: Vec<(RequestId, SqlKind)> = self
+            .sql
+            .pending
+            .iter()
+            .filter(|(_, pending)| here(pending))
+            .map(|(id, pending)| (*id, pending.kind))
+            .collect();
+        for (id, kind) in left {
+            let error = match kind {
+                SqlKind::Write => ShardError::OutcomeUnknown,
+                SqlKind::Read(_) | SqlKind::Compare => {
+                    ShardError::Unavailable("its database was dropped".to_owned())
+                }
+            };
+            self.settle_sql(id, Reply::Failed(error));
+        }
+    }
+
     /// What was on its way over a link that is gone: a write may have been done.
     pub(super) fn sql_link_down(&mut self, link: LinkId) {
         self.verify_link_down(link);

@@ -4,6 +4,7 @@ use super::writer::{Batch, Run};
 use super::{Reply, SWEEP, Shard, ShardError, Write};
 use crate::configuration::QuorumRule;
 use crate::engine::{Position, SqlErrorKind};
+use crate::faults::{self, Fault};
 use crate::ids::Index;
 
 impl Shard {
@@ -34,8 +35,16 @@ impl Shard {
         let membership = self.raft.membership_at(index);
         let mut halves = std::iter::once(&membership.incoming).chain(&membership.outgoing);
         halves.all(|half| {
-            let held = half.voters.iter().filter(|v| self.raft.durable_at(**v) >= index).count();
-            held >= self.terms.write_quorum.copies(half.voters.len())
+            let mut voters = half.voters.clone();
+            if faults::active(Fault::WriteQuorumOfTheLiving) {
+                voters.retain(|node| self.raft.is_active(self.now, *node));
+            } else if faults::active(Fault::ReplicaCounted) {
+                voters.extend(&membership.learners);
+            }
+            let held = voters.iter().filter(|v| self.raft.durable_at(**v) >= index).count();
+            let counted =
+                if faults::active(Fault::WriteQuorumOfTheLiving) { &voters } else { &half.voters };
+            held >= self.terms.write_quorum.copies(counted.len())
         })
     }
 
@@ -83,7 +92,9 @@ impl Shard {
                 self.acknowledge(batch);
             } else {
                 // Nobody tells a follower who holds what.
-                self.fail_all(&batch.runs, &ShardError::CommittedBelowQuorum { at });
+                for run in &batch.runs {
+                    self.fail(run.id, below_quorum(run, at));
+                }
             }
         }
     }
@@ -155,26 +166,35 @@ impl Shard {
         self.writer.queue = kept.into();
         expired.iter().for_each(|write| self.fail(write.id, ShardError::TimedOut));
         let mut told = Vec::new();
-        let mut expire = |batch: &mut Batch, error: fn(Position) -> ShardError| {
+        let mut expire = |batch: &mut Batch, error: fn(&Run, Position) -> ShardError| {
             let at = batch.at;
             batch.runs.retain(|run| {
                 if late(run.deadline) {
-                    told.push((run.id, error(at)));
+                    told.push((run.id, error(run, at)));
                 }
                 !late(run.deadline)
             });
         };
-        let unknown = |_| ShardError::OutcomeUnknown;
+        let unknown = |_: &Run, _| ShardError::OutcomeUnknown;
         for batch in self.writer.open.iter_mut().chain(self.writer.unresolved.values_mut()) {
             expire(batch, unknown);
         }
         for batch in self.writer.awaiting.values_mut() {
-            expire(batch, |at| ShardError::CommittedBelowQuorum { at });
+            expire(batch, below_quorum);
         }
         told.into_iter().for_each(|(id, error)| self.fail(id, error));
         self.writer.unresolved.retain(|_, batch| !batch.runs.is_empty());
         self.writer.awaiting.retain(|_, batch| !batch.runs.is_empty());
         self.sweep_reads();
         self.sweep_marks();
+    }
+}
+
+/// What a transaction is told whose batch is committed on too few copies: one that failed in it has
+/// left nothing behind, however many hold the others.
+fn below_quorum(run: &Run, at: Position) -> ShardError {
+    match &run.outcome {
+        Ok(_) => ShardError::CommittedBelowQuorum { at },
+        Err(error) => ShardError::Sql(error.clone()),
     }
 }

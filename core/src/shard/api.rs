@@ -303,6 +303,9 @@ pub struct ShardLimits {
     pub reopen: Duration,
     /// How long a leader whose copy cannot be written keeps the lead.
     pub patience: Duration,
+    /// A copy that holds nothing is fetched whole if others hold at least so many entries: a file is
+    /// quicker than the log that made it.
+    pub blank_worth: u64,
     /// Bytes of a chunk of a full copy; at most [`FileShape::CHUNK_MAX`].
     ///
     /// [`FileShape::CHUNK_MAX`]: crate::copies::FileShape::CHUNK_MAX
@@ -328,6 +331,7 @@ impl Default for ShardLimits {
             holds_max: 64,
             reopen: Duration::from_millis(50),
             patience: Duration::from_millis(500),
+            blank_worth: 1_000,
             chunk_bytes: 256 * 1024,
             copy_rate_max: None,
         }

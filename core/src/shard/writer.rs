@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::follow::Order;
 use super::{CallKind, CopyState, RequestId, Shard, ShardError, Write, entry};
 use crate::engine::{Executed, Outcome, Position, Rights};
+use crate::faults;
 use crate::ids::{Index, NodeId};
 use crate::raft::ProposeError;
 use crate::time::Time;
@@ -61,7 +62,8 @@ impl Shard {
             && self.writer.open.is_none()
             && !self.follow.executes()
             && self.follow.orders.len() < self.limits.calls_max;
-        let complete = self.raft.is_settled_leader() && self.follow.next > self.raft.last_index();
+        let complete = self.raft.is_settled_leader() && self.follow.next > self.raft.last_index()
+            || self.raft.is_leader() && faults::active(faults::Fault::ExecuteBeforeOwnTerm);
         if self.writer.queue.is_empty() || !idle || !complete || self.raft.is_transferring() {
             return;
         }
@@ -108,8 +110,11 @@ impl Shard {
         let halves = std::iter::once(&membership.incoming).chain(&membership.outgoing);
         let active = |node: &NodeId| self.raft.is_active(self.now, *node);
         for half in halves {
-            let (voters, needed) =
-                (half.voters.len(), self.terms.write_quorum.copies(half.voters.len()));
+            let mut voters = half.voters.len();
+            if faults::active(faults::Fault::WriteQuorumOfTheLiving) {
+                voters = half.voters.iter().filter(|v| active(v)).count();
+            }
+            let needed = self.terms.write_quorum.copies(voters);
             if half.voters.iter().filter(|v| active(v)).count() < needed {
                 let missing = half.voters.iter().filter(|v| !active(v)).copied().collect();
                 return Some(ShardError::NoQuorum { missing, needed, voters });
@@ -141,7 +146,12 @@ impl Shard {
         match proposed {
             None => self.confirm(Batch { at: self.follow.position, runs, bytes }),
             Some(Ok((index, term))) => {
-                self.writer.open = Some(Batch { at: Position { index, term }, runs, bytes });
+                let mut batch = Batch { at: Position { index, term }, runs, bytes };
+                if faults::active(faults::Fault::AnswerBeforeCommit) {
+                    let runs = std::mem::take(&mut batch.runs);
+                    self.acknowledge(Batch { at: batch.at, runs, bytes });
+                }
+                self.writer.open = Some(batch);
             }
             Some(Err(ProposeError::NotLeader | ProposeError::Transferring)) => {
                 self.undo(true);
@@ -173,6 +183,9 @@ impl Shard {
     /// What is open may not become the entry that it was appended as: it is undone. Should the entry
     /// be committed after all, it is applied like any other.
     pub(super) fn undo_open(&mut self) {
+        if faults::active(faults::Fault::OpenOverATerm) {
+            return;
+        }
         if let Some(batch) = self.writer.open.take() {
             self.undo(true);
             self.leave_open(batch);

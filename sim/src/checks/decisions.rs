@@ -62,18 +62,19 @@ impl Checks {
             let detail = format!("{node:?} leads in term {term} without a cluster");
             return Err(Violation::new("leader-without-cluster", detail));
         };
-        let ledger = self.ledger(cluster);
+        let log = mind.log.log;
+        let ledger = self.ledger_of(cluster, log);
         let known = *ledger.leaders.entry(term).or_insert(node);
         if known != node {
-            let detail = format!("{known:?} and {node:?} in term {term} of {cluster:?}");
+            let detail = format!("{known:?} and {node:?} in term {term} of {log:?} of {cluster:?}");
             return Err(Violation::new("two-leaders", detail));
         }
         complete(ledger, node, mind, term)?;
-        let voted = |id: NodeId| disks.voted(id, term, node);
+        let voted = |id: NodeId| disks.voted(id, log, term, node);
         let governed = governing(mind, &voted);
         let Some((_, sway)) = governed else {
             let detail = format!(
-                "{node:?} leads in term {term}, durable votes are those of {:?} under {:?}",
+                "{node:?} leads {log:?} in term {term}, durable votes are those of {:?} under {:?}",
                 who(mind, &voted),
                 mind.membership
             );
@@ -103,7 +104,8 @@ impl Checks {
             let detail = format!("{node:?} commits {to} without a cluster");
             return Err(Violation::new("commit-without-cluster", detail));
         };
-        let ledger = self.ledger(cluster);
+        let now = self.now;
+        let ledger = self.ledger_of(cluster, mind.log.log);
         let mut decided = None;
         if to > ledger.commit() {
             let Some(term) = led.or_else(|| founds(ledger, node, mind, to)) else {
@@ -113,7 +115,7 @@ impl Checks {
                 );
                 return Err(Violation::new("commit-invented", detail));
             };
-            decided = Some(decide(ledger, disks, node, mind, (to, term))?);
+            decided = Some(decide(ledger, disks, node, mind, (to, term), now)?);
         }
         diverged(ledger, node, mind, to)?;
         Ok(decided)
@@ -134,13 +136,14 @@ fn decide(
     node: NodeId,
     mind: Mind<'_>,
     (to, term): (Index, Term),
+    now: u64,
 ) -> Result<Sway, Violation> {
     let at = mind.term(to);
     if at != Some(term) {
         let detail = format!("{node:?}, leader of term {term}, commits {to}, which is of {at:?}");
         return Err(Violation::new("commit-by-old-term", detail));
     }
-    let holds = |id: NodeId| disks.holds(id, to, term);
+    let holds = |id: NodeId| disks.holds(id, mind.log.log, to, term);
     let Some((membership, sway)) = governing(mind, &holds) else {
         let detail = format!(
             "{node:?} commits {to} of term {term}, which is durable only at {:?} under {:?}",
@@ -156,7 +159,7 @@ fn decide(
             let detail = format!("{node:?} commits {to} without knowing {next}");
             return Err(Violation::new("commit-of-unknown-entry", detail));
         };
-        ledger.extend(at, term)?;
+        ledger.extend(at, term, now)?;
     }
     Ok(sway)
 }

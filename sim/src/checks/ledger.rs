@@ -1,14 +1,15 @@
-//! What is known of one cluster: every entry ever written in its log, and what is committed.
+//! What is known of one log of a cluster: every entry ever written in it, and what is committed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_core::configuration::{self, Configuration};
+use quorate_core::configuration::{self, ConfigCommand, Configuration};
 use quorate_core::node::decode_command;
 use quorate_core::raft::{Entry, Membership, Payload};
-use quorate_core::{ClusterId, ConfigVersion, Index, NodeId, Term};
+use quorate_core::{ClusterId, ConfigVersion, Index, LogId, NodeId, Term};
 
-use crate::disk::Stub;
+use super::Content;
+use crate::disk::{Shadow, Stub};
 use crate::outcome::{Verdict, Violation};
 
 /// An entry that was written in some log, and the term of the one before it there.
@@ -22,11 +23,18 @@ pub struct Written {
     pub entry: Entry,
 }
 
-/// One cluster from its founding to its end, as an observer who sees every disk knows it.
+/// One log from its founding to its end, as an observer who sees every disk knows it. That of a
+/// configuration log stands for its cluster.
 #[derive(Debug)]
 pub struct Ledger {
     /// Which cluster.
     pub cluster: ClusterId,
+    /// Which of its logs.
+    pub log: LogId,
+    /// What a shard's log has made of its copies; of the configuration log it stays empty.
+    pub content: Content,
+    /// What it had made of them where the history begins.
+    content_before: Content,
     /// Who was elected in which term.
     pub leaders: BTreeMap<Term, NodeId>,
     /// Every entry ever written, by index and term: with one predecessor for each, any two logs
@@ -46,18 +54,58 @@ pub struct Ledger {
     document: Option<Configuration>,
     /// The document in each version, the first at place 0.
     history: Vec<Arc<Configuration>>,
+    /// When each was committed, in nanoseconds.
+    times: Vec<u64>,
     /// How many servers were removed from the document so far.
     removals: u64,
     /// Whether the first announcement was seen.
     pub announced: bool,
 }
 
+/// The static owner of each shard that has one.
+fn static_owners(document: &Configuration) -> BTreeMap<LogId, String> {
+    let shards = document.shards();
+    shards.filter_map(|shard| Some((shard.shard.log, shard.shard.owner.clone()?))).collect()
+}
+
+/// Whether an operator may mean another owner by it.
+fn is_about_owners(command: &ConfigCommand) -> bool {
+    matches!(
+        command,
+        ConfigCommand::CreateDatabase { .. }
+            | ConfigCommand::DropDatabase { .. }
+            | ConfigCommand::Configure { .. }
+            | ConfigCommand::AddShard { .. }
+            | ConfigCommand::DropShard { .. }
+            | ConfigCommand::SetOwner { .. }
+    )
+}
+
+fn keeps_owners(
+    owners: &BTreeMap<LogId, String>,
+    after: Option<&Configuration>,
+    command: &ConfigCommand,
+) -> Verdict {
+    let Some(after) = after else { return Ok(()) };
+    for (log, owner) in owners {
+        let now = after.shard_of(*log).and_then(|shard| shard.shard.owner.as_ref());
+        if now != Some(owner) {
+            let detail = format!("{log:?} was {owner}'s, and is {now:?}'s after {command:?}");
+            return Err(Violation::new("static-owner-replaced", detail));
+        }
+    }
+    Ok(())
+}
+
 impl Ledger {
-    /// Of a cluster of which nothing is known yet.
+    /// Of a log of which nothing is known yet.
     #[must_use]
-    pub fn new(cluster: ClusterId) -> Self {
+    pub fn new(cluster: ClusterId, log: LogId) -> Self {
         Self {
             cluster,
+            log,
+            content: Content::default(),
+            content_before: Content::default(),
             leaders: BTreeMap::new(),
             chain: BTreeMap::new(),
             committed: Vec::new(),
@@ -67,6 +115,7 @@ impl Ledger {
             governing: None,
             document: None,
             history: Vec::new(),
+            times: Vec::new(),
             removals: 0,
             announced: false,
         }
@@ -76,15 +125,59 @@ impl Ledger {
     /// snapshot at `at`, of `term`.
     #[must_use]
     pub fn recovered(document: Configuration, at: Index, term: Term, survivor: Membership) -> Self {
-        let mut ledger = Self::new(document.cluster);
+        let mut ledger = Self::new(document.cluster, LogId::CONFIGURATION);
         ledger.base = at;
         ledger.base_term = term;
         ledger.base_version = document.version.previous();
         ledger.governing = Some(Arc::new(survivor));
         ledger.history.push(Arc::new(document.clone()));
+        ledger.times.push(0);
         ledger.document = Some(document);
         ledger.announced = true;
         ledger
+    }
+
+    /// Of a shard's log that goes on in another cluster with what a survivor of this one holds: its
+    /// history begins with that. `given_up` is that of the same log in the cluster that it comes from,
+    /// and the last entry that the survivor's log had there.
+    ///
+    /// # Errors
+    /// If the survivor's log cannot be replayed.
+    pub fn carried_over(
+        log: &Shadow,
+        given_up: Option<(&Self, (Index, Term))>,
+        into: ClusterId,
+    ) -> Result<Self, Violation> {
+        let mut ledger = Self::new(into, log.log);
+        (ledger.base, ledger.base_term) = (log.last_index(), log.last_term());
+        ledger.governing = log.membership().cloned();
+        if let Some((given_up, (index, term))) = given_up {
+            ledger.content = given_up.content_at(index, term)?;
+            ledger.content_before = ledger.content.clone();
+        }
+        Ok(ledger)
+    }
+
+    /// What the copies hold in a log that ends with this entry, committed or not.
+    fn content_at(&self, index: Index, term: Term) -> Result<Content, Violation> {
+        let (mut at, mut entries) = ((index, term), Vec::new());
+        while at.0 > self.base {
+            let Some(written) = self.chain.get(&at) else {
+                let detail = format!("entry {} of term {} was never written", at.0, at.1);
+                return Err(Violation::new("log-of-unknown-entries", detail));
+            };
+            entries.push(&written.entry);
+            at = (at.0.previous(), written.previous);
+        }
+        let mut content = self.content_before.clone();
+        entries.into_iter().rev().try_for_each(|entry| content.take(entry))?;
+        Ok(content)
+    }
+
+    /// Where the history begins: what is before it was never compared.
+    #[must_use]
+    pub fn base(&self) -> Index {
+        self.base
     }
 
     /// The last committed index.
@@ -132,6 +225,19 @@ impl Ledger {
         self.history.get(place)
     }
 
+    /// Whether a version was committed before the history begins, in a cluster that was given up.
+    #[must_use]
+    pub fn is_before(&self, version: ConfigVersion) -> bool {
+        version <= self.base_version
+    }
+
+    /// When a version was committed; one that a recovery began with was always there.
+    #[must_use]
+    pub fn version_since(&self, version: ConfigVersion) -> Option<u64> {
+        let place = usize::try_from(version.0.checked_sub(self.base_version.0 + 1)?).ok()?;
+        self.times.get(place).copied()
+    }
+
     /// Notes an entry that is written somewhere.
     ///
     /// # Errors
@@ -164,13 +270,16 @@ impl Ledger {
     ///
     /// # Errors
     /// `commit-of-unknown-entry` if nobody ever wrote it.
-    pub fn extend(&mut self, term: Term, by: Term) -> Verdict {
+    pub fn extend(&mut self, term: Term, by: Term, now: u64) -> Verdict {
         let index = self.commit().next();
         let Some(written) = self.chain.get(&(index, term)) else {
             let detail = format!("entry {index} of term {term} is committed, but nobody wrote it");
             return Err(Violation::new("commit-of-unknown-entry", detail));
         };
         self.committed.push((term, by));
+        if self.log != LogId::CONFIGURATION {
+            return self.content.take(&written.entry);
+        }
         if let Payload::Data(bytes) = &written.entry.payload {
             let Some(command) = decode_command(bytes) else {
                 let detail = format!("entry {index} of term {term}");
@@ -178,15 +287,20 @@ impl Ledger {
             };
             // A command that is refused changes nothing, on every node alike.
             let before = self.document.as_ref().map_or(0, |held| held.version.0);
+            let owners = self.document.as_ref().map(static_owners).unwrap_or_default();
             let _refused = configuration::apply(&mut self.document, &command);
+            if !is_about_owners(&command) {
+                keeps_owners(&owners, self.document.as_ref(), &command)?;
+            }
             if let Some(document) = self.document.as_ref().filter(|held| held.version.0 > before) {
-                return self.new_version(document.clone());
+                let document = document.clone();
+                return self.new_version(document, now);
             }
         }
         Ok(())
     }
 
-    fn new_version(&mut self, document: Configuration) -> Verdict {
+    fn new_version(&mut self, document: Configuration, now: u64) -> Verdict {
         if document.dissolved_into.is_some() && !document.databases.is_empty() {
             let detail = format!("cluster {:?} has dissolved with databases", self.cluster);
             return Err(Violation::new("dissolved-with-databases", detail));
@@ -196,6 +310,7 @@ impl Ledger {
             self.removals += gone.count() as u64;
         }
         self.history.push(Arc::new(document));
+        self.times.push(now);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use quorate_core::raft::{Body, Message};
 use quorate_core::wire::{Announce, Packet};
-use quorate_core::{ClusterId, Index, NodeId, Term};
+use quorate_core::{ClusterId, Index, LogId, NodeId, Term};
 
 use super::Checks;
 use crate::disk::Directory;
@@ -17,7 +17,10 @@ impl Checks {
     pub fn sends(&mut self, directory: &Directory, to: NodeId, packet: &Packet) -> Verdict {
         let node = directory.node;
         match packet {
-            Packet::Raft { message, .. } => self.says(directory, to, message),
+            Packet::Raft { log, message, .. } => self.says(directory, to, *log, message),
+            Packet::Logs { messages, .. } => messages
+                .iter()
+                .try_for_each(|(log, message)| self.says(directory, to, *log, message)),
             Packet::Hello(hello) => {
                 if directory.durable.identity.starts.last() == Some(&hello.start) {
                     return Ok(());
@@ -65,14 +68,20 @@ impl Checks {
         Err(Violation::new("cluster-not-durable", detail))
     }
 
-    fn says(&mut self, directory: &Directory, to: NodeId, message: &Message) -> Verdict {
+    fn says(
+        &mut self,
+        directory: &Directory,
+        to: NodeId,
+        log: LogId,
+        message: &Message,
+    ) -> Verdict {
         let node = directory.node;
         let term = message.term;
         match &message.body {
-            Body::Vote { .. } => voted(directory, term, node),
+            Body::Vote { .. } => voted(directory, log, term, node),
             Body::VoteReply { granted: true } => {
-                voted(directory, term, to)?;
-                let before = *self.votes.entry((node, term)).or_insert(to);
+                voted(directory, log, term, to)?;
+                let before = *self.votes.entry((node, log, term)).or_insert(to);
                 if before == to {
                     return Ok(());
                 }
@@ -80,35 +89,43 @@ impl Checks {
                     format!("{node:?} gives {before:?} and {to:?} its vote in term {term}");
                 Err(Violation::new("vote-given-twice", detail))
             }
-            Body::Appended { matched } => appended(directory, term, *matched),
+            Body::Appended { matched } => appended(directory, log, term, *matched),
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Install { .. } => {
-                in_term(directory, term)
+                in_term(directory, log, term)
             }
             _ => Ok(()),
         }
     }
 }
 
-fn voted(directory: &Directory, term: Term, candidate: NodeId) -> Verdict {
-    if directory.votes.get(&term) == Some(&candidate) {
+fn voted(directory: &Directory, log: LogId, term: Term, candidate: NodeId) -> Verdict {
+    if directory.votes.get(&(log, term)) == Some(&candidate) {
         return Ok(());
     }
     let detail = format!(
-        "{:?} says it votes for {candidate:?} in term {term}; durable is {:?}",
-        directory.node, directory.durable_log.hard
+        "{:?} says it votes for {candidate:?} in term {term} of {log:?}; durable is {:?}",
+        directory.node,
+        directory.durable_log_of(log).map(|held| held.hard)
     );
     Err(Violation::new("vote-not-durable", detail))
 }
 
-fn appended(directory: &Directory, term: Term, matched: Index) -> Verdict {
-    in_term(directory, term)?;
-    let log = &directory.durable_log;
+fn appended(directory: &Directory, log: LogId, term: Term, matched: Index) -> Verdict {
+    if matched == Index::ZERO {
+        return Ok(());
+    }
+    in_term(directory, log, term)?;
+    let (Some(log), Some(written)) = (directory.durable_log_of(log), directory.written(log)) else {
+        let detail =
+            format!("{:?} says that it holds {matched} of {log:?}: no log", directory.node);
+        return Err(Violation::new("append-not-durable", detail));
+    };
     // The log in writing may have been cut since: what is durable must agree with it so far.
-    let agrees = match directory.written_log.term_at(matched) {
+    let agrees = match written.term_at(matched) {
         Some(term) => log.covers(matched, term),
         None => log.last_index() >= matched,
     };
-    if matched == Index::ZERO || log.base >= matched || agrees {
+    if log.base >= matched || agrees {
         return Ok(());
     }
     let detail = format!(
@@ -119,11 +136,13 @@ fn appended(directory: &Directory, term: Term, matched: Index) -> Verdict {
     Err(Violation::new("append-not-durable", detail))
 }
 
-fn in_term(directory: &Directory, term: Term) -> Verdict {
-    let held = directory.durable_log.hard.term.max(directory.durable_log.last_term());
+fn in_term(directory: &Directory, log: LogId, term: Term) -> Verdict {
+    let held = directory.durable_log_of(log).map(|held| held.hard.term.max(held.last_term()));
+    let held = held.unwrap_or_default();
     if held >= term {
         return Ok(());
     }
-    let detail = format!("{:?} speaks in term {term}, durable is {held}", directory.node);
+    let detail =
+        format!("{:?} speaks in term {term} of {log:?}, durable is {held}", directory.node);
     Err(Violation::new("term-not-durable", detail))
 }

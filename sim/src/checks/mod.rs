@@ -5,6 +5,8 @@
 //! everything from time to time. Each check is a function of plain values, so that a test can hand
 //! it a history that is wrong and see it found.
 
+mod content;
+pub mod copies;
 mod decisions;
 mod documents;
 mod ledger;
@@ -13,15 +15,19 @@ pub mod quorum;
 mod sweep;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_copies;
+pub mod workloads;
 mod writes;
 
 use std::collections::BTreeMap;
 
+pub use content::{Content, total};
 pub use decisions::Mind;
 pub use documents::{Acknowledged, RunView};
 pub use ledger::{Ledger, Written};
 pub use quorate_core::ClusterId;
-use quorate_core::{NodeId, Term};
+use quorate_core::{LogId, NodeId, Term};
 
 use crate::outcome::{Verdict, Violation};
 
@@ -29,8 +35,16 @@ use crate::outcome::{Verdict, Violation};
 #[derive(Debug, Default)]
 pub struct Checks {
     ledgers: Vec<Ledger>,
+    /// Those of the logs of shards.
+    shards: BTreeMap<(ClusterId, LogId), Ledger>,
     /// Every vote that was ever sent.
-    votes: BTreeMap<(NodeId, Term), NodeId>,
+    votes: BTreeMap<(NodeId, LogId, Term), NodeId>,
+    /// What clients did and saw.
+    pub workloads: workloads::Workloads,
+    /// What is known of copies.
+    copies: copies::Known,
+    /// The time, in nanoseconds.
+    pub now: u64,
     acknowledged: Vec<Acknowledged>,
     /// Clusters that an operator has given up, and the one that a survivor went on with.
     given_up: Vec<(ClusterId, ClusterId)>,
@@ -48,7 +62,7 @@ impl Checks {
     pub fn ledger(&mut self, cluster: ClusterId) -> &mut Ledger {
         let known = self.ledgers.iter().position(|ledger| ledger.cluster == cluster);
         let place = known.unwrap_or_else(|| {
-            self.ledgers.push(Ledger::new(cluster));
+            self.ledgers.push(Ledger::new(cluster, LogId::CONFIGURATION));
             self.ledgers.len() - 1
         });
         &mut self.ledgers[place]
@@ -58,6 +72,39 @@ impl Checks {
     #[must_use]
     pub fn known(&self, cluster: ClusterId) -> Option<&Ledger> {
         self.ledgers.iter().find(|ledger| ledger.cluster == cluster)
+    }
+
+    /// The ledger of a log of a cluster; a new one if nothing is known of it yet.
+    pub fn ledger_of(&mut self, cluster: ClusterId, log: LogId) -> &mut Ledger {
+        match log {
+            LogId::CONFIGURATION => self.ledger(cluster),
+            log => {
+                let new = || Ledger::new(cluster, log);
+                self.shards.entry((cluster, log)).or_insert_with(new)
+            }
+        }
+    }
+
+    /// The ledger of a shard's log, if anything is known of it.
+    #[must_use]
+    pub fn shard(&self, cluster: ClusterId, log: LogId) -> Option<&Ledger> {
+        self.shards.get(&(cluster, log))
+    }
+
+    /// All logs of shards.
+    pub fn shards(&self) -> impl Iterator<Item = &Ledger> {
+        self.shards.values()
+    }
+
+    /// The logs of a cluster's shards.
+    pub fn shards_of(&self, cluster: ClusterId) -> impl Iterator<Item = &Ledger> {
+        let all = (cluster, LogId(0))..=(cluster, LogId(u64::MAX));
+        self.shards.range(all).map(|(_, ledger)| ledger)
+    }
+
+    /// A shard's log goes on in a cluster that a survivor went on with.
+    pub fn carries_over(&mut self, ledger: Ledger) {
+        self.shards.insert((ledger.cluster, ledger.log), ledger);
     }
 
     /// An operator has given `from` up; `ledger` begins with what its survivor held.

@@ -321,7 +321,7 @@ fn a_membership_of_an_older_configuration_is_found() {
 #[test]
 fn a_snapshot_of_what_was_not_committed_is_found() {
     let mut scene = three();
-    let verdict = scene.checks.snapshots(scene.disks.get(Scene::dir(1)), Index(2), Term(1));
+    let verdict = scene.checks.snapshots(scene.disks.get(Scene::dir(1)), LOG, Index(2), Term(1));
     assert_eq!(broken(verdict), "snapshot-of-uncommitted");
     scene.leads(1, 1).expect("elected");
     scene.commits(1, 2, Some(1)).expect("on three disks");
@@ -361,7 +361,8 @@ fn the_same_vote_given_to_two_is_found_even_after_an_old_disk_came_back() {
     scene.store(2, vec![hard(2, Some(3), 0)]);
     scene.says(2, 3, 2, Body::VoteReply { granted: true }).expect("durable");
     let directory = scene.disks.get_mut(Scene::dir(2));
-    directory.restore(before);
+    let copies = crate::disk::Copies::default();
+    directory.restore(crate::disk::OldCopy { at: 0, held: before, copies });
     directory.votes.clear();
     scene.store(2, vec![hard(2, Some(1), 0)]);
     let again = scene.says(2, 1, 2, Body::VoteReply { granted: true });
@@ -531,7 +532,7 @@ fn committed_entries_that_too_many_disks_lack_are_found_by_the_sweep() {
     scene.checks.sweep(&scene.disks).expect("on three disks");
     for node in 1..=2 {
         let directory = scene.disks.get_mut(Scene::dir(node));
-        directory.durable_log = crate::disk::Shadow::of(&Recovered::fresh(NodeId(node)));
+        directory.durable_log = crate::disk::Shadow::of(&Recovered::fresh(NodeId(node)), LOG);
     }
     assert_eq!(broken(scene.checks.sweep(&scene.disks)), "committed-can-be-lost");
     // Whoever is gone for good votes for nobody: what it held is out of reach, not lost.

@@ -57,19 +57,28 @@ impl Checks {
                 }
                 Ok(())
             }
-            StorageOp::HardState { log: LogId::CONFIGURATION, state } => {
+            StorageOp::HardState { log: which, state } => {
+                let Some(held) = directory.written(*which) else { return Ok(()) };
                 // Without a cluster there was no log: what is there is left of a founding.
-                log.cluster.map_or(Ok(()), |_| hard_state(directory, &log.hard, state))
+                log.cluster.map_or(Ok(()), |_| hard_state(directory, held, state))
             }
-            StorageOp::Append { log: LogId::CONFIGURATION, entries } => {
-                self.append(directory, commit, cluster, entries)
+            StorageOp::Append { log: which, entries } => {
+                let empty = Shadow::empty(*which, log.cluster);
+                let held = directory.written(*which).unwrap_or(&empty);
+                if *which != LogId::CONFIGURATION {
+                    self.not_begun_anew(directory, held)?;
+                }
+                self.append(directory, held, commit, cluster, entries)
             }
-            StorageOp::Truncate { log: LogId::CONFIGURATION, from } => {
-                not_cut(directory, *from, commit.max(log.hard.commit))
+            StorageOp::Truncate { log: which, from } => {
+                let Some(held) = directory.written(*which) else { return Ok(()) };
+                not_cut(directory, held, *from, commit.max(held.hard.commit))
             }
-            StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } => {
-                snapshot_goes_on(directory, snapshot.index)
+            StorageOp::Snapshot { log: which, snapshot, .. } => {
+                let Some(held) = directory.written(*which) else { return Ok(()) };
+                snapshot_goes_on(directory, held, snapshot.index)
             }
+            // That of a shard: judged by the document, see `drops`.
             StorageOp::DropLog { log: LogId::CONFIGURATION } if log.cluster.is_some() => {
                 let detail = format!("{:?} drops its log of {:?}", directory.node, log.cluster);
                 Err(Violation::new("log-dropped", detail))
@@ -81,17 +90,17 @@ impl Checks {
     fn append(
         &mut self,
         directory: &Directory,
+        log: &Shadow,
         commit: Index,
         cluster: Option<ClusterId>,
         entries: &[Entry],
     ) -> Verdict {
-        let log = &directory.written_log;
         let Some(cluster) = cluster else {
             let detail = format!("{:?} writes entries without a cluster", directory.node);
             return Err(Violation::new("log-without-cluster", detail));
         };
         let founds = log.cluster.is_none();
-        let ledger = self.ledger(cluster);
+        let ledger = self.ledger_of(cluster, log.log);
         let Some(first) = entries.first() else { return Ok(()) };
         let Some(mut previous) = log.term_at(first.index.previous()) else {
             let detail = format!(
@@ -109,7 +118,8 @@ impl Checks {
             ledger.write(previous, entry)?;
             previous = entry.term;
             if let Payload::Membership(next) = &entry.payload {
-                if let Some(before) = &membership {
+                // A survivor that was recovered goes on alone, whatever the membership was.
+                if let Some(before) = membership.as_ref().filter(|_| entry.index > ledger.base()) {
                     adjacent(directory, entry.index, before, next)?;
                 }
                 membership = Some(std::sync::Arc::new(next.clone()));
@@ -123,22 +133,31 @@ impl Checks {
     ///
     /// # Errors
     /// `snapshot-of-uncommitted`.
-    pub fn snapshots(&mut self, directory: &Directory, index: Index, term: Term) -> Verdict {
+    pub fn snapshots(
+        &mut self,
+        directory: &Directory,
+        log: LogId,
+        index: Index,
+        term: Term,
+    ) -> Verdict {
         let Some(cluster) = directory.written_log.cluster else { return Ok(()) };
-        let committed = self.ledger(cluster).committed_term(index);
-        if committed == Some(term) {
+        let ledger = self.ledger_of(cluster, log);
+        // Of what a recovery began with nobody knows more than its end.
+        let before = log != LogId::CONFIGURATION && index < ledger.base();
+        let committed = ledger.committed_term(index);
+        if before || committed == Some(term) {
             return Ok(());
         }
         let detail = format!(
-            "{:?} writes a snapshot at {index} of term {term}, committed there: {committed:?}",
+            "{:?} writes a snapshot of {log:?} at {index} of term {term}, committed there: {committed:?}",
             directory.node
         );
         Err(Violation::new("snapshot-of-uncommitted", detail))
     }
 }
 
-fn snapshot_goes_on(directory: &Directory, index: Index) -> Verdict {
-    let base = directory.written_log.base;
+fn snapshot_goes_on(directory: &Directory, log: &Shadow, index: Index) -> Verdict {
+    let base = log.base;
     if index >= base {
         return Ok(());
     }
@@ -146,13 +165,13 @@ fn snapshot_goes_on(directory: &Directory, index: Index) -> Verdict {
     Err(Violation::new("snapshot-regressed", detail))
 }
 
-fn hard_state(directory: &Directory, before: &HardState, after: &HardState) -> Verdict {
-    let node = directory.node;
+fn hard_state(directory: &Directory, log: &Shadow, after: &HardState) -> Verdict {
+    let (node, before) = (directory.node, &log.hard);
     if after.term < before.term {
         let detail = format!("{node:?} writes term {} after {}", after.term, before.term);
         return Err(Violation::new("term-regressed", detail));
     }
-    let vote = directory.votes.get(&after.term).copied();
+    let vote = directory.votes.get(&(log.log, after.term)).copied();
     let vote = vote.or(before.vote.filter(|_| after.term == before.term));
     if vote.is_some() && after.vote != vote {
         let detail = format!(
@@ -168,11 +187,12 @@ fn hard_state(directory: &Directory, before: &HardState, after: &HardState) -> V
     Ok(())
 }
 
-fn not_cut(directory: &Directory, from: Index, commit: Index) -> Verdict {
+fn not_cut(directory: &Directory, log: &Shadow, from: Index, commit: Index) -> Verdict {
     if from > commit {
         return Ok(());
     }
-    let detail = format!("{:?} cuts its log at {from}, committed is {commit}", directory.node);
+    let (node, log) = (directory.node, log.log);
+    let detail = format!("{node:?} cuts its {log:?} at {from}, committed is {commit}");
     Err(Violation::new("committed-entry-cut", detail))
 }
 
@@ -194,14 +214,14 @@ fn entries_follow(
             return Err(Violation::new("log-gap", detail));
         }
         if entry.index <= commit && log.term_at(entry.index).is_some_and(|t| t != entry.term) {
-            return not_cut(directory, entry.index, commit);
+            return not_cut(directory, log, entry.index, commit);
         }
         expected = entry.index.next();
         term = entry.term;
     }
     let last = expected.previous();
     if last < commit && last < log.last_index() {
-        return not_cut(directory, expected, commit);
+        return not_cut(directory, log, expected, commit);
     }
     Ok(())
 }

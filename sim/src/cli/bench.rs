@@ -17,6 +17,9 @@ pub(super) struct Bench {
     /// How many simulated seconds.
     #[arg(long, default_value_t = 2_000)]
     seconds: u64,
+    /// With a database and three clients, who ask some thirty times a second.
+    #[arg(long)]
+    databases: bool,
     /// How many runs; the best counts, for the others were disturbed.
     #[arg(long, default_value_t = 3)]
     runs: u32,
@@ -26,7 +29,10 @@ impl Bench {
     pub(super) fn run(&self) -> ExitCode {
         let mut best = 0;
         for seed in 0..u64::from(self.runs.max(1)) {
-            let plan = Plan::calm(seed, self.nodes.clamp(1, 16), self.seconds * 1_000);
+            let mut plan = Plan::calm(seed, self.nodes.clamp(1, 16), self.seconds * 1_000);
+            if self.databases {
+                plan = plan.with_database();
+            }
             let started = Instant::now();
             let (report, _) = run_plan(plan, Options::default());
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
@@ -38,10 +44,11 @@ impl Bench {
             let events = report.events * 1_000_000 / micros;
             println!(
                 "{} nodes: {} simulated seconds in {} ms: {pace} simulated seconds and {events} \
-                 events a second",
+                 events a second, {} transactions",
                 self.nodes,
                 report.simulated_ms / 1_000,
-                micros / 1_000
+                micros / 1_000,
+                report.counts.get("requests-done").copied().unwrap_or(0)
             );
             best = best.max(pace);
         }

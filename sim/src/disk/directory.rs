@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_core::{LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term};
+use quorate_core::{
+    Index, LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term, Window,
+};
 
+use super::copies::{Copies, Files};
 use super::shadow::{Change, Shadow};
 
 /// Which directory of the world.
@@ -26,6 +29,8 @@ pub struct OldCopy {
     pub at: u64,
     /// What it holds.
     pub held: Recovered,
+    /// The copies of shards in it.
+    pub copies: Copies,
 }
 
 /// One data directory: the durable state and what is outstanding.
@@ -39,13 +44,21 @@ pub struct Directory {
     pub durable_log: Shadow,
     /// The configuration log once all that is outstanding is durable, in short.
     pub written_log: Shadow,
+    /// The logs of shards in `durable`, in short.
+    pub durable_shards: BTreeMap<LogId, Shadow>,
+    /// The logs of shards once all that is outstanding is durable, in short.
+    pub written_shards: BTreeMap<LogId, Shadow>,
+    /// The files of the copies of shards.
+    pub engines: Copies,
+    /// Logs of dropped databases as they were: what was promised of them was true.
+    dropped: BTreeMap<LogId, Shadow>,
     /// Handed out by the node and not yet durable, oldest first.
     pub pending: VecDeque<Batch>,
-    /// Every vote that was ever durable here.
-    pub votes: BTreeMap<Term, NodeId>,
+    /// Every vote that was ever durable here, by log and term.
+    pub votes: BTreeMap<(LogId, Term), NodeId>,
     /// It counts no more (wiped, moved aside, superseded by a copy, or replaced by an older one),
-    /// and its log was this when it did so: what it had promised until then it will never break.
-    pub gone: Option<Shadow>,
+    /// and its logs were these when it did so: what it had promised until then it will never break.
+    pub gone: Option<BTreeMap<LogId, Shadow>>,
     /// An old copy was put back into it, so that it must be found out as stale.
     pub restored: bool,
     /// Backups of it.
@@ -58,15 +71,20 @@ impl Directory {
     /// A directory that holds `recovered` and nothing else.
     #[must_use]
     pub fn new(recovered: Recovered) -> Self {
-        let log = Shadow::of(&recovered);
+        let log = Shadow::of(&recovered, LogId::CONFIGURATION);
+        let shards = shards_of(&recovered);
         let mut votes = BTreeMap::new();
-        note_vote(&mut votes, &log);
+        shards.values().chain([&log]).for_each(|log| note_vote(&mut votes, log));
         Self {
             node: recovered.identity.node,
             starts: recovered.identity.starts.clone(),
             durable: recovered,
             written_log: log.clone(),
             durable_log: log,
+            written_shards: shards.clone(),
+            durable_shards: shards,
+            engines: Copies::default(),
+            dropped: BTreeMap::new(),
             pending: VecDeque::new(),
             votes,
             gone: None,
@@ -79,9 +97,33 @@ impl Directory {
     pub fn write(&mut self, op: &StorageOp) -> Change {
         if matches!(op, StorageOp::DropLog { log: LogId::CONFIGURATION }) {
             // What it voted there it voted for a cluster that never was.
-            self.votes.clear();
+            self.votes.retain(|(log, _), _| *log != LogId::CONFIGURATION);
         }
-        self.written_log.apply(op)
+        apply(&mut self.written_log, &mut self.written_shards, op)
+    }
+
+    /// A log as it is once all that is outstanding is durable.
+    #[must_use]
+    pub fn written(&self, log: LogId) -> Option<&Shadow> {
+        match log {
+            LogId::CONFIGURATION => Some(&self.written_log),
+            log => self.written_shards.get(&log),
+        }
+    }
+
+    /// A log as a restart would find it.
+    #[must_use]
+    pub fn durable_log_of(&self, log: LogId) -> Option<&Shadow> {
+        match log {
+            LogId::CONFIGURATION => Some(&self.durable_log),
+            log => self.durable_shards.get(&log),
+        }
+    }
+
+    /// A new event begins.
+    pub fn forget_previous(&mut self) {
+        self.written_log.forget_previous();
+        self.written_shards.values_mut().for_each(Shadow::forget_previous);
     }
 
     /// Takes a batch; it is durable when [`Directory::sync`] says so.
@@ -89,20 +131,37 @@ impl Directory {
         self.pending.push_back(batch);
     }
 
-    /// The oldest outstanding batch is durable.
-    pub fn sync(&mut self) -> Option<PersistId> {
+    /// The oldest outstanding batch is durable; says which logs of shards have grown.
+    pub fn sync(&mut self) -> Option<(PersistId, Vec<LogId>)> {
         let batch = self.pending.pop_front()?;
+        let mut grown = Vec::new();
         for op in &batch.ops {
             self.make_durable(op);
+            if let StorageOp::Append { log, .. } = op
+                && *log != LogId::CONFIGURATION
+            {
+                grown.push(*log);
+            }
         }
-        Some(batch.id)
+        Some((batch.id, grown))
     }
 
     fn make_durable(&mut self, op: &StorageOp) {
-        self.durable.apply(op);
-        self.durable_log.apply(op);
+        if let StorageOp::DropLog { log } = op
+            && let Some(held) = self.durable_shards.get(log)
+        {
+            self.dropped.insert(*log, held.clone());
+        }
+        keep(&mut self.durable, op);
+        apply(&mut self.durable_log, &mut self.durable_shards, op);
         match op {
-            StorageOp::HardState { .. } => note_vote(&mut self.votes, &self.durable_log),
+            StorageOp::HardState { log, .. } => {
+                let held = match *log {
+                    LogId::CONFIGURATION => Some(&self.durable_log),
+                    log => self.durable_shards.get(&log),
+                };
+                held.into_iter().for_each(|held| note_vote(&mut self.votes, held));
+            }
             StorageOp::Identity(identity) => {
                 if let Some(last) = identity.starts.last().filter(|s| !self.starts.contains(s)) {
                     self.starts.push(*last);
@@ -110,6 +169,25 @@ impl Directory {
             }
             _ => {}
         }
+    }
+
+    /// The last entry of each shard's log, as a restart would find it.
+    #[must_use]
+    pub fn shard_ends(&self) -> BTreeMap<LogId, (Index, Term)> {
+        let end = |log: &Shadow| (log.last_index(), log.last_term());
+        self.durable_shards.iter().map(|(log, held)| (*log, end(held))).collect()
+    }
+
+    /// What a process that starts is given: of the logs of shards only the newest entries.
+    #[must_use]
+    pub fn recovered(&self, window: Window) -> Recovered {
+        let mut recovered = self.durable.clone();
+        for (log, held) in &mut recovered.logs {
+            if *log != LogId::CONFIGURATION {
+                *held = std::mem::take(held).within(window);
+            }
+        }
+        recovered
     }
 
     /// How many operations are outstanding.
@@ -125,6 +203,7 @@ impl Directory {
             self.make_durable(op);
         }
         self.written_log = self.durable_log.clone();
+        self.written_shards = self.durable_shards.clone();
     }
 
     /// Makes a backup; only the latest `keep` are kept.
@@ -132,16 +211,20 @@ impl Directory {
         if self.copies.len() >= keep {
             self.copies.remove(0);
         }
-        self.copies.push(OldCopy { at, held: self.durable.clone() });
+        let (held, copies) = (self.durable.clone(), self.engines.clone());
+        self.copies.push(OldCopy { at, held, copies });
     }
 
     /// Puts an old copy back, as an operator with a backup would. From here on the directory counts
     /// for nothing and must be found out.
-    pub fn restore(&mut self, copy: Recovered) {
+    pub fn restore(&mut self, copy: OldCopy) {
         self.retire();
-        self.durable_log = Shadow::of(&copy);
+        self.durable_log = Shadow::of(&copy.held, LogId::CONFIGURATION);
         self.written_log = self.durable_log.clone();
-        self.durable = copy;
+        self.durable_shards = shards_of(&copy.held);
+        self.written_shards = self.durable_shards.clone();
+        self.durable = copy.held;
+        self.engines = copy.copies;
         self.pending.clear();
         self.restored = true;
     }
@@ -149,20 +232,39 @@ impl Directory {
     /// From here on the directory counts for nothing.
     pub fn retire(&mut self) {
         if self.gone.is_none() {
-            self.gone = Some(self.durable_log.clone());
+            let mut logs = self.durable_shards.clone();
+            logs.insert(LogId::CONFIGURATION, self.durable_log.clone());
+            self.gone = Some(logs);
         }
     }
 
     /// Whether an entry is, or was when the directory ended, durable here.
     #[must_use]
-    pub fn has_held(&self, index: quorate_core::Index, term: Term) -> bool {
-        self.gone.as_ref().unwrap_or(&self.durable_log).covers(index, term)
+    pub fn has_held(&self, log: LogId, index: Index, term: Term) -> bool {
+        let held = match &self.gone {
+            Some(logs) => logs.get(&log),
+            None => self.durable_log_of(log),
+        };
+        let dropped = self.dropped.get(&log);
+        held.into_iter().chain(dropped).any(|held| held.covers(index, term))
     }
 
     /// The last start of `peer` that is durably remembered here.
     #[must_use]
     pub fn remembers(&self, peer: NodeId) -> Option<Start> {
         self.durable.peer_starts.get(&peer).copied()
+    }
+
+    /// The files of a shard.
+    pub fn files(&mut self, log: LogId) -> &mut Files {
+        self.engines.entry(log).or_default()
+    }
+
+    /// Whether the live copy of a shard is whole; `None` if none was ever named.
+    #[must_use]
+    pub fn has_sound_copy(&self, log: LogId) -> Option<bool> {
+        let live = self.durable.logs.get(&log)?.copy?;
+        Some(self.engines.get(&log).is_some_and(|files| files.is_sound(live)))
     }
 
     /// The configuration log as a restart would find it.
@@ -172,15 +274,59 @@ impl Directory {
     }
 }
 
-fn note_vote(votes: &mut BTreeMap<Term, NodeId>, log: &Shadow) {
+fn note_vote(votes: &mut BTreeMap<(LogId, Term), NodeId>, log: &Shadow) {
     if let Some(vote) = log.hard.vote {
-        votes.entry(log.hard.term).or_insert(vote);
+        votes.entry((log.log, log.hard.term)).or_insert(vote);
     }
+}
+
+fn shards_of(recovered: &Recovered) -> BTreeMap<LogId, Shadow> {
+    let logs = recovered.logs.keys().filter(|log| **log != LogId::CONFIGURATION);
+    logs.map(|log| (*log, Shadow::of(recovered, *log))).collect()
+}
+
+/// Applies an operation to the log that it is about; all know the cluster.
+fn apply(
+    configuration: &mut Shadow,
+    shards: &mut BTreeMap<LogId, Shadow>,
+    op: &StorageOp,
+) -> Change {
+    let log = match op {
+        StorageOp::Identity(_) => {
+            shards.values_mut().for_each(|shard| {
+                shard.apply(op);
+            });
+            return configuration.apply(op);
+        }
+        StorageOp::PeerStart { .. } => return Change::default(),
+        StorageOp::HardState { log, .. }
+        | StorageOp::Append { log, .. }
+        | StorageOp::Truncate { log, .. }
+        | StorageOp::Snapshot { log, .. }
+        | StorageOp::Copy { log, .. }
+        | StorageOp::DropLog { log } => *log,
+    };
+    if log == LogId::CONFIGURATION {
+        return configuration.apply(op);
+    }
+    let cluster = configuration.cluster;
+    shards.entry(log).or_insert_with(|| Shadow::empty(log, cluster)).apply(op)
+}
+
+/// Applies an operation as [`Recovered::apply`] does, at the cost of what it changes: the logs of
+/// shards become long.
+fn keep(durable: &mut Recovered, op: &StorageOp) {
+    let StorageOp::Append { log, entries } = op else { return durable.apply(op) };
+    let held = &mut durable.logs.entry(*log).or_default().entries;
+    if let Some(first) = entries.first() {
+        held.truncate(held.partition_point(|entry| entry.index < first.index));
+    }
+    held.extend(entries.iter().cloned());
 }
 
 #[cfg(test)]
 mod tests {
-    use quorate_core::{HardState, Index};
+    use quorate_core::HardState;
 
     use super::*;
 
@@ -214,7 +360,7 @@ mod tests {
     #[test]
     fn what_was_reported_durable_survives_every_crash() {
         let mut directory = directory();
-        assert_eq!(directory.sync(), Some(PersistId(1)));
+        assert_eq!(directory.sync(), Some((PersistId(1), Vec::new())));
         directory.crash(0);
         assert_eq!(directory.durable_log.hard.term, Term(2));
     }

@@ -1,12 +1,14 @@
 //! Simulated disks: what is durable, what is on its way, and what a crash leaves of it.
 
+mod copies;
 mod directory;
 mod shadow;
 
+pub use copies::{Copies, Files};
 pub use directory::{Batch, DirId, Directory, OldCopy};
 pub use shadow::{Change, Shadow, Stub};
 
-use quorate_core::{Index, NodeId, Term};
+use quorate_core::{Index, LogId, NodeId, Term};
 
 /// All directories that ever were in this world.
 #[derive(Debug, Default)]
@@ -55,14 +57,14 @@ impl Disks {
     /// Whether `node` holds the entry durably, or held it when its directory ended for good: then
     /// it keeps its promise by never voting again.
     #[must_use]
-    pub fn holds(&self, node: NodeId, index: Index, term: Term) -> bool {
-        self.bearers(node).any(|dir| dir.has_held(index, term))
+    pub fn holds(&self, node: NodeId, log: LogId, index: Index, term: Term) -> bool {
+        self.bearers(node).any(|dir| dir.has_held(log, index, term))
     }
 
-    /// Whether `node` has ever durably voted for `candidate` in `term`.
+    /// Whether `node` has ever durably voted for `candidate` in `term` of `log`.
     #[must_use]
-    pub fn voted(&self, node: NodeId, term: Term, candidate: NodeId) -> bool {
-        self.bearers(node).any(|dir| dir.votes.get(&term) == Some(&candidate))
+    pub fn voted(&self, node: NodeId, log: LogId, term: Term, candidate: NodeId) -> bool {
+        self.bearers(node).any(|dir| dir.votes.get(&(log, term)) == Some(&candidate))
     }
 
     fn bearers(&self, node: NodeId) -> impl Iterator<Item = &Directory> {

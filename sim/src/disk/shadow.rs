@@ -1,8 +1,9 @@
-//! The configuration log of a directory in short: what the checks need at every event.
+//! A log of a directory in short: what the checks need at every event.
 
 use std::sync::Arc;
 
 use quorate_core::raft::{Entry, Membership, Payload};
+use quorate_core::shard::effects;
 use quorate_core::{ClusterId, HardState, Index, LogId, Recovered, StorageOp, Term};
 
 use crate::hash::{mix, mix_bytes};
@@ -12,6 +13,8 @@ use crate::hash::{mix, mix_bytes};
 pub struct Stub {
     /// Its term.
     pub term: Term,
+    /// Whether it carries content.
+    pub data: bool,
     /// The hash of what it carries.
     pub hash: u64,
 }
@@ -25,7 +28,15 @@ impl Stub {
             Payload::Data(bytes) => mix_bytes(2, bytes),
             Payload::Membership(membership) => hash_membership(membership),
         };
-        Self { term: entry.term, hash }
+        Self { term: entry.term, data: has_content(entry), hash }
+    }
+}
+
+/// Whether an entry of a shard's log changes the copies.
+fn has_content(entry: &Entry) -> bool {
+    match &entry.payload {
+        Payload::Data(data) => effects(data).is_some_and(|effects| !effects.is_empty()),
+        Payload::Empty | Payload::Membership(_) => false,
     }
 }
 
@@ -55,10 +66,12 @@ pub struct Change {
     pub reverted: bool,
 }
 
-/// The configuration log of a directory in short. Unlike the log itself it remembers entries that
-/// were compacted away, so that they can still be compared.
-#[derive(Clone, Default, Debug)]
+/// A log of a directory in short. Unlike the log itself it remembers entries that were compacted
+/// away, so that they can still be compared.
+#[derive(Clone, Debug)]
 pub struct Shadow {
+    /// Which log.
+    pub log: LogId,
     /// Term, vote, commit.
     pub hard: HardState,
     /// The cluster the directory belongs to.
@@ -80,12 +93,28 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Of what a restart finds.
+    /// A log that holds nothing.
     #[must_use]
-    pub fn of(recovered: &Recovered) -> Self {
-        let mut shadow =
-            Self { cluster: recovered.identity.cluster, first: Index(1), ..Self::default() };
-        if let Some(log) = recovered.logs.get(&LogId::CONFIGURATION) {
+    pub fn empty(log: LogId, cluster: Option<ClusterId>) -> Self {
+        Self {
+            log,
+            hard: HardState::default(),
+            cluster,
+            base: Index::ZERO,
+            base_term: Term::ZERO,
+            first: Index(1),
+            stubs: Vec::new(),
+            memberships: Vec::new(),
+            previous: None,
+            leftover: (false, false),
+        }
+    }
+
+    /// Of what a restart finds in `log`.
+    #[must_use]
+    pub fn of(recovered: &Recovered, log: LogId) -> Self {
+        let mut shadow = Self::empty(log, recovered.identity.cluster);
+        if let Some(log) = recovered.logs.get(&log) {
             shadow.hard = log.hard_state;
             if log.snapshot.index > Index::ZERO {
                 shadow.install(log.snapshot.index, log.snapshot.term, &log.snapshot.membership);
@@ -124,6 +153,14 @@ impl Shadow {
             return Some(self.base_term);
         }
         self.stub(index).map(|stub| stub.term)
+    }
+
+    /// The last entry of a term before `term` that carries content.
+    #[must_use]
+    pub fn last_content_before(&self, term: Term) -> Option<Index> {
+        let count = self.stubs.partition_point(|stub| stub.term < term);
+        let place = self.stubs[..count].iter().rposition(|stub| stub.data)?;
+        Some(Index(self.first.0 + place as u64))
     }
 
     /// Whether the log holds this entry, as itself or within its snapshot.
@@ -186,11 +223,11 @@ impl Shadow {
     pub fn apply(&mut self, op: &StorageOp) -> Change {
         match op {
             StorageOp::Identity(identity) => self.cluster = identity.cluster,
-            StorageOp::HardState { log: LogId::CONFIGURATION, state } => {
+            StorageOp::HardState { log, state } if *log == self.log => {
                 self.hard = *state;
                 self.leftover.1 = false;
             }
-            StorageOp::Append { log: LogId::CONFIGURATION, entries } => {
+            StorageOp::Append { log, entries } if *log == self.log => {
                 let Some(first) = entries.first() else { return Change::default() };
                 let change = self.truncate(first.index);
                 self.leftover.0 &= first.index > Index(1);
@@ -199,15 +236,15 @@ impl Shadow {
                 }
                 return change;
             }
-            StorageOp::Truncate { log: LogId::CONFIGURATION, from } => return self.truncate(*from),
-            StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, reset } => {
+            StorageOp::Truncate { log, from } if *log == self.log => return self.truncate(*from),
+            StorageOp::Snapshot { log, snapshot, reset } if *log == self.log => {
                 let change =
                     if *reset { self.truncate(snapshot.index.next()) } else { Change::default() };
                 self.install(snapshot.index, snapshot.term, &snapshot.membership);
                 return change;
             }
-            StorageOp::DropLog { log: LogId::CONFIGURATION } => {
-                *self = Self { cluster: self.cluster, first: Index(1), ..Self::default() };
+            StorageOp::DropLog { log } if *log == self.log => {
+                *self = Self::empty(self.log, self.cluster);
             }
             _ => {}
         }
@@ -284,7 +321,7 @@ mod tests {
     }
 
     fn fresh() -> Shadow {
-        Shadow::of(&Recovered::fresh(NodeId(1)))
+        Shadow::of(&Recovered::fresh(NodeId(1)), LOG)
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(super) fn check(
         all.unnamed.push(format!("{cluster:?} has no document"));
         return;
     };
+    super::shards::check(world, cluster, document, members, all);
     let living: BTreeSet<NodeId> = members.iter().map(|m| m.id).collect();
     let in_force = leader.directory.written_log.membership();
     let held_up = in_force.is_some_and(|m| is_held_up(document, m, &living));

@@ -7,6 +7,7 @@
 
 mod health;
 pub(crate) mod quorate;
+mod shards;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,7 @@ use quorate_core::{ClusterId, NodeId, Status};
 use crate::disk::Directory;
 use crate::hash::mix;
 use crate::plan::Credentials;
-use crate::world::World;
+use crate::world::{Probe, World};
 
 /// Named reasons, and how many nodes each holds back.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,10 @@ pub struct Assessment {
     pub unnamed: Vec<String>,
     /// Good reasons.
     pub tally: Tally,
+    /// What is still wrong once all have taken a write, without a good reason.
+    pub after_writes: Vec<String>,
+    /// Who must take a write, into which shard.
+    pub probes: Vec<Probe>,
     /// Stands for who leads and what is in force: a world that has settled keeps it.
     pub hash: u64,
 }

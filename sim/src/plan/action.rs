@@ -1,6 +1,6 @@
 //! One fault or order, with everything that was drawn for it, so that it can be repeated by itself.
 
-use quorate_core::configuration::{Registration, Role};
+use quorate_core::configuration::{DatabaseRules, Registration, Role, ShardRules};
 
 /// When a process that is to die does so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,7 +14,7 @@ pub enum Moment {
 }
 
 /// What an operator wants.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
     /// Take the server of that host out.
     Remove(usize),
@@ -28,6 +28,27 @@ pub enum Order {
     Drop(u8),
     /// Stop the node that is asked.
     Stop,
+    /// Something about a database.
+    Database(u8, Box<DatabaseOrder>),
+}
+
+/// What an operator wants of a database, one of a few names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DatabaseOrder {
+    /// To be made.
+    Create(DatabaseRules),
+    /// To be dropped.
+    Drop,
+    /// To get other rules, and perhaps to lose the shards that these do not name.
+    Configure(DatabaseRules, bool),
+    /// To get a shard.
+    AddShard(&'static str, ShardRules),
+    /// To lose one.
+    DropShard(&'static str),
+    /// A shard to get that host's server as its static owner, or none.
+    SetOwner(&'static str, Option<usize>),
+    /// The copy of a shard at that host to be put out of use, or taken back.
+    SetOffline(&'static str, usize, bool),
 }
 
 /// A fault or an order. Times are in nanoseconds; sets of hosts have a bit for each.
@@ -148,6 +169,29 @@ pub enum Action {
         host: usize,
         /// Every how manieth of them.
         one_in: u64,
+    },
+    /// Engines of a host find no space left.
+    FillDisk {
+        /// Which.
+        host: usize,
+        /// For so long.
+        lasts: u64,
+    },
+    /// Engines of a host are slow.
+    SlowEngines {
+        /// Which.
+        host: usize,
+        /// Added to each call.
+        extra: u64,
+        /// For so long.
+        lasts: u64,
+    },
+    /// The files of a copy are damaged, if enough other copies are whole.
+    Rot {
+        /// At which host.
+        host: usize,
+        /// Which of its copies.
+        which: usize,
     },
     /// An operator gives an order.
     Order {

@@ -3,10 +3,12 @@
 //! Everything is drawn before the world begins, from the stream of the plan; `--verbose` prints it.
 
 mod action;
+mod databases;
 mod hosts;
 mod schedule;
 
-pub use action::{Action, Moment, Order};
+pub use action::{Action, DatabaseOrder, Moment, Order};
+pub use databases::{ClientPlan, DatabasePlan, Work};
 pub use hosts::{Credentials, HostPlan};
 pub use schedule::{Due, schedule};
 
@@ -143,6 +145,8 @@ pub struct Plan {
     pub faults: FaultPlan,
     /// The operators.
     pub workload: WorkloadPlan,
+    /// Databases, their engines and clients; `None`: nodes hold no copies.
+    pub databases: Option<DatabasePlan>,
 }
 
 impl Plan {
@@ -166,6 +170,7 @@ impl Plan {
             defaults,
             safety,
             apart,
+            databases: databases::draw(&mut Dice::new(seed, Stream::Databases), &hosts),
             network: network(&mut dice),
             disks: disks(&mut dice),
             clocks: clocks(&mut dice),
@@ -173,6 +178,13 @@ impl Plan {
             workload: workload(&mut dice),
             hosts,
         }
+    }
+
+    /// The same with one database of every default, and a client of each kind.
+    #[must_use]
+    pub fn with_database(mut self) -> Self {
+        self.databases = Some(DatabasePlan::calm());
+        self
     }
 
     /// Five hosts and no fault at all: for measuring.
@@ -185,6 +197,7 @@ impl Plan {
         plan.defaults = Defaults::default();
         plan.safety = safety_ms * MS;
         plan.apart = None;
+        plan.databases = None;
         plan.network = NetworkPlan {
             delay_min_us: 100,
             delay_max_us: 500,
@@ -316,7 +329,11 @@ impl fmt::Display for Plan {
         write!(f, "  a fault every {} ms:", self.faults.every_ms)?;
         list(f, &FaultPlan::KINDS, &self.faults.weights)?;
         write!(f, "  an order every {} ms:", self.workload.every_ms)?;
-        list(f, &WorkloadPlan::KINDS, &self.workload.weights)
+        list(f, &WorkloadPlan::KINDS, &self.workload.weights)?;
+        match &self.databases {
+            Some(databases) => writeln!(f, "  {databases:?}"),
+            None => writeln!(f, "  no databases"),
+        }
     }
 }
 

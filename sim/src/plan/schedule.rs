@@ -2,7 +2,8 @@
 
 use quorate_core::configuration::{Registration, Role};
 
-use super::{Action, FaultPlan, Moment, Order, Plan, WorkloadPlan};
+use super::databases::{DATABASES, SHARDS, rules, shard_rules};
+use super::{Action, DatabaseOrder, DatabasePlan, FaultPlan, Moment, Order, Plan, WorkloadPlan};
 use crate::network::MS;
 use crate::random::{Dice, Stream};
 
@@ -44,6 +45,10 @@ pub fn schedule(plan: &Plan) -> Vec<Due> {
             due.push(Due { at, action });
             at += 1 + draw.dice.tailed(plan.workload.every_ms * MS);
         }
+    }
+    if let Some(databases) = &plan.databases {
+        draw.dice = Dice::new(plan.seed ^ 0xdb, Stream::Databases);
+        draw.databases(plan, databases, &mut due);
     }
     due
 }
@@ -162,6 +167,73 @@ impl Draw {
         }
     }
 
+    /// The databases are made, more than once, for nobody may be there to make them; then operators
+    /// change them, and engines have faults of their own.
+    fn databases(&mut self, plan: &Plan, databases: &DatabasePlan, due: &mut Vec<Due>) {
+        for round in 0..8 {
+            for (number, rules) in (0..).zip(&databases.databases) {
+                let at = (1_500 + round * 2_500) * MS + self.dice.below(1_000 * MS);
+                let order = Order::Database(number, Box::new(DatabaseOrder::Create(rules.clone())));
+                due.push(Due { at, action: Action::Order { host: self.host(), order } });
+            }
+        }
+        let mut every = |draw: &mut Self, every_ms: u64, act: &dyn Fn(&mut Self) -> Action| {
+            let mut at = draw.dice.tailed(every_ms * MS);
+            while every_ms > 0 && at < plan.safety {
+                let action = act(draw);
+                due.push(Due { at, action });
+                at += 1 + draw.dice.tailed(every_ms * MS);
+            }
+        };
+        if databases.order_weights.iter().any(|weight| *weight > 0) {
+            every(self, databases.order_every_ms, &|draw| draw.database_order(plan, databases));
+        }
+        if databases.fault_weights.iter().any(|weight| *weight > 0) {
+            every(self, databases.fault_every_ms, &|draw| draw.engine_fault(databases));
+        }
+        due.retain(|due| due.at < plan.safety);
+    }
+
+    fn database_order(&mut self, plan: &Plan, databases: &DatabasePlan) -> Action {
+        let kind = DatabasePlan::ORDERS[self.dice.weighted(&databases.order_weights)];
+        let shard = self.dice.pick(&SHARDS);
+        let (host, whom) = (self.host(), self.host());
+        let names = &plan.hosts;
+        let order = match kind {
+            "create" => DatabaseOrder::Create(rules(&mut self.dice, names)),
+            "drop" => DatabaseOrder::Drop,
+            "configure" => {
+                let drop = self.dice.one_in(4);
+                DatabaseOrder::Configure(rules(&mut self.dice, names), drop)
+            }
+            "add-shard" => DatabaseOrder::AddShard(shard, shard_rules(&mut self.dice, names)),
+            "drop-shard" => DatabaseOrder::DropShard(shard),
+            "set-owner" => {
+                let owner = (!self.dice.one_in(3)).then_some(whom);
+                DatabaseOrder::SetOwner(shard, owner)
+            }
+            _ => DatabaseOrder::SetOffline(shard, whom, self.dice.one_in(2)),
+        };
+        let number = match kind {
+            "create" => self.dice.index(DATABASES.into()),
+            _ => self.dice.index(databases.databases.len()),
+        };
+        let number = u8::try_from(number).unwrap_or(0);
+        Action::Order { host, order: Order::Database(number, Box::new(order)) }
+    }
+
+    fn engine_fault(&mut self, databases: &DatabasePlan) -> Action {
+        let host = self.host();
+        match DatabasePlan::FAULTS[self.dice.weighted(&databases.fault_weights)] {
+            "full" => Action::FillDisk { host, lasts: self.lasts() },
+            "slow-engine" => {
+                let extra = self.dice.between(5, 1_500) * MS;
+                Action::SlowEngines { host, extra, lasts: self.lasts() }
+            }
+            _ => Action::Rot { host, which: self.dice.index(8) },
+        }
+    }
+
     fn order(&mut self, kind: &str) -> Action {
         let (host, whom) = (self.host(), self.host());
         let order = match kind {
@@ -206,6 +278,14 @@ mod tests {
             "SlowLinks",
             "Reset",
             "Order",
+            "FillDisk",
+            "SlowEngines",
+            "Rot",
+            "Configure",
+            "AddShard",
+            "DropShard",
+            "SetOwner",
+            "SetOffline",
         ] {
             assert!(all.contains(kind), "{kind} is never drawn");
         }

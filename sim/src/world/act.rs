@@ -1,6 +1,6 @@
 //! Faults, carried out.
 
-use quorate_core::Node;
+use quorate_core::{LogId, Node, RecoveredLog};
 
 use super::process::COPIES_MAX;
 use super::{Armed, What, World};
@@ -51,6 +51,20 @@ impl World {
                 self.queue.push(self.now + lasts, What::HastenDisk(host));
                 Ok(())
             }
+            Action::FillDisk { host, lasts } => {
+                self.hosts[host].full = true;
+                self.queue.push(self.now + lasts, What::Emptied(host));
+                Ok(())
+            }
+            Action::SlowEngines { host, extra, lasts } => {
+                self.hosts[host].engines_slow = extra;
+                self.queue.push(self.now + lasts, What::HastenEngines(host));
+                Ok(())
+            }
+            Action::Rot { host, which } => {
+                self.rot(host, which);
+                Ok(())
+            }
             Action::Drift { host, ppm } => {
                 self.hosts[host].clock.set_rate(self.now, ppm);
                 self.reset_timer(host);
@@ -91,6 +105,34 @@ impl World {
         Ok(())
     }
 
+    /// The files of a copy are damaged, if voters with whole copies can still decide: nobody can
+    /// serve a shard whose copies are all damaged.
+    fn rot(&mut self, host: usize, which: usize) {
+        let Some(dir) = self.hosts[host].dir else { return };
+        let directory = self.disks.get(dir);
+        let live = |(log, held): (&LogId, &RecoveredLog)| Some((*log, held.copy?));
+        let all: Vec<_> = directory.durable.logs.iter().filter_map(live).collect();
+        let Some((log, generation)) = all.get(which % all.len().max(1)).copied() else { return };
+        let ledger = directory.written_log.cluster.and_then(|c| self.checks.shard(c, log));
+        let lost = directory.node;
+        let whole = |id: quorate_core::NodeId| {
+            let ended = self
+                .hosts
+                .iter()
+                .any(|h| h.ended.is_some() && h.dir.is_some_and(|d| self.disks.get(d).node == id));
+            let held = self.disks.of(id).filter(|_| id != lost && !ended);
+            held.is_some_and(|held| held.has_sound_copy(log) == Some(true))
+        };
+        let governing = ledger.and_then(|ledger| ledger.governing.as_ref());
+        let own = directory.written(log).and_then(|log| log.membership());
+        if !governing.into_iter().chain(own).all(|membership| is_enough(membership, &whole)) {
+            return;
+        }
+        self.disks.get_mut(dir).files(log).rotten.insert(generation);
+        self.counts.add(Count::CopiesRotten);
+        tell!(self, "host {host} has a damaged copy of {log:?}");
+    }
+
     /// Whether those who are left when the disk of `host` is lost can still decide.
     fn is_spared_by(&self, host: usize) -> bool {
         let Some(dir) = self.hosts[host].dir else { return true };
@@ -105,7 +147,20 @@ impl World {
             id != lost && !ended && self.disks.of(id).is_some()
         };
         let mut memberships = ledger.governing.iter().chain(directory.written_log.membership());
+        let shards = self.checks.shards_of(ledger.cluster);
+        let mut governing = shards.filter_map(|shard| shard.governing.as_ref());
+        let mut own = directory.written_shards.values().filter_map(|shard| shard.membership());
+        let decides = |membership: &std::sync::Arc<_>| {
+            let held = |id| stays(id) || !Self::concerns(membership, lost);
+            is_enough(membership, &held)
+        };
         memberships.all(|membership| is_enough(membership, &stays))
+            && governing.all(decides)
+            && own.all(decides)
+    }
+
+    fn concerns(membership: &quorate_core::raft::Membership, node: quorate_core::NodeId) -> bool {
+        membership.is_voter(node)
     }
 
     fn wipe(&mut self, host: usize, down: u64, ruthless: bool) -> Verdict {
@@ -130,8 +185,8 @@ impl World {
         if !spared || directory.gone.is_some() {
             return Ok(());
         }
-        let older = directory.copies.iter().rev().skip(copy);
-        let fair = older.map(|copy| &copy.held).find(|old| self.is_fair_to_restore(dir, old));
+        let mut older = directory.copies.iter().rev().skip(copy);
+        let fair = older.find(|old| self.is_fair_to_restore(dir, &old.held));
         let Some(old) = fair.cloned() else { return Ok(()) };
         self.kill(host, true, None)?;
         self.counts.add(Count::Restores);
@@ -155,8 +210,11 @@ impl World {
         self.kill(host, false, None)?;
         self.counts.add(Count::Clones);
         let held = self.disks.get(dir).durable.clone();
+        let engines = self.disks.get(dir).engines.clone();
         self.disks.get_mut(dir).retire();
-        let copy = self.disks.add(Directory::new(held));
+        let mut copy = Directory::new(held);
+        copy.engines = engines;
+        let copy = self.disks.add(copy);
         self.hosts[spare].dir = Some(copy);
         self.hosts[spare].plan.name = self.hosts[host].plan.name.clone();
         self.hosts[spare].plan.credentials = self.hosts[host].plan.credentials;

@@ -1,11 +1,12 @@
 //! One input to one node, and everything it causes.
 
-use quorate_core::{Index, Input};
+use quorate_core::{Index, Input, LogId};
 
-use super::{NEVER, World};
+use super::{NEVER, Seen, World};
 use crate::checks::quorum::Sway;
 use crate::checks::{Mind, OUTPUTS_MAX, bounded};
 use crate::counts::{Count, Counts};
+use crate::disk::Shadow;
 use crate::outcome::{Verdict, Violation};
 use crate::trace::tell;
 
@@ -35,10 +36,13 @@ impl World {
         let held = &mut self.hosts[host];
         let local = held.clock.local(self.now);
         let (Some(node), Some(dir)) = (held.node.as_mut(), held.dir) else { return Ok(()) };
-        self.disks.get_mut(dir).written_log.forget_previous();
+        self.disks.get_mut(dir).forget_previous();
         match &input {
             Input::LinkUp { link, .. } => held.links.push(*link),
-            Input::LinkDown { link } => held.links.retain(|open| open != link),
+            Input::LinkDown { link } => {
+                self.clients.link_ends(*link);
+                held.links.retain(|open| open != link);
+            }
             _ => {}
         }
         node.handle(local, input);
@@ -53,6 +57,7 @@ impl World {
             if dies_after == Some(outputs) {
                 tell!(self, "host {host} dies after {outputs} outputs of one input");
                 self.observe(host, false)?;
+                self.observe_shards(host, false)?;
                 self.check_late(host)?;
                 let down = self.fault_dice.between(1, 3_000) * 1_000_000;
                 return self.kill(host, false, Some(down));
@@ -68,6 +73,7 @@ impl World {
         }
         // One that has stopped writes no more: what it would have written is not there to compare.
         self.observe(host, self.stopped[host].is_none())?;
+        self.observe_shards(host, self.stopped[host].is_none())?;
         self.check_late(host)?;
         self.finish_if_stopped(host)?;
         self.die_if_armed(host)?;
@@ -135,7 +141,7 @@ impl World {
         if leads && (!seen.leads || term > seen.term) {
             let mind = Mind {
                 log: &directory.written_log,
-                term_at: &|index| raft.entry(index).map(|entry| entry.term),
+                term_at: &|index| raft.term_at(index),
                 membership: Some(raft.membership()),
             };
             let sway = self.checks.leads(&self.disks, directory, mind, term)?;
@@ -167,7 +173,7 @@ impl World {
         let directory = self.disks.get(dir);
         let mind = Mind {
             log: &directory.written_log,
-            term_at: &|index| raft.entry(index).map(|entry| entry.term),
+            term_at: &|index| raft.term_at(index),
             membership: Some(raft.membership()),
         };
         let before = directory.written_log.cluster.and_then(|c| self.checks.known(c));
@@ -182,6 +188,88 @@ impl World {
             }
             tell!(self, "host {host} commits {commit} by {sway:?}");
         }
+        Ok(())
+    }
+}
+
+impl World {
+    /// Looks at what the logs of shards of a node have become.
+    fn observe_shards(&mut self, host: usize, whole: bool) -> Verdict {
+        if self.plan.databases.is_none() {
+            return Ok(());
+        }
+        let held = &self.hosts[host];
+        let Some(node) = held.node.as_ref() else { return Ok(()) };
+        let mut changed = Vec::new();
+        for (log, shard) in node.shards() {
+            let raft = shard.log();
+            let now = Seen { term: raft.term(), leads: raft.is_leader(), commit: raft.commit() };
+            let seen = held.seen_shards.get(&log).copied().unwrap_or_default();
+            if now != seen {
+                changed.push((log, seen, now));
+            }
+            let pump = held.engines.get(&log).and_then(|pump| pump.transaction);
+            // Whoever was stopped meanwhile may not have heard yet that it was run.
+            let unheard =
+                |input: &Input| matches!(input, Input::Engine { log: of, .. } if *of == log);
+            let pump = pump.filter(|_| !held.inbox.iter().any(unheard));
+            if let Some(term) = pump.filter(|term| !now.leads || *term != now.term)
+                && whole
+                && shard.broken().is_none()
+            {
+                let detail = format!(
+                    "host {host} keeps a transaction of {log:?} open that was run in term {term}; \
+                     it is in term {} and leads: {}",
+                    now.term, now.leads
+                );
+                return Err(Violation::new("transaction-outlives-term", detail));
+            }
+        }
+        changed
+            .into_iter()
+            .try_for_each(|(log, seen, now)| self.observe_shard(host, whole, log, seen, now))
+    }
+
+    fn observe_shard(
+        &mut self,
+        host: usize,
+        whole: bool,
+        log: LogId,
+        seen: Seen,
+        now: Seen,
+    ) -> Verdict {
+        let held = &self.hosts[host];
+        let (Some(node), Some(dir)) = (held.node.as_ref(), held.dir) else { return Ok(()) };
+        let id = node.id();
+        if now.term < seen.term || now.commit < seen.commit {
+            let detail = format!("{id:?} goes back in {log:?} from {seen:?} to {now:?}");
+            return Err(Violation::new("node-went-back", detail));
+        }
+        let directory = self.disks.get(dir);
+        let Some(raft) = node.shard(log).map(|shard| shard.log()) else { return Ok(()) };
+        let empty = Shadow::empty(log, directory.written_log.cluster);
+        let mind = Mind {
+            log: directory.written(log).unwrap_or(&empty),
+            term_at: &|index| raft.term_at(index),
+            membership: Some(raft.membership()),
+        };
+        if now.leads && (!seen.leads || now.term > seen.term) {
+            self.checks.leads(&self.disks, directory, mind, now.term)?;
+            self.counts.add(Count::ShardElections);
+            tell!(self, "host {host} {id:?} LEADS {log:?} in term {}", now.term);
+        }
+        let led = if now.leads { Some(now.term) } else { seen.leads.then_some(seen.term) };
+        let mut known = seen.commit;
+        if now.commit > seen.commit && (whole || led.is_some()) {
+            let decided = self.checks.commits(&self.disks, directory, mind, now.commit, led)?;
+            if decided.is_some() {
+                self.counts.add(Count::ShardCommits);
+                self.checks.are_whole_now(&self.disks, log);
+                tell!(self, "host {host} commits {} of {log:?}", now.commit);
+            }
+            known = now.commit;
+        }
+        self.hosts[host].seen_shards.insert(log, Seen { commit: known, ..now });
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use quorate_core::raft::LogRead;
+use quorate_core::shard::Call;
 use quorate_core::{DialError, LogId};
 
 use crate::disk::DirId;
@@ -92,6 +93,35 @@ pub enum What {
         /// As it was opened by that run.
         by: RunRef,
     },
+    /// The oldest call of an engine has come to its end.
+    Engine {
+        /// As it was opened by that run.
+        by: RunRef,
+        /// Whose copy.
+        log: LogId,
+    },
+    /// The oldest call to the files of a copy has come to its end.
+    Files {
+        /// As it was asked by that run.
+        by: RunRef,
+        /// Whose copy.
+        log: LogId,
+    },
+    /// A reader of a copy has come to its end.
+    Query {
+        /// As it was opened by that run.
+        by: RunRef,
+        /// Whose copy.
+        log: LogId,
+        /// What was asked.
+        call: Box<Call>,
+    },
+    /// It is a client's turn.
+    Client(usize),
+    /// A host's disk has space again.
+    Emptied(usize),
+    /// Engines of a host are as fast as before.
+    HastenEngines(usize),
     /// Entries of a log were read from a disk.
     LogRead {
         /// From which directory.

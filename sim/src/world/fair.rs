@@ -6,7 +6,7 @@
 //! when the old copy could decide by itself. So an old copy `r` of node `a` is started only if
 //!
 //! 0. `r` belongs to a cluster: else it would found or join one under an id that is in use;
-//! 1. `a` alone is not a quorum of the membership in force in `r`;
+//! 1. `a` alone is not a quorum of the membership in force in `r`, of no log in it;
 //! 2. every other directory that may still take part in `a`'s cluster, and is not wiped, durably
 //!    remembers a start of `a` that `r` does not know; those of servers that were away all the time
 //!    included, for they could make a quorum of an old membership with it;
@@ -16,7 +16,7 @@
 //! Then every peer that it meets sends it away as `StaleDisk`, and the world behaves as if `a` were
 //! lost for good, which is always safe.
 
-use quorate_core::{NodeId, Recovered};
+use quorate_core::{LogId, NodeId, Recovered};
 
 use super::World;
 use crate::checks::quorum::is_enough;
@@ -58,8 +58,13 @@ impl World {
         let node = old.identity.node;
         // Without a cluster it would found or join one under an id that is in use.
         let Some(cluster) = old.identity.cluster else { return false };
-        let log = Shadow::of(old);
-        if log.membership().is_none_or(|m| is_enough(m, &|id| id == node)) {
+        let alone = |log: LogId| {
+            let log = Shadow::of(old, log);
+            log.membership().is_none_or(|m| is_enough(m, &|id| id == node))
+        };
+        // A shard whose only copy is there would be written to before anybody is met.
+        let shards = old.logs.keys().filter(|log| **log != LogId::CONFIGURATION);
+        if alone(LogId::CONFIGURATION) || shards.copied().any(alone) {
             return false;
         }
         self.disks.iter().all(|(other, directory)| {
@@ -84,6 +89,7 @@ fn remembers_newer(held: &Recovered, node: NodeId, old: &Recovered) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{Copies, OldCopy};
     use crate::hash::Fingerprint;
     use crate::network::MS;
     use crate::plan::Plan;
@@ -148,7 +154,11 @@ mod tests {
         assert!(world.is_fair_to_restore(dirs[0], &old[0]));
         assert!(world.is_fair_to_restore(dirs[1], &old[1]));
         world.kill(0, false, None).expect("killed");
-        world.disks.get_mut(dirs[0]).restore(old[0].clone());
+        world.disks.get_mut(dirs[0]).restore(OldCopy {
+            at: 0,
+            held: old[0].clone(),
+            copies: Copies::default(),
+        });
         assert!(!world.is_fair_to_restore(dirs[1], &old[1]), "they would believe each other");
     }
 }

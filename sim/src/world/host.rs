@@ -1,10 +1,12 @@
 //! One host: a machine with a clock, a directory, and a process that may run on it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use quorate_core::{Index, Input, LinkId, Node, Term};
+use quorate_core::{Index, Input, LinkId, LogId, Node, Term};
 
+use super::engines::Pump;
+use super::files::FileCalls;
 use crate::checks::RunView;
 use crate::clock::Clock;
 use crate::disk::DirId;
@@ -21,8 +23,8 @@ pub struct Armed {
     pub down: u64,
 }
 
-/// What was last seen of a node's configuration log.
-#[derive(Clone, Copy, Default, Debug)]
+/// What was last seen of a log of a node.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Seen {
     /// Its term.
     pub term: Term,
@@ -51,6 +53,16 @@ pub struct Host {
     pub inbox: VecDeque<Input>,
     /// What was last seen of the log.
     pub seen: Seen,
+    /// What was last seen of the logs of its shards.
+    pub seen_shards: BTreeMap<LogId, Seen>,
+    /// The engines of its process.
+    pub engines: BTreeMap<LogId, Pump>,
+    /// What its process wants of the files of copies.
+    pub file_calls: BTreeMap<LogId, FileCalls>,
+    /// Engines find no space left.
+    pub full: bool,
+    /// Added to each call of an engine, in nanoseconds.
+    pub engines_slow: u64,
     /// What this process has shown.
     pub view: RunView,
     /// It is to die soon.
@@ -86,6 +98,11 @@ impl Host {
             paused: false,
             inbox: VecDeque::new(),
             seen: Seen::default(),
+            seen_shards: BTreeMap::new(),
+            engines: BTreeMap::new(),
+            file_calls: BTreeMap::new(),
+            full: false,
+            engines_slow: 0,
             view: RunView::default(),
             armed: None,
             ended: None,

@@ -2,24 +2,32 @@
 //!
 //! `mod` the loop · `event` what can happen · `host` a machine · `process` starts and ends ·
 //! `deliver` one input and all it causes · `outputs` what a node wants done · `streams` dialling ·
-//! `act` faults · `orders` operators · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
+//! `engines` and `files` of copies · `clients` and what they are told · `act` faults · `orders` operators · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
 
 mod act;
+mod clients;
 mod deliver;
+mod engines;
 mod event;
 mod fair;
+mod files;
 mod host;
 mod orders;
 mod outputs;
 mod peace;
+mod probes;
 mod process;
 mod recovery;
 mod streams;
 
+pub use clients::{Client, Clients};
+pub use engines::Pump;
 pub use event::{RunRef, What};
+pub use files::FileCalls;
 pub use host::{Armed, Host, Seen};
 pub use orders::Issued;
 pub use peace::Peace;
+pub use probes::{Probe, Probes};
 
 use quorate_core::StopReason;
 
@@ -67,6 +75,10 @@ pub struct World {
     pub trace: Trace,
     /// What operators asked for.
     pub issued: Vec<Issued>,
+    /// Who uses databases.
+    pub clients: Clients,
+    /// Whether every shard takes writes in the end.
+    pub probes: Probes,
     /// Set once every fault has ended.
     pub peace: Option<Peace>,
     queue: Queue<What>,
@@ -75,6 +87,8 @@ pub struct World {
     clock_dice: Dice,
     node_dice: Dice,
     fault_dice: Dice,
+    engine_dice: Dice,
+    client_dice: Dice,
     late: Vec<outputs::Late>,
     /// A process whose last moment has come.
     dying: Option<usize>,
@@ -104,6 +118,11 @@ impl World {
         for (place, due) in schedule.iter().enumerate() {
             queue.push(due.at, What::Act(place));
         }
+        let users = plan.databases.as_ref().map(|plan| plan.clients.as_slice());
+        let users = users.unwrap_or_default();
+        for which in 0..users.len() {
+            queue.push(2_000_000_000, What::Client(which));
+        }
         queue.push(plan.safety, What::Peace);
         Self {
             schedule,
@@ -116,6 +135,8 @@ impl World {
             counts: Counts::default(),
             trace,
             issued: Vec::new(),
+            clients: Clients::of(users),
+            probes: Probes::default(),
             peace: None,
             queue,
             print,
@@ -125,6 +146,8 @@ impl World {
             // The schedule has drawn from the stream of faults; what is drawn when a fault
             // happens (which operations survive, whether restoring is fair) comes from here.
             fault_dice: Dice::new(seed ^ 0x5eed, Stream::Faults),
+            engine_dice: Dice::new(seed, Stream::Engines),
+            client_dice: Dice::new(seed, Stream::Clients),
             late: Vec::new(),
             dying: None,
             stopped: [const { None }; HOSTS_MAX],
@@ -171,6 +194,7 @@ impl World {
             return Err(Violation::new("world-does-not-rest", detail));
         }
         self.now = self.now.max(at);
+        self.checks.now = self.now;
         self.print.word(at);
         if timer < event {
             self.print.word(host as u64);
@@ -212,6 +236,18 @@ impl World {
             What::DialFailed { by, addr, error } => self.dial_failed(by, addr, error),
             What::Refused { by, from } => self.refused(by, from),
             What::Synced { dir, by } => self.synced(dir, by),
+            What::Engine { by, log } => self.engine(by, log),
+            What::Files { by, log } => self.files(by, log),
+            What::Query { by, log, call } => self.query(by, log, *call),
+            What::Client(which) => self.client(which),
+            What::Emptied(host) => {
+                self.hosts[host].full = false;
+                Ok(())
+            }
+            What::HastenEngines(host) => {
+                self.hosts[host].engines_slow = 0;
+                Ok(())
+            }
             What::LogRead { dir, by, log, read } => self.log_read(dir, by, log, read),
             What::Act(place) => self.act(place),
             What::Heal(id) => {
@@ -237,11 +273,15 @@ impl World {
 
     fn sweep(&mut self) -> Verdict {
         self.counts.add(Count::Sweeps);
+        if self.print.events().is_multiple_of(20 * SWEEP_EVERY) {
+            self.checks.all_answers_hold()?;
+        }
         self.checks.sweep(&self.disks)
     }
 
     fn end(&mut self) -> Verdict {
         self.sweep()?;
+        self.checks.all_answers_hold()?;
         self.judge()
     }
 
@@ -254,6 +294,8 @@ impl World {
             .wrapping_add(self.clock_dice.hash())
             .wrapping_add(self.node_dice.hash())
             .wrapping_add(self.fault_dice.hash())
+            .wrapping_add(self.engine_dice.hash())
+            .wrapping_add(self.client_dice.hash())
     }
 
     /// The hash of every event and every random draw so far.

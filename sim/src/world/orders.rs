@@ -6,7 +6,7 @@ use quorate_core::{Command, CommandId, ConfigVersion, DatabaseId, Input, Reply};
 use super::{RunRef, World};
 use crate::counts::Count;
 use crate::outcome::{Verdict, Violation};
-use crate::plan::Order;
+use crate::plan::{DatabaseOrder, Order};
 use crate::trace::tell;
 
 /// A command that was given.
@@ -29,7 +29,7 @@ impl World {
         if !self.hosts[host].is_up() || self.hosts[host].paused {
             return Ok(());
         }
-        let Some(command) = self.command(order) else { return Ok(()) };
+        let Some(command) = self.command(host, order) else { return Ok(()) };
         let id = CommandId(self.issued.len() as u64);
         tell!(self, "host {host} is asked {}: {command:?}", id.0);
         self.counts.add(Count::Commands);
@@ -40,7 +40,7 @@ impl World {
         self.deliver(host, Input::Command { id, command }, false)
     }
 
-    fn command(&self, order: Order) -> Option<Command> {
+    fn command(&self, asked: usize, order: Order) -> Option<Command> {
         let server = |host: usize| {
             let node = self.disks.get(self.hosts[host].dir?).node;
             // An operator names a server as it is named, or by its id.
@@ -61,6 +61,54 @@ impl World {
             }
             Order::Drop(n) => Command::Change(ConfigCommand::DropDatabase { name: database(n) }),
             Order::Stop => Command::Stop,
+            Order::Database(n, order) => {
+                Command::Change(self.database_command(asked, database(n), *order)?)
+            }
+        })
+    }
+
+    /// What an operator's node makes of an order, by the document that it knows.
+    fn database_command(
+        &self,
+        asked: usize,
+        name: String,
+        order: DatabaseOrder,
+    ) -> Option<ConfigCommand> {
+        let node = self.hosts[asked].node.as_ref()?;
+        let held = node.configuration().and_then(|held| held.databases.get(&name));
+        let id = held.map(|held| held.id);
+        let server = |host: usize| Some(self.disks.get(self.hosts[host].dir?).node);
+        let name_of = |host: usize| {
+            let document = node.configuration()?;
+            Some(document.servers.get(&server(host)?)?.name.clone())
+        };
+        Some(match order {
+            DatabaseOrder::Create(rules) => {
+                let id = DatabaseId(self.issued.len() as u128 + 1);
+                ConfigCommand::CreateDatabase { name, id, rules: Box::new(rules) }
+            }
+            DatabaseOrder::Drop => ConfigCommand::DropDatabase { name },
+            DatabaseOrder::Configure(rules, all) => {
+                let unnamed =
+                    |shard: &&String| *shard != "main" && !rules.shards.contains_key(*shard);
+                let drop = held?.shards.keys().filter(unnamed).filter(|_| all).cloned().collect();
+                ConfigCommand::Configure { name, id: id?, rules: Box::new(rules), drop }
+            }
+            DatabaseOrder::AddShard(shard, rules) => {
+                let (shard, rules) = (shard.to_owned(), Box::new(rules));
+                ConfigCommand::AddShard { name, id: id?, shard, rules }
+            }
+            DatabaseOrder::DropShard(shard) => {
+                ConfigCommand::DropShard { name, id: id?, shard: shard.to_owned() }
+            }
+            DatabaseOrder::SetOwner(shard, owner) => {
+                let owner = owner.and_then(name_of);
+                ConfigCommand::SetOwner { name, id: id?, shard: shard.to_owned(), owner }
+            }
+            DatabaseOrder::SetOffline(shard, host, offline) => {
+                let log = held?.shards.get(shard)?.log;
+                ConfigCommand::SetOffline { log, node: server(host)?, offline }
+            }
         })
     }
 
@@ -94,6 +142,18 @@ impl World {
                     issued.command
                 );
                 return Err(Violation::new("command-unanswered", detail));
+            }
+        }
+        for (id, request) in &self.clients.requests {
+            // A probe may be under way.
+            if request.client.is_some() && self.is_now(request.by) {
+                let detail = format!(
+                    "host {} was asked transaction {id} at {} ms, {:?}, and has not answered",
+                    request.by.host,
+                    request.at / 1_000_000,
+                    request.asked
+                );
+                return Err(Violation::new("transaction-unanswered", detail));
             }
         }
         Ok(())

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_core::configuration::Configuration;
-use quorate_core::raft::{Body, LogRead, Message};
-use quorate_core::wire::{self, Packet, Response};
+use quorate_core::configuration::{ConfigCommand, Configuration, CopyStatus};
+use quorate_core::raft::{Body, Entry, LogRead, Membership, Message, Payload};
+use quorate_core::wire::{self, Packet, Request, Response};
 use quorate_core::{
     ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, Output, PersistId,
     Reply, State, StorageOp, Term,
 };
 
 use super::{What, World};
+use crate::checks::copies::Grant;
+use crate::checks::workloads::Asked;
 use crate::checks::{DIALS_MAX, PENDING_MAX, bounded};
 use crate::counts::Count;
 use crate::disk::{Batch, DirId};
@@ -26,12 +28,20 @@ pub(super) enum Late {
     Shows(Arc<Configuration>),
     Answers(ClusterId, ConfigVersion),
     Acknowledges(Box<Command>, ConfigVersion, ConfigVersion),
-    Snapshots(Index, Term),
+    Snapshots(LogId, Index, Term),
     Reverted,
+    Begins(LogId, Membership, Term),
+    Member(LogId, Box<(Membership, Membership)>),
+    Executes(LogId),
+    Drops(LogId),
+    Promises(LogId, quorate_core::shard::Reply),
+    Answered(Box<Asked>, quorate_core::shard::Reply),
+    Grants(Grant, Index),
 }
 
-/// The first byte of the encoded packets that are looked at: hello, welcome, info, a log's, answer.
-const LOOKED_AT: [u8; 5] = [0, 1, 3, 4, 7];
+/// The first byte of the encoded packets that are looked at: hello, welcome, info, a log's, question,
+/// answer, several logs', transaction and its answer.
+const LOOKED_AT: [u8; 9] = [0, 1, 3, 4, 6, 7, 8, 9, 12];
 
 impl World {
     pub(super) fn carry_out(&mut self, host: usize, output: Output, pre_vote: bool) -> Verdict {
@@ -52,6 +62,7 @@ impl World {
             Output::Close { link } => {
                 self.hosts[host].links.retain(|open| *open != link);
                 tell!(self, "host {host} closes {link:?}");
+                self.clients.link_ends(link);
                 let (link, side) = LinkRef::of(link);
                 self.network.close(&mut self.queue, self.now, link, side, false);
                 Ok(())
@@ -62,10 +73,18 @@ impl World {
                 self.event(host, event);
                 Ok(())
             }
-            Output::SqlReply { .. }
-            | Output::Engine { .. }
-            | Output::CloseEngine { .. }
-            | Output::Copy { .. } => {
+            Output::SqlReply { id, reply } => self.sql_replied(host, id, &reply),
+            Output::Engine { log, call } if self.plan.databases.is_some() => {
+                self.call_engine(host, log, call)
+            }
+            Output::CloseEngine { log } if self.plan.databases.is_some() => {
+                self.close_engine(host, log);
+                Ok(())
+            }
+            Output::Copy { log, call } if self.plan.databases.is_some() => {
+                self.call_files(host, log, call)
+            }
+            Output::Engine { .. } | Output::CloseEngine { .. } | Output::Copy { .. } => {
                 let detail = format!("host {host} was given no engines, and calls one");
                 Err(Violation::new("engine-unasked", detail))
             }
@@ -106,11 +125,29 @@ impl World {
             if pre_vote {
                 pre_vote_changes_nothing(directory, op)?;
             }
-            self.checks.writes(directory, commit, cluster, op)?;
-            if let StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } = op {
-                self.late.push(Late::Snapshots(snapshot.index, snapshot.term));
+            let of_shard = shard_of(op);
+            let known = of_shard.and_then(|log| self.hosts[host].seen_shards.get(&log));
+            let known = of_shard.map_or(commit, |_| known.map_or(Index::ZERO, |s| s.commit));
+            self.checks.writes(directory, known, cluster, op)?;
+            if let Some(cluster) = cluster {
+                self.note_memberships(host, dir, cluster, op);
+            }
+            if let (StorageOp::DropLog { log }, Some(_)) = (op, of_shard) {
+                self.late.push(Late::Drops(*log));
+            }
+            if let StorageOp::Snapshot { log, snapshot, reset } = op {
+                self.late.push(Late::Snapshots(*log, snapshot.index, snapshot.term));
+                if of_shard.is_some() {
+                    self.lets_go(host, dir, *log, snapshot.index, *reset)?;
+                }
             }
             let change = self.disks.get_mut(dir).write(op);
+            if of_shard.is_some() {
+                if change.truncated.is_some() {
+                    self.counts.add(Count::ShardTruncations);
+                }
+                continue;
+            }
             if change.reverted {
                 self.late.push(Late::Reverted);
             }
@@ -125,6 +162,39 @@ impl World {
             self.schedule_sync(host, dir);
         }
         Ok(())
+    }
+
+    /// The log of a shard begins later from here on. What goes is durable in the copy that is in use,
+    /// unless another copy takes its place.
+    fn lets_go(
+        &mut self,
+        host: usize,
+        dir: DirId,
+        log: LogId,
+        index: Index,
+        reset: bool,
+    ) -> Verdict {
+        if reset {
+            self.counts.add(Count::CopiesInstalled);
+            return Ok(());
+        }
+        self.counts.add(Count::ShardCompactions);
+        let cluster = self.disks.get(dir).written_log.cluster;
+        let ledger = cluster.and_then(|cluster| self.checks.shard(cluster, log));
+        let least = ledger.map_or(Index::ZERO, |ledger| ledger.content.position_at(index));
+        let open = self.hosts[host].engines.get(&log).and_then(|pump| pump.open);
+        let Some(copy) = open.and_then(|g| self.disks.get_mut(dir).files(log).copy(g)) else {
+            return Ok(());
+        };
+        let synced = copy.synced_at().index;
+        if synced >= least {
+            return Ok(());
+        }
+        let detail = format!(
+            "host {host} lets go of {log:?} up to {index}; durable in its copy is {synced}, content \
+             came last with {least}"
+        );
+        Err(Violation::new("let-go-before-synced", detail))
     }
 
     fn count_op(&mut self, op: &StorageOp, change: crate::disk::Change) {
@@ -159,7 +229,14 @@ impl World {
         if !self.is_now(by) || self.hosts[by.host].disk_failed {
             return Ok(());
         }
-        let Some(id) = self.disks.get_mut(dir).sync() else { return Ok(()) };
+        let Some((id, grown)) = self.disks.get_mut(dir).sync() else { return Ok(()) };
+        if !grown.is_empty() {
+            let directory = self.disks.get(dir);
+            self.checks.holds_now(directory);
+            for log in grown {
+                self.checks.is_whole_now(directory, log);
+            }
+        }
         self.counts.add(Count::Syncs);
         self.print.word(id.0);
         self.arm(by.host, Moment::Durable);
@@ -183,6 +260,8 @@ impl World {
         }
         let held = self.disks.get(dir).durable.logs.get(&log);
         let entries = held.map_or(Vec::new(), |held| held.read(read));
+        self.counts.add(Count::LogReads);
+        self.print.word(0x600 + by.host as u64);
         self.deliver(by.host, Input::LogRead { log, id: read.id, result: Ok(entries) }, false)
     }
 
@@ -245,6 +324,7 @@ impl World {
         let heartbeat = matches!(
             &packet,
             Packet::Alive { .. }
+                | Packet::Logs { .. }
                 | Packet::Raft {
                     message: Message {
                         body: Body::Heartbeat { .. } | Body::HeartbeatReply { .. },
@@ -262,9 +342,14 @@ impl World {
         } else {
             self.checks.sends(self.disks.get(dir), to, &packet)?;
         }
+        self.passes(host, link, side, &packet)?;
         Ok(matches!(
             packet,
-            Packet::Raft { message: Message { body: Body::PreVote { .. }, .. }, .. }
+            Packet::Raft {
+                log: LogId::CONFIGURATION,
+                message: Message { body: Body::PreVote { .. }, .. },
+                ..
+            }
         ))
     }
 
@@ -314,9 +399,32 @@ impl World {
                 Late::Shows(document) => {
                     self.checks.shows(node, &mut self.hosts[host].view, &document)?;
                 }
+                Late::Begins(log, first, term) => {
+                    let Some(cluster) = self.disks.get(dir).written_log.cluster else { continue };
+                    self.checks.begins(node, (cluster, log), &first, term)?;
+                }
+                Late::Member(log, change) => {
+                    let Some(cluster) = self.disks.get(dir).written_log.cluster else { continue };
+                    self.checks.shard_membership(node, (cluster, log), &change.0, &change.1)?;
+                }
+                Late::Drops(log) => {
+                    let Some(cluster) = self.disks.get(dir).written_log.cluster else { continue };
+                    self.checks.drops(node, cluster, log)?;
+                }
+                Late::Executes(log) => self.executes_in_own_term(host, log)?,
+                Late::Promises(log, reply) => {
+                    if let Some(promise) = self.promise(host, log, &reply) {
+                        self.checks.promises(&self.disks, self.disks.get(dir), promise)?;
+                    }
+                }
+                Late::Answered(asked, reply) => self.checks.answered(&asked, &reply)?,
+                Late::Grants(grant, commit) => {
+                    self.counts.add(Count::Grants);
+                    self.checks.asks_online(&self.disks, node, grant, commit)?;
+                }
                 Late::Reverted => self.follows_its_log(host, dir)?,
-                Late::Snapshots(index, term) => {
-                    self.checks.snapshots(self.disks.get(dir), index, term)?;
+                Late::Snapshots(log, index, term) => {
+                    self.checks.snapshots(self.disks.get(dir), log, index, term)?;
                 }
                 Late::Answers(cluster, version) => self.checks.answers(node, cluster, version)?,
                 Late::Acknowledges(command, version, since) => {
@@ -348,6 +456,129 @@ impl World {
             raft.membership()
         );
         Err(Violation::new("membership-not-in-log", detail))
+    }
+}
+
+impl World {
+    /// What the logs of shards begin with, and how their memberships change, is judged by the
+    /// document, once all that was committed is known.
+    fn note_memberships(&mut self, host: usize, dir: DirId, cluster: ClusterId, op: &StorageOp) {
+        let StorageOp::Append { log, entries } = op else { return };
+        if *log == LogId::CONFIGURATION {
+            self.note_grants(host, cluster, entries);
+            return;
+        }
+        let first = entries.first().map_or(Index::ZERO, |entry| entry.index);
+        let held = self.disks.get(dir).written(*log);
+        let mut before = held.and_then(|log| log.membership_at(first.previous())).cloned();
+        let base = self.checks.shard(cluster, *log).map_or(Index::ZERO, |ledger| ledger.base());
+        for entry in entries {
+            let Payload::Membership(membership) = &entry.payload else { continue };
+            if entry.index <= base {
+                // A survivor that was recovered went on alone, whatever the membership was.
+                before = Some(Arc::new(membership.clone()));
+                continue;
+            }
+            self.counts.add(Count::ShardMemberships);
+            self.late.push(match before {
+                None => Late::Begins(*log, membership.clone(), entry.term),
+                Some(held) => Late::Member(*log, Box::new(((*held).clone(), membership.clone()))),
+            });
+            before = Some(Arc::new(membership.clone()));
+        }
+    }
+
+    /// Grants that a coordinator makes without having been asked are those of its own shards.
+    fn note_grants(&mut self, host: usize, cluster: ClusterId, entries: &[Entry]) {
+        for entry in entries {
+            if let Payload::Data(bytes) = &entry.payload
+                && let Some(command) = quorate_core::node::decode_command(bytes)
+                && let Some(grant) = grant(cluster, &command)
+            {
+                self.note_grant(host, grant);
+            }
+        }
+    }
+
+    fn note_grant(&mut self, host: usize, grant: Grant) {
+        let held = &self.hosts[host];
+        let shard = held.node.as_ref().and_then(|node| node.shard(grant.log));
+        let leads = shard.is_some_and(|shard| shard.log().is_leader());
+        let judged = self.checks.was_judged(&grant);
+        // Asked again, it is what was judged before.
+        if leads && !judged {
+            let commit = held.seen_shards.get(&grant.log).map_or(Index::ZERO, |s| s.commit);
+            self.late.push(Late::Grants(grant, commit));
+        }
+    }
+
+    /// Transactions on their way to owners, and what owners answer.
+    fn passes(
+        &mut self,
+        host: usize,
+        link: LinkRef,
+        side: crate::network::Side,
+        packet: &Packet,
+    ) -> Verdict {
+        match packet {
+            Packet::Sql { id, log, kind, .. } => {
+                self.clients.passes_on(link.id(side), *id, *log, *kind);
+            }
+            Packet::SqlReply { id, reply } => {
+                let asked = self.clients.answers(link.id(1 - side), *id);
+                if let Some((log, true)) = asked {
+                    self.late.push(Late::Promises(log, reply.clone()));
+                }
+            }
+            Packet::Request { request: Request::Change(command), .. } => {
+                let cluster = self.hosts[host].node.as_ref().and_then(|node| node.cluster());
+                if let Some(grant) = cluster.and_then(|cluster| grant(cluster, command)) {
+                    self.note_grant(host, grant);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whoever runs transactions has committed an entry of its own term.
+    fn executes_in_own_term(&self, host: usize, log: LogId) -> Verdict {
+        let Some(node) = &self.hosts[host].node else { return Ok(()) };
+        let Some(raft) = node.shard(log).map(|shard| shard.log()) else { return Ok(()) };
+        let term = raft.term_at(raft.commit());
+        if !raft.is_leader() || term == Some(raft.term()) {
+            return Ok(());
+        }
+        let detail = format!(
+            "{:?} runs transactions of {log:?} in term {}, committed is {} of {term:?}",
+            node.id(),
+            raft.term(),
+            raft.commit()
+        );
+        Err(Violation::new("executed-before-own-term", detail))
+    }
+}
+
+/// The shard's log that an operation is about.
+fn shard_of(op: &StorageOp) -> Option<LogId> {
+    let log = match op {
+        StorageOp::Identity(_) | StorageOp::PeerStart { .. } => return None,
+        StorageOp::HardState { log, .. }
+        | StorageOp::Append { log, .. }
+        | StorageOp::Truncate { log, .. }
+        | StorageOp::Snapshot { log, .. }
+        | StorageOp::Copy { log, .. }
+        | StorageOp::DropLog { log } => *log,
+    };
+    (log != LogId::CONFIGURATION).then_some(log)
+}
+
+fn grant(cluster: ClusterId, command: &ConfigCommand) -> Option<Grant> {
+    match command {
+        ConfigCommand::SetCopy { log, node, status: CopyStatus::Online, judged_at } => {
+            Some(Grant { cluster, log: *log, node: *node, judged_at: *judged_at })
+        }
+        _ => None,
     }
 }
 

@@ -47,6 +47,8 @@ impl World {
         for host in 0..self.hosts.len() {
             self.hosts[host].armed = None;
             self.hosts[host].disk_slow = 0;
+            self.hosts[host].engines_slow = 0;
+            self.hosts[host].full = false;
             let now = self.now;
             self.hosts[host].clock.set_rate(now, 0);
             if self.hosts[host].is_up() {
@@ -91,7 +93,11 @@ impl World {
     pub(super) fn watch(&mut self) -> Verdict {
         let assessment = assess(self);
         let (hash, now) = (assessment.hash, self.now);
-        let answered = self.all_answered().is_ok();
+        let mut answered = self.all_answered().is_ok();
+        if assessment.unnamed.is_empty() {
+            answered &= self.probe(&assessment.probes)?.is_empty();
+            answered &= assessment.after_writes.is_empty();
+        }
         let Some(peace) = self.peace.as_mut() else { return Ok(()) };
         if assessment.unnamed.is_empty() {
             let (since, _) = *peace.settled.get_or_insert((now, hash));
@@ -116,9 +122,13 @@ impl World {
             return Ok(());
         }
         self.all_answered()?;
-        let Assessment { unnamed, .. } = assess(self);
+        let Assessment { unnamed, probes, after_writes, .. } = assess(self);
         let detail = match unnamed.as_slice() {
-            [] => "the world keeps changing".to_owned(),
+            [] => {
+                let open = self.probe(&probes)?;
+                let (open, after) = (open.join("; "), after_writes.join("; "));
+                format!("the world keeps changing; writes not taken: {open}; {after}")
+            }
             problems => problems.join("; "),
         };
         Err(Violation::new("does-not-converge", detail))

@@ -1,7 +1,7 @@
 //! How processes start, stop, die and come back.
 
 use quorate_core::configuration::Addresses;
-use quorate_core::{Input, Node, NodeConfig, NodeId, Recovered, StopReason};
+use quorate_core::{Input, Limits, Node, NodeConfig, NodeId, Recovered, StopReason, Window};
 
 use super::{Armed, Host, NEVER, RunRef, Seen, What, World};
 use crate::checks::RunView;
@@ -54,7 +54,7 @@ impl World {
             word.copy_from_slice(&self.node_dice.bits().to_le_bytes());
         }
         let config = self.node_config(host);
-        let recovered = self.disks.get(dir).durable.clone();
+        let recovered = self.disks.get(dir).recovered(config.limits.window);
         tell!(self, "host {host} starts {:?} '{:?}'", recovered.identity.node, config.name);
         let local = self.hosts[host].clock.local(self.now);
         let node = Node::new(config, recovered, seed, local);
@@ -65,6 +65,9 @@ impl World {
         held.paused = false;
         held.inbox.clear();
         held.seen = Seen::default();
+        held.seen_shards.clear();
+        held.engines.clear();
+        held.file_calls.clear();
         held.links.clear();
         held.view = RunView::default();
         held.dials = 0;
@@ -74,13 +77,18 @@ impl World {
         self.settle(host, false)
     }
 
+    /// How much of the logs of shards is kept in memory.
+    pub(super) fn window(&self) -> Window {
+        self.plan.databases.as_ref().map_or_else(Window::default, |plan| plan.window)
+    }
+
     fn node_config(&self, host: usize) -> NodeConfig {
         let held = &self.hosts[host];
         let mut seeds = held.plan.seeds.clone();
         seeds.extend(held.leads_to.iter().copied());
         NodeConfig {
-            limits: self.plan.limits,
-            shards: None,
+            limits: Limits { window: self.window(), ..self.plan.limits },
+            shards: self.plan.databases.as_ref().map(|plan| plan.limits),
             name: held.plan.name.clone(),
             group: held.plan.credentials.group_name(),
             addresses: Addresses { node: address(host), client: None, http: None },
@@ -120,11 +128,14 @@ impl World {
     fn end_process(&mut self, host: usize, survive: usize, power: bool) {
         let by = self.run_of(host);
         for (link, side) in self.network.links.of_run(by) {
+            self.clients.link_ends(link.id(side));
             self.network.close(&mut self.queue, self.now, link, side, power);
         }
         if let Some(dir) = self.hosts[host].dir {
             self.disks.get_mut(dir).crash(survive);
+            self.checks.holds_now(self.disks.get(dir));
         }
+        self.crash_engines(host, power);
         let held = &mut self.hosts[host];
         held.node = None;
         held.inbox.clear();

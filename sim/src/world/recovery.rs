@@ -1,8 +1,10 @@
 //! `recover --unsafe`: an operator gives up a cluster that has lost its quorum for good, and lets
 //! one survivor go on.
 
+use std::collections::BTreeMap;
+
 use quorate_core::raft::Membership;
-use quorate_core::{ClusterId, NodeId, Recovery, StorageOp, recover_unsafe};
+use quorate_core::{ClusterId, Index, LogId, NodeId, Recovery, StorageOp, Term, recover_unsafe};
 
 use super::{What, World};
 use crate::checks::Ledger;
@@ -64,17 +66,30 @@ impl World {
         tell!(self, "host {host} is recovered: {from:?} is given up for {into:?}");
         self.counts.add(Count::Recoveries);
         let mut held = held.clone();
+        let ends: BTreeMap<LogId, (Index, Term)> = self.disks.get(dir).shard_ends();
         ops.iter().for_each(|op| held.apply(op));
         let begins = ops.iter().find_map(|op| match op {
-            StorageOp::Snapshot { snapshot, .. } => Some((snapshot.index, snapshot.term)),
+            StorageOp::Snapshot { log: LogId::CONFIGURATION, snapshot, .. } => {
+                Some((snapshot.index, snapshot.term))
+            }
             _ => None,
         });
         if let Some((index, term)) = begins {
             let survivor = Membership::founder(held.identity.node, configuration.version);
             self.checks.recovers(from, Ledger::recovered(configuration, index, term, survivor));
         }
+        let engines = self.disks.get(dir).engines.clone();
         self.disks.get_mut(dir).retire();
-        self.hosts[host].dir = Some(self.disks.add(Directory::new(held)));
+        let mut directory = Directory::new(held);
+        directory.engines = engines;
+        for (log, shadow) in &directory.durable_shards {
+            // Of what the survivor's log has let go of, its copy holds the outcome.
+            let end = ends.get(log).copied().unwrap_or_default();
+            let given_up = self.checks.shard(from, *log);
+            let ledger = Ledger::carried_over(shadow, given_up.map(|g| (g, end)), into)?;
+            self.checks.carries_over(ledger);
+        }
+        self.hosts[host].dir = Some(self.disks.add(directory));
         Ok(())
     }
 }

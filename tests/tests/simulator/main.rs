@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use quorate_tests::binary::{quorate, simulator, simulator_with_faults};
 
 /// The names by which the deliberate faults are chosen.
-const FAULTS: [&str; 10] = [
+const FAULTS: [&str; 20] = [
     "send-before-persist",
     "commit-old-term",
     "single-step-change",
@@ -17,6 +17,16 @@ const FAULTS: [&str; 10] = [
     "membership-not-reverted",
     "removal-without-quorum",
     "founder-does-not-persist",
+    "online-before-caught-up",
+    "answer-before-commit",
+    "open-over-a-term",
+    "execute-before-own-term",
+    "write-quorum-of-the-living",
+    "status-decides-the-vote",
+    "shard-founded-twice",
+    "static-owner-reassigned",
+    "replica-counted",
+    "compacted-past-synced",
 ];
 
 fn run(binary: &Path, arguments: &[&str]) -> Output {

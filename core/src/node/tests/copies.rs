@@ -7,8 +7,8 @@ use super::world::World;
 use crate::configuration::{CopyStatus, Defaults, Settings};
 use crate::copies::CopyState;
 use crate::engine::Fault;
-use crate::shard::{Consistency, SqlKind};
-use crate::{Event, Generation, LogId};
+use crate::shard::{Consistency, ShardLimits, SqlKind};
+use crate::{Event, Generation, Index, LogId};
 
 /// Three servers with a database of some hundred chunks, and `at` switched off.
 fn with_rows(rows: i64, at: usize) -> (World, LogId) {
@@ -298,4 +298,18 @@ fn files_that_take_their_time_are_waited_for_and_a_silent_donor_is_not() {
     slow.on_answer(second(60), CopyAnswer::Receiving { transfer: 1, known: Vec::new() });
     let asked = std::iter::from_fn(|| slow.next_step()).count();
     assert_eq!(asked, 2, "both chunks are asked for");
+}
+
+#[test]
+fn a_copy_that_holds_nothing_is_not_fetched_for_ever_from_others_that_hold_nothing() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    // A log may be long and all of it without content.
+    assert!(world.node(0).shard(log).unwrap().applied() > Index::ZERO);
+    let late = world.add("late", Defaults::default());
+    let limits = ShardLimits { blank_worth: 1, ..ShardLimits::default() };
+    world.machines[late].config.shards = Some(limits);
+    world.start(late);
+    assert!(world.until(SECOND * 10, |w| online(w, 0, "demo") == 4), "{world:?}");
+    assert!(done(&write(&mut world, late, insert(1))));
 }

@@ -315,10 +315,11 @@ fn a_dropped_database_is_gone_and_one_of_the_same_name_begins_empty() {
     let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
     world.command(1, Command::Change(drop));
     world.run(SECOND);
-    assert!((0..3).all(|n| !world.machines[n].disk.logs.contains_key(&old)));
     let create = ConfigCommand::create_database("demo", DatabaseId(8));
     world.command(2, Command::Change(create));
     world.run(SECOND);
+    // It is on the disks until these are sure to know that the database is gone.
+    assert!((0..3).all(|n| !world.machines[n].disk.logs.contains_key(&old)));
     assert_ne!(log(&world, 0, "demo"), old);
     let table = write(&mut world, 0, sql("CREATE TABLE t (k INTEGER PRIMARY KEY, v)", &[]));
     assert!(done(&table), "{table:?}");
@@ -357,6 +358,59 @@ fn only_servers_of_the_cluster_pass_transactions_on() {
     world.input(0, crate::Input::Packet { link, bytes });
     world.run(SECOND);
     assert!(keys(&world, 0, log).is_empty());
+}
+
+#[test]
+fn a_dropped_log_is_not_begun_anew_by_who_starts_with_an_older_document() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    for key in 0..10 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    let log = log(&world, 0, "demo");
+    let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
+    let id = world.command(0, Command::Change(drop));
+    let gone = |w: &World| (0..3).all(|at| w.node(at).shard(log).is_none());
+    assert!(world.until(SECOND * 3, |w| w.machines[0].replies.contains_key(&id) && gone(w)));
+    // Nobody has written yet how far the drop was committed.
+    (0..3).for_each(|at| world.kill(at));
+    for at in 0..3 {
+        let known = |w: &World| w.machines[at].disk.logs.get(&log).map(|held| held.entries.len());
+        let before = known(&world);
+        world.start(at);
+        world.run(SECOND / 2);
+        let after = known(&world);
+        assert!(after.is_none() || after >= before.map(|len| len.max(2)), "{before:?} {after:?}");
+        world.kill(at);
+    }
+    (0..3).for_each(|at| world.start(at));
+    assert!(world.until(SECOND * 5, gone), "{world:?}");
+    // What is left goes when the next start knows that the database is gone.
+    world.run(SECOND * 2);
+    let write =
+        world.command(0, Command::Change(ConfigCommand::create_database("next", DatabaseId(9))));
+    assert!(world.until(SECOND * 3, |w| w.machines[0].replies.contains_key(&write)));
+    world.run(SECOND * 2);
+    (0..3).for_each(|at| world.kill(at));
+    (0..3).for_each(|at| world.start(at));
+    world.run(SECOND * 2);
+    assert!((0..3).all(|at| !world.machines[at].disk.logs.contains_key(&log)));
+}
+
+#[test]
+fn what_a_dropped_database_was_asked_for_is_answered() {
+    let mut world = with_database(1, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
+    world.command(0, Command::Change(drop));
+    let write = world.sql(0, "demo", SqlKind::Write, insert(1));
+    let all = sql("SELECT k, v FROM t ORDER BY k", &[]);
+    let read = world.sql(0, "demo", SqlKind::Read(Consistency::Linearizable), all);
+    assert!(world.node(0).shard(log).is_some(), "asked before it is gone");
+    assert!(world.until(SECOND, |w| w.node(0).shard(log).is_none()));
+    let told = |id| world.machines[0].answers.get(&id).cloned();
+    let (write, read) = (told(write), told(read));
+    assert!(matches!(write, Some(Reply::Failed(ShardError::OutcomeUnknown))), "{write:?}");
+    assert!(matches!(read, Some(Reply::Failed(ShardError::Unavailable(_)))), "{read:?}");
 }
 
 #[test]
@@ -438,6 +492,40 @@ fn copies_are_compared_from_any_node_and_who_differs_or_is_missing_is_told() {
     let told = compare(&mut world, (bad + 1) % 3);
     assert_eq!(told[&world.id(bad)], Err(crate::shard::NoHash::OutOfReach));
     assert_eq!(told.values().filter(|hashed| hashed.is_ok()).count(), 2);
+}
+
+#[test]
+fn a_voter_that_has_lost_its_place_has_its_vote_after_a_restart_too() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let names: Vec<String> = (0..2).map(|at| format!("n{at}")).collect();
+    let places = names.into_iter().map(PlaceRule::Server).collect();
+    let settings = Settings { places, ..Settings::default() };
+    let rules = Box::new(DatabaseRules { settings, shards: BTreeMap::new() });
+    let id = DatabaseId(7);
+    let name = "demo".to_owned();
+    let drop = std::collections::BTreeSet::new();
+    world.command(0, Command::Change(ConfigCommand::Configure { name, id, rules, drop }));
+    let out = |w: &World| {
+        let document = w.node(2).configuration().unwrap();
+        !document.databases["demo"].shards["main"].copies.contains_key(&w.id(2))
+    };
+    assert!(world.until(SECOND * 2, out));
+    (0..3).for_each(|at| world.kill(at));
+    world.start(2);
+    world.run(SECOND / 2);
+    let me = world.id(2);
+    let held = world.node(2).shard(log).expect("its vote may be needed");
+    assert!(held.log().membership().is_voter(me));
+    // With its vote the log goes on, and then it is let go.
+    world.start(0);
+    world.run(SECOND * 3);
+    world.start(1);
+    let gone = |w: &World| {
+        (0..2).any(|at| w.node(at).shard(log).is_some_and(|s| s.log().is_settled_leader()))
+            && (0..2).all(|at| !w.node(at).shard(log).unwrap().log().membership().is_voter(me))
+    };
+    assert!(world.until(SECOND * 8, gone), "{world:?}");
 }
 
 #[test]

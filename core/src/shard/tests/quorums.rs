@@ -176,3 +176,22 @@ fn a_new_owner_waits_a_moment_for_the_others_before_it_says_that_they_are_missin
     world.run(100);
     assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies.get(&id));
 }
+
+#[test]
+fn a_transaction_that_failed_in_a_batch_below_the_quorum_is_told_of_its_failure() {
+    let (mut world, owner) = with_quorum(&[A, B, C], QuorumRule::All);
+    let first = world.write(owner, insert(1));
+    world.settle();
+    assert!(matches!(world.replies[&first], Reply::Done { .. }));
+    let slow = world.other_than(owner);
+    world.cut(owner, slow);
+    // While one runs, the next two gather: they become one batch, in which the second fails.
+    let before = world.write(owner, insert(2));
+    let good = world.write(owner, insert(3));
+    let bad = world.write(owner, insert(1));
+    world.run(6000);
+    for id in [before, good] {
+        assert!(matches!(world.error(id), ShardError::CommittedBelowQuorum { .. }));
+    }
+    assert!(matches!(world.error(bad), ShardError::Sql(_)), "{:?}", world.error(bad));
+}

@@ -1,0 +1,168 @@
+//! The checks of copies and clients, each with a history that is wrong.
+
+use std::collections::BTreeSet;
+
+use quorate_core::configuration::QuorumRule;
+use quorate_core::engine::memory::Memory;
+use quorate_core::engine::{Engine as _, Position, SqlLimits, Statement, Transaction};
+use quorate_core::raft::{Entry, Half, Membership, Payload};
+use quorate_core::shard::{Reply, ShardError};
+use quorate_core::{
+    ClusterId, ConfigVersion, Index, LogId, NodeId, PersistId, Recovered, StorageOp, Term,
+};
+
+use super::copies::Promise;
+use super::workloads::{APPENDS, Asked, Operation};
+use super::{Checks, Content};
+use crate::disk::{Batch, DirId, Directory, Disks, Shadow};
+use crate::outcome::Verdict;
+
+const LOG: LogId = LogId(3);
+const CLUSTER: ClusterId = ClusterId(77);
+
+fn broken(verdict: Verdict) -> String {
+    verdict.expect_err("the history is wrong").invariant
+}
+
+fn at(index: u64) -> Position {
+    Position { index: Index(index), term: Term(2) }
+}
+
+/// The entries of a table and of the keys given, from index 2 on, and the copy that ran them.
+fn history(keys: &[i64]) -> (Vec<Entry>, Memory) {
+    let mut copy = Memory::default();
+    let table = Statement::new(format!("CREATE TABLE {APPENDS} (k INTEGER PRIMARY KEY, v)"));
+    let insert = |key: &i64| {
+        let sql = format!("INSERT INTO {APPENDS} (k, v) VALUES (?, ?)");
+        let args = [*key, 1].map(quorate_core::engine::Value::Integer);
+        Statement::with(sql, args)
+    };
+    let statements = std::iter::once(table).chain(keys.iter().map(insert));
+    let mut entries = Vec::new();
+    for (index, statement) in (2..).zip(statements) {
+        let batch = [Transaction { statements: vec![statement] }];
+        let done = copy.execute(&batch, &SqlLimits::default()).expect("it runs");
+        copy.commit(at(index)).expect("it commits");
+        let data = [&[1], done.effects.as_ref()].concat().into();
+        let payload = Payload::Data(data);
+        entries.push(Entry { index: Index(index), term: Term(2), payload });
+    }
+    (entries, copy)
+}
+
+fn founding() -> Entry {
+    let voters: BTreeSet<NodeId> = [1, 2].map(NodeId).into();
+    let incoming = Half { voters, tie_breaker: Some(NodeId(1)) };
+    let membership = Membership { incoming, version: ConfigVersion(1), ..Membership::default() };
+    Entry { index: Index(1), term: Term(1), payload: Payload::Membership(membership) }
+}
+
+/// Two directories, of which `holding` hold the log, whose entries are all committed.
+fn scene(keys: &[i64], holding: usize) -> (Checks, Disks) {
+    let (mut checks, mut disks) = (Checks::default(), Disks::default());
+    let entries: Vec<Entry> = [vec![founding()], history(keys).0].concat();
+    for node in 1..=2 {
+        let mut recovered = Recovered::fresh(NodeId(node));
+        recovered.identity.cluster = Some(CLUSTER);
+        let dir = disks.add(Directory::new(recovered));
+        if dir.0 < holding {
+            let op = StorageOp::Append { log: LOG, entries: entries.clone() };
+            disks.get_mut(dir).write(&op);
+            disks.get_mut(dir).enqueue(Batch { id: PersistId(1), ops: vec![op] });
+            disks.get_mut(dir).sync();
+            checks.holds_now(disks.get(dir));
+        }
+    }
+    let ledger = checks.ledger_of(CLUSTER, LOG);
+    let mut previous = Term::ZERO;
+    for entry in &entries {
+        ledger.write(previous, entry).expect("one history");
+        ledger.extend(entry.term, entry.term, 0).expect("in order");
+        previous = entry.term;
+    }
+    (checks, disks)
+}
+
+fn asked(operation: Operation, floor: u64) -> Asked {
+    Asked { cluster: CLUSTER, log: LOG, operation, floor: Index(floor) }
+}
+
+fn done(index: u64) -> Reply {
+    let rows = quorate_core::engine::Rows { affected: 1, ..Default::default() };
+    Reply::Done { at: at(index), rows: vec![rows] }
+}
+
+#[test]
+fn a_copy_with_other_content_at_a_position_is_found() {
+    let (entries, mut copy) = history(&[5, 6]);
+    let mut content = Content::default();
+    entries.iter().for_each(|entry| content.take(entry).expect("sound"));
+    let held = copy.content_hash().expect("a hash");
+    content.agrees("it", &held).expect("equal");
+    copy.spoil(APPENDS, 5);
+    let spoiled = copy.content_hash().expect("a hash");
+    assert_eq!(broken(content.agrees("it", &spoiled)), "copies-differ");
+    let mut ahead = held;
+    ahead.at = at(9);
+    assert_eq!(broken(content.agrees("it", &ahead)), "copy-ahead");
+}
+
+#[test]
+fn effects_that_do_not_follow_from_those_before_are_found() {
+    let (entries, _) = history(&[5, 6]);
+    let mut content = Content::default();
+    content.take(&entries[0]).expect("the table");
+    content.take(&entries[1]).expect("a key");
+    let mut again = entries[1].clone();
+    again.index = Index(9);
+    assert_eq!(broken(content.take(&again)), "committed-effects-unfit");
+}
+
+#[test]
+fn a_write_that_fewer_disks_hold_than_the_write_quorum_asks_for_is_found() {
+    let promise = |rule, asynchronous| Promise { log: LOG, at: at(3), rule, asynchronous };
+    for (holding, enough) in [(1, false), (2, true)] {
+        let (checks, disks) = scene(&[5], holding);
+        let owner = disks.get(DirId(0));
+        let judged = checks.promises(&disks, owner, promise(QuorumRule::Majority, false));
+        assert_eq!(judged.is_ok(), enough, "{holding} disks");
+        checks.promises(&disks, owner, promise(QuorumRule::Majority, true)).expect("committed");
+        checks.promises(&disks, owner, promise(QuorumRule::Count(1), false)).expect("one");
+    }
+    let (checks, disks) = scene(&[5], 2);
+    let later = Promise { at: at(4), ..promise(QuorumRule::Count(1), true) };
+    let judged = checks.promises(&disks, disks.get(DirId(0)), later);
+    assert_eq!(broken(judged), "answered-before-commit");
+}
+
+#[test]
+fn what_was_acknowledged_and_is_not_there_is_found_and_what_was_refused_and_is() {
+    let (mut checks, _) = scene(&[5], 2);
+    checks.answered(&asked(Operation::Append(5), 0), &done(3)).expect("it is there");
+    let lost = checks.answered(&asked(Operation::Append(6), 0), &done(3));
+    assert_eq!(broken(lost), "acknowledged-lost");
+    let early = checks.answered(&asked(Operation::Append(5), 0), &done(4));
+    assert_eq!(broken(early), "answered-before-commit");
+    let behind = checks.answered(&asked(Operation::Append(5), 9), &done(3));
+    assert_eq!(broken(behind), "answered-behind");
+    let refused = Reply::Failed(ShardError::Busy);
+    let ghost = checks.answered(&asked(Operation::Append(5), 0), &refused);
+    assert_eq!(broken(ghost), "refused-and-done");
+}
+
+#[test]
+fn a_log_that_was_held_once_and_is_begun_anew_is_found() {
+    let (checks, disks) = scene(&[], 1);
+    let empty = Shadow::empty(LOG, Some(CLUSTER));
+    let anew = checks.not_begun_anew(disks.get(DirId(0)), &empty);
+    assert_eq!(broken(anew), "log-begun-anew");
+    checks.not_begun_anew(disks.get(DirId(1)), &empty).expect("it never held it");
+}
+
+#[test]
+fn two_swaps_of_one_value_are_found() {
+    let (mut checks, _) = scene(&[5], 2);
+    let swap = |new| asked(Operation::Swap { key: 0, old: 7, new }, 0);
+    checks.answered(&swap(8), &done(3)).expect("the first");
+    assert_eq!(broken(checks.answered(&swap(9), &done(3))), "done-otherwise");
+}

@@ -1,0 +1,142 @@
+//! The files of copies: snapshots for others, and full copies that are received.
+
+use std::collections::VecDeque;
+
+use quorate_core::copies::CopyCall;
+use quorate_core::engine::Fault;
+use quorate_core::{Input, LogId};
+
+use super::{RunRef, What, World};
+use crate::counts::Count;
+use crate::disk::DirId;
+use crate::outcome::{Verdict, Violation};
+use crate::trace::tell;
+
+/// The most calls of the files of one copy that may be unanswered.
+const CALLS_MAX: usize = 512;
+
+/// Calls to the files of one copy that are not carried out yet, oldest first.
+pub type FileCalls = VecDeque<CopyCall>;
+
+impl World {
+    /// A node wants something of the files of a copy.
+    pub(super) fn call_files(&mut self, host: usize, log: LogId, call: CopyCall) -> Verdict {
+        tell!(self, "host {host} calls the files of {log:?}: {}", brief(&call));
+        let by = self.run_of(host);
+        let wait = self.engine_wait(host);
+        let held = &mut self.hosts[host];
+        let calls = held.file_calls.entry(log).or_default();
+        calls.push_back(call);
+        let waiting = calls.len();
+        if waiting == 1 {
+            self.queue.push(self.now + wait, What::Files { by, log });
+        }
+        match &held.node {
+            Some(node) => crate::checks::bounded(node.id(), "calls of files", waiting, CALLS_MAX),
+            None => Ok(()),
+        }
+    }
+
+    /// The oldest call to the files of a copy is carried out.
+    pub(super) fn files(&mut self, by: RunRef, log: LogId) -> Verdict {
+        if !self.is_now(by) {
+            return Ok(());
+        }
+        let host = by.host;
+        let calls = self.hosts[host].file_calls.entry(log).or_default();
+        let Some(call) = calls.pop_front() else { return Ok(()) };
+        if !calls.is_empty() {
+            let wait = self.engine_wait(host);
+            self.queue.push(self.now + wait, What::Files { by, log });
+        }
+        let Some(dir) = self.hosts[host].dir else { return Ok(()) };
+        self.draw_file_fault(host, dir, log, &call);
+        let finishes = matches!(call, CopyCall::Finish { .. });
+        let answer = self.perform_on_files(dir, log, call);
+        if finishes {
+            self.counts.add(Count::FullCopies);
+        }
+        self.keeps_live_copy(host, dir, log)?;
+        self.print.word(0x500 + host as u64);
+        let Some(answer) = answer else { return Ok(()) };
+        self.deliver(host, Input::Copy { log, answer }, false)
+    }
+
+    fn draw_file_fault(&mut self, host: usize, dir: DirId, log: LogId, call: &CopyCall) {
+        let files = self.disks.get(dir).engines.get(&log);
+        let damaged = match call {
+            CopyCall::Export { live, .. } => files.is_some_and(|f| f.rotten.contains(live)),
+            _ => false,
+        };
+        let writes = matches!(
+            call,
+            CopyCall::Export { .. } | CopyCall::Write { .. } | CopyCall::Finish { .. }
+        );
+        let ppm = self.plan.databases.as_ref().map_or(0, |plan| plan.fail_ppm);
+        let fails = self.peace.is_none() && self.engine_dice.chance(ppm);
+        let fault = if damaged {
+            Some(Fault::Corrupt("database disk image is malformed".to_owned()))
+        } else if self.hosts[host].full && writes {
+            Some(Fault::Full("no space left on device".to_owned()))
+        } else if fails {
+            self.counts.add(Count::EngineFaults);
+            Some(Fault::Io("input/output error".to_owned()))
+        } else {
+            None
+        };
+        self.disks.get_mut(dir).files(log).held.fail = fault;
+    }
+
+    fn perform_on_files(
+        &mut self,
+        dir: DirId,
+        log: LogId,
+        call: CopyCall,
+    ) -> Option<quorate_core::copies::CopyAnswer> {
+        let files = self.disks.get_mut(dir).files(log);
+        if let CopyCall::Finish { generation, .. } = &call {
+            files.rotten.remove(generation);
+        }
+        let answer = files.held.carry_out(call);
+        files.held.fail = None;
+        answer
+    }
+
+    /// Whatever happens to files, the copy that a restart would open lies there.
+    fn keeps_live_copy(&self, host: usize, dir: DirId, log: LogId) -> Verdict {
+        let directory = self.disks.get(dir);
+        let live = directory.durable.logs.get(&log).and_then(|held| held.copy);
+        let files = directory.engines.get(&log);
+        let Some(live) = live else { return Ok(()) };
+        if files.is_some_and(|files| files.held.generations.contains_key(&live)) {
+            return Ok(());
+        }
+        // That of a shard which is no more goes to the backups.
+        if self.was_dropped(dir, log) {
+            return Ok(());
+        }
+        let detail = format!("host {host} has no {live:?} of {log:?}, which its store names");
+        Err(Violation::new("live-copy-put-away", detail))
+    }
+
+    /// The process is gone: what was under way is done or not.
+    pub(super) fn crash_files(&mut self, host: usize, dir: DirId) {
+        let calls = std::mem::take(&mut self.hosts[host].file_calls);
+        for (log, mut calls) in calls {
+            if let Some(call) = calls.pop_front()
+                && self.engine_dice.one_in(2)
+            {
+                let _nobody_hears = self.perform_on_files(dir, log, call);
+            }
+        }
+    }
+}
+
+fn brief(call: &CopyCall) -> String {
+    match call {
+        CopyCall::Write { transfer, at, len, .. } => {
+            format!("Write transfer {transfer} at {at}, {len} bytes")
+        }
+        other => format!("{other:?}"),
+    }
+}
