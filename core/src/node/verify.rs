@@ -45,8 +45,7 @@ impl Node {
             None => BTreeSet::new(),
         };
         // Only who leads in a term may name marks by it.
-        let leads = |shard: &crate::shard::Shard| shard.log().is_settled_leader();
-        if !self.shards.all.get(&log).is_some_and(|held| leads(held)) {
+        if !self.shards.all.get(&log).is_some_and(|held| held.log().is_settled_leader()) {
             self.on_shard_reply(id, Reply::Failed(ShardError::NotOwner { owner: None }));
             return;
         }
