@@ -20,15 +20,7 @@ fn propose(net: &mut Net, count: usize) -> Index {
         net.propose(A, &format!("entry {number}")).unwrap();
         net.settle();
     }
-    tell(net, A);
     net.at(A).last_index()
-}
-
-/// The others are told of the last commit, for nothing has come to take it along.
-fn tell(net: &mut Net, leader: NodeId) {
-    net.pass(3);
-    net.tick(leader);
-    net.settle();
 }
 
 /// As [`narrow`], and C lacks ten entries. It has just been reached again; nothing was sent yet.
@@ -232,11 +224,9 @@ fn a_restart_with_the_tail_of_the_log_knows_the_terms_and_memberships_of_all_of_
     propose(&mut net, 5);
     net.change(A, change(&[B, A, C], &[], 2)).unwrap();
     net.settle();
-    tell(&mut net, A);
     net.elect(B);
     net.with(B, |raft, _| raft.propose(Bytes::from_static(b"of b"))).unwrap();
     net.settle();
-    tell(&mut net, B);
     net.elect(A);
     let last = propose(&mut net, 5);
     let whole: Vec<_> = (1..=last.0).map(|i| net.at(A).term_at(Index(i))).collect();
