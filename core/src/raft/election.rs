@@ -253,7 +253,6 @@ impl Raft {
             reads: Reads::default(),
             transfer: None,
             unsent: true,
-            untold: None,
             check_quorum: now + self.settings.election_max,
             heartbeat: now,
         }));

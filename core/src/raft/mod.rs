@@ -193,10 +193,8 @@ struct Leading {
     round: u64,
     reads: Reads,
     transfer: Option<Transfer>,
-    /// New entries are to be sent at the next flush.
+    /// New entries or a new commit index are to be sent at the next flush.
     unsent: bool,
-    /// When a new commit index is told at the latest. Entries that are sent before take it along.
-    untold: Option<Time>,
     check_quorum: Time,
     heartbeat: Time,
 }
@@ -379,10 +377,7 @@ impl Raft {
     #[must_use]
     pub fn next_timeout(&self) -> Time {
         match &self.office {
-            Office::Leader(leading) => {
-                let due = leading.heartbeat.min(leading.check_quorum);
-                leading.untold.map_or(due, |untold| due.min(untold))
-            }
+            Office::Leader(leading) => leading.heartbeat.min(leading.check_quorum),
             _ => self.election,
         }
     }
@@ -430,11 +425,9 @@ impl Raft {
     pub fn flush(&mut self, now: Time) {
         self.trim_window();
         let Office::Leader(leading) = &mut self.office else { return };
-        let told = leading.untold.is_some_and(|untold| now >= untold);
-        if !std::mem::take(&mut leading.unsent) && !told {
+        if !std::mem::take(&mut leading.unsent) {
             return;
         }
-        leading.untold = None;
         let members: Vec<NodeId> = leading.progress.keys().copied().collect();
         for member in members {
             self.send_entries(now, member, true);

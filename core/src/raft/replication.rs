@@ -1,7 +1,5 @@
 //! Entries, heartbeats, commit.
 
-use std::time::Duration;
-
 use super::progress::Flow;
 use super::{
     Body, Content, Entry, Index, NodeId, Office, Payload, Quorum, Raft, Rests, Snapshot, Term,
@@ -10,11 +8,6 @@ use super::{
 use crate::faults::{self, Fault};
 use crate::storage::StorageOp;
 use crate::time::Time;
-
-/// How long the commit index of a shard's log waits for entries that could take it along. Nobody who
-/// writes waits for it; the other copies are so much later to apply what is committed, and writers
-/// that come one after the other cost them half the messages.
-pub(super) const TELL_COMMIT: Duration = Duration::from_millis(2);
 
 impl Raft {
     /// Appends an entry of the leader's own term.
@@ -316,12 +309,8 @@ impl Raft {
         }
         self.commit_to(index);
         self.serve_reads();
-        let wait = match self.settings.content {
-            Content::Apart => TELL_COMMIT,
-            Content::InSnapshots => Duration::ZERO,
-        };
         if let Office::Leader(leading) = &mut self.office {
-            leading.untold.get_or_insert(now + wait);
+            leading.unsent = true;
         }
         self.continue_change(now);
     }

@@ -407,14 +407,6 @@ impl World {
         self.settle_but(&[]);
     }
 
-    /// As [`World::settle_but`], and the last commit is told: nothing has come to take it along.
-    pub(super) fn tell_all_but(&mut self, stuck: &[NodeId]) {
-        self.settle_but(stuck);
-        self.now = self.now + Duration::from_millis(3);
-        self.tick_all();
-        self.settle_but(stuck);
-    }
-
     /// Time passes, and all that follows happens at once.
     pub(super) fn run(&mut self, ms: u64) {
         for _ in 0..ms / 10 {
