@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Sync(Sync),
     /// Write a copy of a database to a file, while writes go on
     Backup(Backup),
+    /// Replace the content of a database, or of one shard of it, by that of a file
+    Restore(Restore),
     /// Go on alone with what one stopped node has, after a quorum was lost for good
     Recover(Recover),
 }
@@ -440,6 +442,36 @@ pub(crate) struct Backup {
     pub(crate) database: String,
     /// Where to write it; must not be there yet
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `quorate restore`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  quorate restore demo demo.sqlite
+  quorate restore world/client_usa usa.sqlite --yes
+
+The file is what `quorate backup` wrote, or any SQLite database. It is checked first, then given to all
+servers that are in reach, and takes effect on all copies at one entry of the shard's log: nothing that
+was written before it stays, all that is written behind it does. What the copies held goes to
+backup/databases in each node's data directory. Ask a node that holds a copy of the shard.")]
+pub(crate) struct Restore {
+    /// The database, and one shard of it: DB or DB/SHARD [default shard: main]
+    pub(crate) database: String,
+    /// What it is to hold: an SQLite database that no program has open
+    pub(crate) file: PathBuf,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Seconds that the servers may take once the file is with the node
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600,
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) target: Target,
 }

@@ -108,6 +108,22 @@ impl Client {
         Ok((lsn, bytes, response.into_body().into_reader()))
     }
 
+    /// Sends the node a file, and waits as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Client::sql`].
+    pub(crate) fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        file: &mut impl io::Read,
+    ) -> Result<T, Failure> {
+        let token = self.token_for("replacing content")?;
+        let request = self.agent.post(format!("{}{path}", self.url));
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.header("content-type", "application/vnd.sqlite3");
+        self.outcome(request.send(ureq::SendBody::from_reader(file)))
+    }
+
     /// Has the node run SQL.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod exit;
 mod http;
 mod presence;
 mod recover;
+mod restore;
 mod start;
 mod table;
 mod token;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         Command::Sync(args) => copies::sync(&args),
         Command::Backup(args) => copies::backup(&args),
+        Command::Restore(args) => restore::restore(&args),
         Command::Recover(args) => recover::run(&args),
     };
     match done {

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::engine::{Fault, Position};
-use crate::ids::{Generation, Index, NodeId};
+use crate::ids::{Generation, Index, NodeId, Term};
 use crate::raft::Snapshot;
+use crate::shard::{StageId, Upload};
 
 /// BLAKE3 of a chunk as it is in the file.
 pub type ChunkHash = [u8; 32];
@@ -147,6 +148,41 @@ pub enum CopyMessage {
         /// The last entry that is not needed.
         after: Index,
     },
+    /// Receiver: give me the file that was handed to you.
+    AskUpload {
+        /// How the receiver calls it.
+        transfer: u64,
+        /// How the donor calls it.
+        upload: u64,
+    },
+    /// The leader of the log: fetch this file, and keep it beside your copy.
+    Stage {
+        /// What to call it.
+        stage: StageId,
+        /// Where it is.
+        upload: Upload,
+    },
+    /// To the leader: what has become of that.
+    Staged {
+        /// Which.
+        stage: StageId,
+        /// Why it is not there; `None`: it is, durably.
+        failed: Option<String>,
+    },
+    /// The leader: no entry will ever name it.
+    Unstage {
+        /// Which.
+        stage: StageId,
+    },
+}
+
+/// Staged files that can go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unneeded {
+    /// This one.
+    One(StageId),
+    /// Those of earlier terms.
+    Before(Term),
 }
 
 /// What the files are to do. Calls of one log are carried out one after the other; reading for
@@ -159,6 +195,13 @@ pub enum CopyCall {
         export: u64,
         /// The live copy.
         live: Generation,
+    },
+    /// Opens a file that was handed to this node, for reading: [`CopyAnswer::Exported`], at no position.
+    ExportUpload {
+        /// What to call it; unique for this process, snapshots included.
+        export: u64,
+        /// Which file.
+        upload: u64,
     },
     /// Reads a chunk of it: [`CopyAnswer::Read`].
     Read {
@@ -184,6 +227,8 @@ pub enum CopyCall {
         transfer: u64,
         /// The file.
         shape: FileShape,
+        /// To be staged as this; `None`: to be the live copy.
+        stage: Option<StageId>,
     },
     /// Checks a chunk by its hash and writes it: [`CopyAnswer::Written`].
     Write {
@@ -211,6 +256,35 @@ pub enum CopyCall {
         /// Where it goes.
         generation: Generation,
     },
+    /// All is there. Makes the file durable, checks that it can become a copy, and keeps it as this
+    /// stage: [`CopyAnswer::Finished`].
+    FinishStage {
+        /// Of which transfer.
+        transfer: u64,
+        /// How long the file must be.
+        bytes: u64,
+        /// What it is to be called.
+        stage: StageId,
+    },
+    /// Keeps a file that was handed to this node as this stage, durably: [`CopyAnswer::Staged`].
+    StageOwn {
+        /// What it is to be called.
+        stage: StageId,
+        /// Which file.
+        upload: u64,
+    },
+    /// Gives a staged file its position, and its place as this generation, durably:
+    /// [`CopyAnswer::Placed`]. The stage stays, for a restart that finds no record of the generation.
+    Place {
+        /// Which.
+        stage: StageId,
+        /// What it is to say that it holds.
+        at: Position,
+        /// Where it goes.
+        generation: Generation,
+    },
+    /// Removes staged files. No answer.
+    Unstage(Unneeded),
     /// Puts everything but the live copy away: other generations to the backups, unless they were
     /// never whole, and what was received, unless that goes on. No answer.
     Tidy {
@@ -270,6 +344,20 @@ pub enum CopyAnswer {
     Finished {
         /// Of which transfer.
         transfer: u64,
+    },
+    /// A file of this node's own is staged, or cannot be.
+    Staged {
+        /// Which.
+        stage: StageId,
+        /// Why not.
+        result: Result<(), Fault>,
+    },
+    /// A staged file is in its place, or cannot be.
+    Placed {
+        /// Which.
+        stage: StageId,
+        /// [`Fault::Missing`]: there is no such stage. [`Fault::Corrupt`]: it is of no use.
+        result: Result<(), Fault>,
     },
     /// Receiving failed. What was written before may still be there.
     ReceiveFailed {

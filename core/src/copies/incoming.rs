@@ -9,6 +9,7 @@ use super::api::{
 use crate::engine::{Fault, Position};
 use crate::ids::{Generation, Index, NodeId};
 use crate::raft::Snapshot;
+use crate::shard::StageId;
 use crate::time::Time;
 
 /// Chunks that are asked for or being written at one time: enough to keep both ends busy, and few
@@ -20,6 +21,25 @@ const SILENCE: Duration = Duration::from_secs(5);
 const MEASURE: Duration = Duration::from_millis(500);
 /// Below so many bytes a second compressing is faster than the link.
 const SLOW: u64 = 60_000_000;
+
+/// What the file is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Goal {
+    /// To become the live copy.
+    Copy {
+        /// What it is to be called.
+        generation: Generation,
+        /// What it must hold.
+        at_least: Index,
+    },
+    /// To be staged.
+    Stage {
+        /// What it is to be called.
+        stage: StageId,
+        /// How the donor calls it.
+        upload: u64,
+    },
+}
 
 /// What the receiver wants done.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +59,8 @@ pub(crate) enum Step {
     Failed(Fault),
     /// The copy lies whole and durable in its place.
     Ready { base: Box<Snapshot>, generation: Generation },
+    /// The file is staged, durably.
+    Staged(StageId),
 }
 
 #[derive(Debug)]
@@ -76,8 +98,7 @@ struct Fetching {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     transfer: u64,
-    generation: Generation,
-    at_least: Index,
+    goal: Goal,
     rate_max: Option<u64>,
     phase: Phase,
     progress: CopyProgress,
@@ -89,20 +110,20 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// Asks `donor` for its copy, which must hold at least the entry `at_least`; it is to become
-    /// `generation`. No more than `rate_max` bytes a second are asked for.
+    /// Asks `donor` for what `goal` says. No more than `rate_max` bytes a second are asked for.
     pub(crate) fn new(
         (transfer, donor): (u64, NodeId),
-        generation: Generation,
-        at_least: Index,
+        goal: Goal,
         rate_max: Option<u64>,
         now: Time,
     ) -> Self {
-        let ask = Step::Send(CopyMessage::Ask { transfer, at_least });
+        let ask = Step::Send(match goal {
+            Goal::Copy { at_least, .. } => CopyMessage::Ask { transfer, at_least },
+            Goal::Stage { upload, .. } => CopyMessage::AskUpload { transfer, upload },
+        });
         Self {
             transfer,
-            generation,
-            at_least,
+            goal,
             rate_max,
             phase: Phase::Asking,
             progress: CopyProgress::from(donor),
@@ -189,12 +210,20 @@ impl Incoming {
         if !matches!(self.phase, Phase::Asking) {
             return;
         }
-        if base.index < self.at_least || !shape.is_sound() {
+        let at_least = match self.goal {
+            Goal::Copy { at_least, .. } => at_least,
+            Goal::Stage { .. } => Index::ZERO,
+        };
+        if base.index < at_least || !shape.is_sound() {
             self.give_up("it offers less than was asked for", false);
             return;
         }
         self.progress.total = shape.bytes;
-        let receive = CopyCall::Receive { transfer: self.transfer, shape };
+        let stage = match self.goal {
+            Goal::Copy { .. } => None,
+            Goal::Stage { stage, .. } => Some(stage),
+        };
+        let receive = CopyCall::Receive { transfer: self.transfer, shape, stage };
         self.steps.push_back(Step::Call(receive));
         self.phase = Phase::Opening { base, shape };
     }
@@ -262,9 +291,14 @@ impl Incoming {
         let all = fetching.next == chunks;
         if all && fetching.asked.is_empty() && fetching.writing.is_empty() {
             let (base, bytes) = (fetching.base.clone(), fetching.shape.bytes);
-            let at = Position { index: base.index, term: base.term };
-            let generation = self.generation;
-            self.steps.push_back(Step::Call(CopyCall::Finish { transfer, bytes, at, generation }));
+            let finish = match self.goal {
+                Goal::Copy { generation, .. } => {
+                    let at = Position { index: base.index, term: base.term };
+                    CopyCall::Finish { transfer, bytes, at, generation }
+                }
+                Goal::Stage { stage, .. } => CopyCall::FinishStage { transfer, bytes, stage },
+            };
+            self.steps.push_back(Step::Call(finish));
             self.phase = Phase::Finishing { base };
         }
     }
@@ -314,8 +348,10 @@ impl Incoming {
     fn on_finished(&mut self) {
         if let Phase::Finishing { base } = std::mem::replace(&mut self.phase, Phase::Over) {
             self.end();
-            let generation = self.generation;
-            self.steps.push_back(Step::Ready { base, generation });
+            self.steps.push_back(match self.goal {
+                Goal::Copy { generation, .. } => Step::Ready { base, generation },
+                Goal::Stage { stage, .. } => Step::Staged(stage),
+            });
         }
     }
 

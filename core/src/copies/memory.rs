@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::api::{ChunkData, ChunkHash, CopyAnswer, CopyCall, FileShape};
+use super::api::{ChunkData, ChunkHash, CopyAnswer, CopyCall, FileShape, Unneeded};
 use crate::engine::memory::Memory;
 use crate::engine::{Engine as _, Fault, Position};
 use crate::ids::Generation;
+use crate::shard::StageId;
 
 /// All that lies on one disk of one shard.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,12 @@ pub struct MemoryFiles {
     pub generations: BTreeMap<Generation, Memory>,
     /// What has been received of another one.
     pub incoming: Option<Vec<u8>>,
+    /// Files that were handed to the node.
+    pub uploads: BTreeMap<u64, Vec<u8>>,
+    /// What has been received of a file that is to be staged, and by which transfer.
+    pub staging: Option<(u64, Vec<u8>)>,
+    /// Files that wait for the entry that names them.
+    pub staged: BTreeMap<StageId, Memory>,
     /// Snapshots for others.
     pub exports: BTreeMap<u64, Vec<u8>>,
     /// What was put away, the oldest first.
@@ -29,6 +36,7 @@ impl MemoryFiles {
     /// The process has ended: its snapshots for others are gone with the next start.
     pub fn kill(&mut self) {
         self.exports.clear();
+        self.uploads.clear();
         self.fail = None;
         self.generations.values_mut().for_each(Memory::kill);
     }
@@ -51,6 +59,7 @@ impl MemoryFiles {
     pub fn carry_out(&mut self, call: CopyCall) -> Option<CopyAnswer> {
         match call {
             CopyCall::Export { export, live } => Some(self.export(export, live)),
+            CopyCall::ExportUpload { export, upload } => Some(self.export_upload(export, upload)),
             CopyCall::Read { export, at, len, known, pack: _ } => {
                 Some(self.read(export, (at, len), known))
             }
@@ -58,9 +67,13 @@ impl MemoryFiles {
                 self.exports.remove(&export);
                 None
             }
-            CopyCall::Receive { transfer, shape } => {
+            CopyCall::Receive { transfer, shape, stage } => {
                 if let Some(fault) = self.fail.take() {
                     return Some(CopyAnswer::ReceiveFailed { transfer, fault });
+                }
+                if stage.is_some() {
+                    self.staging = Some((transfer, Vec::new()));
+                    return Some(CopyAnswer::Receiving { transfer, known: Vec::new() });
                 }
                 self.shape = Some(shape);
                 let held = self.incoming.get_or_insert_default();
@@ -69,7 +82,7 @@ impl MemoryFiles {
                 Some(CopyAnswer::Receiving { transfer, known })
             }
             CopyCall::Write { transfer, at, len, hash, data } => {
-                Some(match self.write((at, len), hash, data) {
+                Some(match self.write(transfer, (at, len), hash, data) {
                     Ok(()) => CopyAnswer::Written { transfer, at },
                     Err(fault) => CopyAnswer::ReceiveFailed { transfer, fault },
                 })
@@ -79,6 +92,29 @@ impl MemoryFiles {
                     Ok(()) => CopyAnswer::Finished { transfer },
                     Err(fault) => CopyAnswer::ReceiveFailed { transfer, fault },
                 })
+            }
+            CopyCall::FinishStage { transfer, bytes, stage } => {
+                Some(match self.finish_stage(transfer, bytes, stage) {
+                    Ok(()) => CopyAnswer::Finished { transfer },
+                    Err(fault) => CopyAnswer::ReceiveFailed { transfer, fault },
+                })
+            }
+            CopyCall::StageOwn { stage, upload } => {
+                let held = self.uploads.get(&upload).cloned();
+                let held = held.ok_or_else(|| Fault::Missing(format!("upload {upload}")));
+                let result = held.and_then(|held| self.stage(stage, &held));
+                Some(CopyAnswer::Staged { stage, result })
+            }
+            CopyCall::Place { stage, at, generation } => {
+                let result = self.place(stage, at, generation);
+                Some(CopyAnswer::Placed { stage, result })
+            }
+            CopyCall::Unstage(which) => {
+                self.staged.retain(|stage, _| match which {
+                    Unneeded::One(one) => *stage != one,
+                    Unneeded::Before(term) => stage.term >= term,
+                });
+                None
             }
             CopyCall::Tidy { live, receiving, name } => {
                 self.tidy(live, receiving, &name);
@@ -103,6 +139,48 @@ impl MemoryFiles {
         }
     }
 
+    fn export_upload(&mut self, export: u64, upload: u64) -> CopyAnswer {
+        let fault = self.fail.take();
+        match (fault, self.uploads.get(&upload)) {
+            (None, Some(file)) => {
+                let (at, bytes) = (Position::default(), file.len() as u64);
+                self.exports.insert(export, file.clone());
+                CopyAnswer::Exported { export, at, bytes }
+            }
+            (fault, _) => {
+                let fault = fault.unwrap_or_else(|| Fault::Missing(format!("upload {upload}")));
+                CopyAnswer::ExportFailed { export, fault }
+            }
+        }
+    }
+
+    fn finish_stage(&mut self, transfer: u64, bytes: u64, stage: StageId) -> Result<(), Fault> {
+        if let Some(fault) = self.fail.take() {
+            return Err(fault);
+        }
+        let held =
+            self.staging.take().filter(|(of, held)| *of == transfer && held.len() as u64 == bytes);
+        let (_, held) = held.ok_or_else(|| Fault::Corrupt("it is not whole".to_owned()))?;
+        self.stage(stage, &held)
+    }
+
+    fn stage(&mut self, stage: StageId, file: &[u8]) -> Result<(), Fault> {
+        let made = Memory::from_file(file);
+        let made = made.ok_or_else(|| Fault::Corrupt("it is no database".to_owned()))?;
+        self.staged.insert(stage, made);
+        Ok(())
+    }
+
+    fn place(&mut self, stage: StageId, at: Position, to: Generation) -> Result<(), Fault> {
+        if let Some(fault) = self.fail.take() {
+            return Err(fault);
+        }
+        let staged = self.staged.get(&stage);
+        let staged = staged.ok_or_else(|| Fault::Missing(format!("stage {stage}")))?;
+        self.generations.insert(to, staged.placed(at));
+        Ok(())
+    }
+
     fn read(&mut self, export: u64, place: (u64, u32), known: Option<ChunkHash>) -> CopyAnswer {
         let fault = self.fail.take();
         let chunk = self.exports.get(&export).and_then(|file| file.get(range(place)));
@@ -122,7 +200,13 @@ impl MemoryFiles {
         }
     }
 
-    fn write(&mut self, place: (u64, u32), is: ChunkHash, data: ChunkData) -> Result<(), Fault> {
+    fn write(
+        &mut self,
+        transfer: u64,
+        place: (u64, u32),
+        is: ChunkHash,
+        data: ChunkData,
+    ) -> Result<(), Fault> {
         if let Some(fault) = self.fail.take() {
             return Err(fault);
         }
@@ -132,7 +216,10 @@ impl MemoryFiles {
         if hash(&bytes) != is || bytes.len() != place.1 as usize {
             return Err(Fault::Corrupt("the chunk is not what it was".to_owned()));
         }
-        let held = self.incoming.get_or_insert_default();
+        let held = match &mut self.staging {
+            Some((of, held)) if *of == transfer => held,
+            _ => self.incoming.get_or_insert_default(),
+        };
         let end = range(place).end;
         if held.len() < end {
             held.resize(end, 0);
@@ -156,6 +243,9 @@ impl MemoryFiles {
     fn tidy(&mut self, live: Option<Generation>, receiving: bool, name: &(String, String)) {
         if !receiving {
             self.incoming = None;
+        }
+        if live.is_none() {
+            self.staged.clear();
         }
         for (generation, engine) in std::mem::take(&mut self.generations) {
             match Some(generation) == live {

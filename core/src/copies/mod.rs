@@ -14,6 +14,9 @@
 //! * Nothing here decides what is committed: a snapshot is of a committed position, and a log that
 //!   begins behind it says no more than that.
 //!
+//! A file that is to replace the content of all copies comes to each in the same chunks, and is kept
+//! beside the live copy until the log says when it takes its place (`shard::restore`).
+//!
 //! Files: `api` what goes in and out · `plan` what a copy needs, and from whom · `incoming` the
 //! receiver · `outgoing` the donor.
 
@@ -26,8 +29,8 @@ mod plan;
 
 pub use api::{
     ChunkData, ChunkHash, CopyAnswer, CopyCall, CopyMessage, CopyProgress, CopyRefusal, CopyReport,
-    CopyState, FileShape,
+    CopyState, FileShape, Unneeded,
 };
-pub(crate) use incoming::{Incoming, Step as IncomingStep};
+pub(crate) use incoming::{Goal, Incoming, Step as IncomingStep};
 pub(crate) use outgoing::{Outgoing, Step as OutgoingStep};
 pub use plan::{Donor, Need, SyncPlan, plan_sync};

@@ -33,6 +33,8 @@ type User = (NodeId, u64);
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     export: u64,
+    /// A file that was handed to this node; `None`: a snapshot of its copy.
+    upload: Option<u64>,
     /// What it holds; `None` while it is being made.
     made: Option<(Box<Snapshot>, FileShape)>,
     chunk: u32,
@@ -49,9 +51,19 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// Begins a snapshot of the live copy, to be given in chunks of so many bytes.
     pub(crate) fn new(export: u64, live: Generation, chunk: u32, now: Time) -> Self {
-        let make = Step::Call(CopyCall::Export { export, live });
+        Self::begin(export, None, CopyCall::Export { export, live }, chunk, now)
+    }
+
+    /// Begins to give a file that was handed to this node.
+    pub(crate) fn of_upload(export: u64, upload: u64, chunk: u32, now: Time) -> Self {
+        let open = CopyCall::ExportUpload { export, upload };
+        Self::begin(export, Some(upload), open, chunk, now)
+    }
+
+    fn begin(export: u64, upload: Option<u64>, make: CopyCall, chunk: u32, now: Time) -> Self {
         Self {
             export,
+            upload,
             made: None,
             chunk,
             users: BTreeMap::new(),
@@ -59,7 +71,7 @@ impl Outgoing {
             next: now + BEAT,
             used: now,
             over: false,
-            steps: VecDeque::from([make]),
+            steps: VecDeque::from([Step::Call(make)]),
         }
     }
 
@@ -81,7 +93,19 @@ impl Outgoing {
 
     /// Whether it will do for somebody who needs this much. One that is being made will.
     pub(crate) fn suits(&self, at_least: Index) -> bool {
-        !self.over && self.made.as_ref().is_none_or(|(base, _)| base.index >= at_least)
+        self.upload.is_none()
+            && !self.over
+            && self.made.as_ref().is_none_or(|(base, _)| base.index >= at_least)
+    }
+
+    /// Whether it gives this file that was handed to the node.
+    pub(crate) fn gives(&self, upload: u64) -> bool {
+        self.upload == Some(upload) && !self.over
+    }
+
+    /// Whether it is no snapshot of a copy, and has no place in the log.
+    pub(crate) fn is_upload(&self) -> bool {
+        self.upload.is_some()
     }
 
     /// Somebody wants it.

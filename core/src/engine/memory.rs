@@ -121,6 +121,13 @@ impl Memory {
         rest.is_empty().then(|| Self { at, tables, sum, ..Self::default() })
     }
 
+    /// The same content, durable, at another place in the log.
+    #[must_use]
+    pub fn placed(&self, at: Position) -> Self {
+        let committed = State { at, tables: self.committed.tables.clone() };
+        Self { synced: committed.clone(), committed, ..Self::default() }
+    }
+
     /// The committed rows of a table.
     #[must_use]
     pub fn table(&self, name: &str) -> BTreeMap<i64, Value> {

@@ -8,10 +8,11 @@ use rand_core::Rng as _;
 use super::{Event, Node, Output, SyncStart};
 use crate::configuration::{ConfigCommand, CopyStatus, Rejection, ShardRef};
 use crate::copies::{
-    CopyAnswer, CopyMessage, CopyRefusal, CopyReport, CopyState, Donor, Incoming, IncomingStep,
-    Need, Outgoing, OutgoingStep, SyncPlan, plan_sync,
+    CopyAnswer, CopyMessage, CopyRefusal, CopyReport, CopyState, Donor, Goal, Incoming,
+    IncomingStep, Need, Outgoing, OutgoingStep, SyncPlan, plan_sync,
 };
 use crate::ids::{Generation, Index, LogId, NodeId, Term};
+use crate::raft::Snapshot;
 use crate::time::Time;
 use crate::wire::{COPIES_MAX, Packet, Request};
 
@@ -112,6 +113,7 @@ impl Node {
             self.copies.waits.retain(|_, (until, _)| *until > now);
             self.begin_transfers();
             self.put_in_order();
+            self.sweep_stages();
             self.tell_of_copies();
             self.tell_of_transfers();
         }
@@ -132,6 +134,7 @@ impl Node {
             }
             self.drain_outgoing(export);
         }
+        self.run_restores();
     }
 
     fn begin_transfers(&mut self) {
@@ -275,7 +278,8 @@ impl Node {
         };
         let transfer = self.rng.next_u64();
         let rate_max = self.config.shards.and_then(|limits| limits.copy_rate_max);
-        let machine = Incoming::new((transfer, donor), generation, at_least, rate_max, now);
+        let goal = Goal::Copy { generation, at_least };
+        let machine = Incoming::new((transfer, donor), goal, rate_max, now);
         self.copies.incoming.insert(log, Receiving { machine, began: now, held: None });
         let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
         self.out.push_back(Output::Event(Event::CopyBegan { database, shard, donor, why }));
@@ -303,7 +307,7 @@ impl Node {
         donors.collect()
     }
 
-    fn stop_transfer(&mut self, log: LogId) {
+    pub(super) fn stop_transfer(&mut self, log: LogId) {
         if let Some(receiving) = self.copies.incoming.get_mut(&log) {
             receiving.machine.end();
             self.drain_incoming(log);
@@ -355,11 +359,12 @@ impl Node {
                 IncomingStep::Ready { base, generation } => {
                     self.put_in_place(log, generation, *base)
                 }
+                IncomingStep::Staged(_) => {}
             }
         }
     }
 
-    fn put_in_place(&mut self, log: LogId, generation: Generation, base: crate::raft::Snapshot) {
+    fn put_in_place(&mut self, log: LogId, generation: Generation, base: Snapshot) {
         let now = self.now;
         let Some(receiving) = self.copies.incoming.remove(&log) else { return };
         let Some(held) = self.shards.touch(log) else { return };
@@ -394,7 +399,7 @@ impl Node {
         named.unwrap_or_else(|| (format!("log-{}", log.0), crate::configuration::MAIN.to_owned()))
     }
 
-    fn send_copy_message(&mut self, log: LogId, to: NodeId, message: CopyMessage) {
+    pub(super) fn send_copy_message(&mut self, log: LogId, to: NodeId, message: CopyMessage) {
         let (Some(cluster), Some(link)) = (self.identity.cluster, self.links.usable(to)) else {
             return;
         };
@@ -425,6 +430,12 @@ impl Node {
                 }
             }
             CopyMessage::Hold { after } => self.on_hold(from, log, after),
+            CopyMessage::AskUpload { transfer, upload } => {
+                self.on_ask_upload(log, (from, transfer), upload);
+            }
+            CopyMessage::Stage { stage, upload } => self.on_stage(from, log, stage, upload),
+            CopyMessage::Staged { stage, failed } => self.on_staged(from, log, stage, failed),
+            CopyMessage::Unstage { stage } => self.on_unstage(from, log, stage),
             CopyMessage::Preparing { .. }
             | CopyMessage::Offer { .. }
             | CopyMessage::Refused { .. }
@@ -432,8 +443,9 @@ impl Node {
                 if let Some(receiving) = self.copies.incoming.get_mut(&log)
                     && receiving.machine.donor() == from
                 {
-                    receiving.machine.on_message(now, message);
+                    receiving.machine.on_message(now, message.clone());
                 }
+                self.staging_message(from, log, message);
             }
         }
     }
@@ -478,6 +490,25 @@ impl Node {
         self.copies.outgoing.insert(self.copies.exports, (log, machine));
     }
 
+    /// Somebody wants a file that was handed to this node.
+    fn on_ask_upload(&mut self, log: LogId, user: (NodeId, u64), upload: u64) {
+        let now = self.now;
+        let gives = |(_, machine): &&mut (LogId, Outgoing)| machine.gives(upload);
+        if let Some((_, machine)) = self.copies.outgoing.values_mut().find(gives) {
+            machine.ask(now, user);
+            return;
+        }
+        if self.copies.outgoing.len() >= OUTGOING_MAX {
+            self.refuse_copy(log, user, CopyRefusal::Busy);
+            return;
+        }
+        self.copies.exports += 1;
+        let chunk = self.config.shards.map_or(1, |limits| limits.chunk_bytes);
+        let mut machine = Outgoing::of_upload(self.copies.exports, upload, chunk, now);
+        machine.ask(now, user);
+        self.copies.outgoing.insert(self.copies.exports, (log, machine));
+    }
+
     fn refuse_copy(&mut self, log: LogId, (node, transfer): (NodeId, u64), reason: CopyRefusal) {
         self.send_copy_message(log, node, CopyMessage::Refused { transfer, reason });
     }
@@ -505,6 +536,8 @@ impl Node {
             CopyAnswer::Exported { export, at, bytes } => {
                 let base = self.shards.all.get(&log).and_then(|held| held.base_at(at));
                 if let Some((_, machine)) = self.copies.outgoing.get_mut(&export) {
+                    // A file that was handed to the node has no place in the log yet.
+                    let base = if machine.is_upload() { Some(Snapshot::default()) } else { base };
                     machine.on_made(base, at, bytes);
                 }
             }
@@ -518,7 +551,14 @@ impl Node {
             | CopyAnswer::Finished { .. }
             | CopyAnswer::ReceiveFailed { .. } => {
                 if let Some(receiving) = self.copies.incoming.get_mut(&log) {
-                    receiving.machine.on_answer(now, answer);
+                    receiving.machine.on_answer(now, answer.clone());
+                }
+                self.staging_answer(log, answer);
+            }
+            CopyAnswer::Staged { stage, result } => self.own_is_staged(log, stage, result),
+            CopyAnswer::Placed { stage, result } => {
+                if let Some(shard) = self.shards.touch(log) {
+                    shard.placed(now, stage, result);
                 }
             }
         }
@@ -536,12 +576,14 @@ impl Node {
             self.tell_copy_failed(log, Some(peer), "the link to it is lost".to_owned());
             self.copies.next = now;
         }
+        self.staging_lost_link(peer);
     }
 
     /// The database of a log was dropped: nothing of it is sent or received any more, and its files
     /// go to the backups.
     pub(super) fn drop_copies(&mut self, log: LogId, name: (String, String)) {
         self.stop_transfer(log);
+        self.restores.forget(log);
         let exports = self.copies.outgoing.iter_mut().filter(|(_, (of, _))| *of == log);
         let exports: Vec<u64> = exports
             .map(|(export, (_, machine))| {
@@ -609,7 +651,7 @@ impl Node {
         own.chain(others).collect()
     }
 
-    fn report_of(&self, log: LogId, node: NodeId) -> Option<CopyReport> {
+    pub(super) fn report_of(&self, log: LogId, node: NodeId) -> Option<CopyReport> {
         if node == self.id() {
             self.own_report(log)
         } else {

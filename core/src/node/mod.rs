@@ -5,7 +5,7 @@
 //! `document` the configuration log's state machine · `coordinator` its leader's duties ·
 //! `merge` two clusters of one name · `requests` questions and answers · `report` what is told ·
 //! `shards` the copies of shards · `sql` transactions on their way to them · `reach` who is missing
-//! for that · `verify` comparing copies · `persist` writes on their way.
+//! for that · `verify` comparing copies · `restore` replacing their content · `persist` writes on their way.
 
 mod api;
 mod coordinator;
@@ -22,6 +22,7 @@ mod persist;
 mod reach;
 mod report;
 mod requests;
+mod restore;
 mod shards;
 mod sql;
 #[cfg(test)]
@@ -88,6 +89,7 @@ pub struct Node {
     shards: shards::Shards,
     sql: sql::Sql,
     copies: copies::Copies,
+    restores: restore::Restores,
     counters: Counters,
 
     next_dial: Time,
@@ -145,6 +147,7 @@ impl Node {
             shards: shards::Shards::default(),
             sql: sql::Sql::default(),
             copies: copies::Copies::default(),
+            restores: restore::Restores::default(),
             counters: Counters::default(),
             next_dial: now,
             next_alive: now,
@@ -519,6 +522,7 @@ impl Node {
             self.shards.next(),
             self.sql.next(),
             self.copies.next().filter(|_| !self.shards.all.is_empty()),
+            self.restores.next(),
         ];
         due = machines.into_iter().flatten().fold(due, Time::min);
         // Never in the past: a machine that could not act now is looked at again soon.

@@ -431,6 +431,8 @@ impl Node {
             if let Some(index) = shard.take_unreadable() {
                 self.out.push_back(Output::Event(Event::LogUnreadable { log, index }));
             }
+            let place = shard.next_place();
+            let used = shard.take_used_stage();
             let mut replies = Vec::new();
             while let Some(reply) = shard.next_reply() {
                 replies.push(reply);
@@ -444,6 +446,12 @@ impl Node {
             self.shards.timers.insert((at, log));
             for (id, reply) in replies {
                 self.on_shard_reply(id, reply);
+            }
+            if let Some(place) = place {
+                self.place_staged(log, place);
+            }
+            if let Some(stage) = used {
+                self.unstage_here(log, stage);
             }
             for (mark, hashed) in hashes {
                 self.on_own_hash(log, mark, hashed);

@@ -9,7 +9,7 @@ use super::{Node, Output, SqlRequest};
 use crate::configuration::{MAIN, ShardRef};
 use crate::engine::Transaction;
 use crate::ids::{CommandId, LinkId, LogId, NodeId};
-use crate::shard::{Consistency, Read, Reply, RequestId, ShardError, SqlKind, Write};
+use crate::shard::{Consistency, Read, Reply, RequestId, ShardError, SqlKind, Upload, Write};
 use crate::time::Time;
 use crate::wire::Packet;
 
@@ -99,6 +99,11 @@ impl Node {
                     return Err(ShardError::StaleToken { database });
                 }
                 Consistency::AtLeast(token.at)
+            }
+            // Whoever was handed the file is asked for it.
+            SqlKind::Restore(upload) => {
+                let node = self.id();
+                return Ok(SqlKind::Restore(Upload { node, ..upload }));
             }
             other => return Ok(other),
         };
@@ -191,6 +196,7 @@ impl Node {
                     shard.read(now, Read { id, transaction, consistency, deadline });
                 }
                 SqlKind::Compare => self.compare_copies(id, log, deadline),
+                SqlKind::Restore(upload) => self.restore(id, log, upload, deadline),
             }
             return;
         }
@@ -235,7 +241,9 @@ impl Node {
                 let listed = document.and_then(|d| d.shard_of(log));
                 listed.is_some_and(|s| is_online(s, me)) && shard.broken().is_none()
             }
-            SqlKind::Write | SqlKind::Read(_) | SqlKind::Compare => shard.log().is_leader(),
+            SqlKind::Write | SqlKind::Read(_) | SqlKind::Compare | SqlKind::Restore(_) => {
+                shard.log().is_leader()
+            }
         }
     }
 
@@ -254,7 +262,7 @@ impl Node {
         };
         match pending.kind {
             SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)) => any(),
-            SqlKind::Write | SqlKind::Read(_) | SqlKind::Compare => {
+            SqlKind::Write | SqlKind::Read(_) | SqlKind::Compare | SqlKind::Restore(_) => {
                 known.filter(reached).or_else(|| shard.candidates().into_iter().find(reached))
             }
         }
@@ -341,7 +349,9 @@ impl Node {
                 self.sql.waiting.insert((at, id));
                 return;
             }
-            (Some(Where::There(_)), SqlKind::Write) => ShardError::OutcomeUnknown,
+            (Some(Where::There(_)), SqlKind::Write | SqlKind::Restore(_)) => {
+                ShardError::OutcomeUnknown
+            }
             (Some(Where::There(_)), SqlKind::Read(_) | SqlKind::Compare) => ShardError::TimedOut,
             (None, _) => self.why_nobody(pending.log),
         };
@@ -381,7 +391,7 @@ impl Node {
             .collect();
         for (id, kind) in lost {
             match kind {
-                SqlKind::Write => {
+                SqlKind::Write | SqlKind::Restore(_) => {
                     self.settle_sql(id, Reply::Failed(ShardError::OutcomeUnknown));
                 }
                 SqlKind::Read(_) | SqlKind::Compare => self.try_later(id),

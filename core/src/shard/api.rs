@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::restore::Upload;
 use super::verify::{Hashed, Mark};
 use crate::configuration::QuorumRule;
 use crate::engine::{
@@ -91,6 +92,8 @@ pub enum SqlKind {
     Read(Consistency),
     /// There is none: the shard's copies are compared at one position.
     Compare,
+    /// There is none: the content is replaced by that of a file that was handed to a node.
+    Restore(Upload),
 }
 
 /// A transaction that only reads.
@@ -208,6 +211,12 @@ pub enum ShardError {
     /// Nothing ran: this node's copy is not there, not whole, or cannot be opened.
     #[error("the copy of the shard that would have to do it is of no use: {0}")]
     Unavailable(String),
+    /// Nothing has changed: another file is about to replace the shard's content.
+    #[error("the content of the shard is being replaced already: wait until that is done")]
+    Restoring,
+    /// Nothing has changed: the file did not come to as many copies as must hold it.
+    #[error("the file could not be given to enough servers, and nothing has changed: {0}")]
+    NotStaged(String),
 }
 
 /// A call to the engine of a copy.

@@ -50,8 +50,11 @@ impl Shard {
     pub fn needs_copy(&self) -> Option<Index> {
         let base = self.raft.snapshot().index;
         match &self.copy {
-            CopyState::Swapping(_) => None,
-            CopyState::Broken(_) => Some(self.raft.wanted().unwrap_or_default().max(base)),
+            CopyState::Swapping(_) | CopyState::Placing(_) => None,
+            CopyState::Broken(_) => {
+                let lacks = self.restore.at_least;
+                Some(self.raft.wanted().unwrap_or_default().max(base).max(lacks))
+            }
             _ => self.raft.wanted(),
         }
     }
@@ -62,6 +65,13 @@ impl Shard {
     pub fn serves_copies_of(&self) -> Option<Index> {
         let index = self.follow.position.index;
         (self.is_open() && index <= self.raft.commit()).then_some(index)
+    }
+
+    /// The term of the last entry that is in the copy; `None` while it is not open, or the log does not
+    /// know that entry.
+    #[must_use]
+    pub fn applied_term(&self) -> Option<Term> {
+        self.raft.term_at(self.follow.applied).filter(|_| self.is_open())
     }
 
     /// What a log that begins behind the copy at `at` begins behind; `None` if this log does not
@@ -111,6 +121,7 @@ impl Shard {
             && by <= ticket
         {
             self.generation = Some(generation);
+            self.restore_is_recorded();
             self.copy = CopyState::Closed { until: self.now, wait: self.limits.reopen };
         }
     }

@@ -224,8 +224,12 @@ impl Shard {
             };
             let effects = match entry::decode(&data) {
                 Some(Content::Effects(effects)) => effects,
-                // What was gathered stands before the mark.
-                Some(Content::Mark(_)) if !apply.is_empty() => break,
+                // What was gathered stands before it.
+                Some(Content::Mark(_) | Content::Restore(_)) if !apply.is_empty() => break,
+                Some(Content::Restore(stage)) => {
+                    self.come_to_restore(at, stage);
+                    return false;
+                }
                 Some(Content::Mark(mark)) => {
                     self.at_mark(mark);
                     self.follow.next = index.next();

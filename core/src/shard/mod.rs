@@ -16,8 +16,8 @@
 //!
 //! Files: `api` what goes in and out · `entry` what an entry carries · `writer` batches and their
 //! entries · `follow` committed entries on their way into the copy · `copy` another file in its place
-//! · `answers` who is told what, and when · `reads` · `retain` what the log keeps · `verify` what the
-//! copy is at a mark.
+//! · `answers` who is told what, and when · `reads` · `restore` content that is replaced by a file's ·
+//! `retain` what the log keeps · `verify` what the copy is at a mark.
 
 mod answers;
 mod api;
@@ -25,6 +25,7 @@ mod copy;
 mod entry;
 mod follow;
 mod reads;
+mod restore;
 mod retain;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use api::{
     SqlKind, StaticOwner, Terms, Token, Write,
 };
 pub use entry::effects;
+pub use restore::{Placing, RestoreState, StageId, Upload};
 pub use verify::{Hashed, Mark, NoHash};
 
 use crate::engine::{Fault, Position};
@@ -67,6 +69,8 @@ enum CopyState {
     Broken(Fault),
     /// Another one takes its place, and is opened when the store names it.
     Swapping(copy::Swap),
+    /// It has come to an entry that replaces its content, and the staged file is made ready.
+    Placing(restore::Placing),
 }
 
 /// One node's copy of one shard.
@@ -85,6 +89,7 @@ pub struct Shard {
     follow: follow::Follow,
     retain: retain::Retain,
     reads: reads::Reads,
+    restore: restore::Restore,
     verify: verify::Verify,
     calls: VecDeque<Call>,
     replies: VecDeque<(RequestId, Reply)>,
@@ -117,6 +122,7 @@ impl Shard {
             follow: follow::Follow::default(),
             retain,
             reads: reads::Reads::default(),
+            restore: restore::Restore::default(),
             verify: verify::Verify::default(),
             calls: VecDeque::new(),
             replies: VecDeque::new(),
@@ -168,7 +174,8 @@ impl Shard {
             CopyState::Closed { .. }
             | CopyState::Opening { .. }
             | CopyState::Open
-            | CopyState::Swapping(_) => None,
+            | CopyState::Swapping(_)
+            | CopyState::Placing(_) => None,
         }
     }
 
@@ -337,6 +344,7 @@ impl Shard {
         self.watch_office();
         self.follow_log();
         self.resolve();
+        self.put_wanted();
         self.start_batch();
         self.serve_reads();
         self.sweep();

@@ -59,6 +59,7 @@ impl Shard {
     /// Runs what has gathered, if the copy holds every entry of its log, one of this term included.
     pub(super) fn start_batch(&mut self) {
         let idle = self.copy == CopyState::Open
+            && !self.restore.waits()
             && self.writer.open.is_none()
             && !self.follow.executes()
             && self.follow.orders.len() < self.limits.calls_max;

@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle};
 
 use quorate_core::copies::{ChunkData, ChunkHash, FileShape};
 use quorate_core::engine::{Engine as _, Fault, Position};
+use quorate_core::shard::StageId;
 use quorate_core::{Generation, LogId};
 
 use super::{FILE, Files, INCOMING, make_dir, remove_dir, rename, sync};
@@ -74,7 +75,28 @@ impl Incoming {
         log: LogId,
         shape: FileShape,
     ) -> Result<(Self, Vec<ChunkHash>), Fault> {
-        let dir = files.shard(log).join(INCOMING);
+        Self::begin_in(files, log, files.shard(log).join(INCOMING), shape)
+    }
+
+    /// As [`Incoming::begin`], for a file that is to be staged.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn begin_stage(
+        files: &Files,
+        log: LogId,
+        stage: StageId,
+        shape: FileShape,
+    ) -> Result<(Self, Vec<ChunkHash>), Fault> {
+        Self::begin_in(files, log, files.staging(log, stage), shape)
+    }
+
+    fn begin_in(
+        files: &Files,
+        log: LogId,
+        dir: PathBuf,
+        shape: FileShape,
+    ) -> Result<(Self, Vec<ChunkHash>), Fault> {
         make_dir(&dir)?;
         let path = dir.join(FILE);
         let mut open = OpenOptions::new();
@@ -163,20 +185,37 @@ impl Incoming {
         rename(&dir, &place)?;
         sync(&files.shard(log))
     }
+
+    /// Makes the file durable, checks that it has the form of a copy, and keeps it as a stage.
+    ///
+    /// # Errors
+    /// It has not, and is gone; or it cannot be read or written.
+    pub fn finish_stage(self, bytes: u64, stage: StageId) -> Result<(), Fault> {
+        let Self { files, log, path, file, .. } = self;
+        file.sync_all().map_err(|error| io_fault(&path, &error))?;
+        drop(file);
+        check_length(&path, bytes)?;
+        files.keep_stage(log, stage)
+    }
 }
 
 /// Opens the file as a copy.
 fn check(path: &std::path::Path, bytes: u64, at: Position) -> Result<(), Fault> {
-    let held = path.metadata().map_err(|error| io_fault(path, &error))?.len();
-    if held != bytes {
-        return Err(Fault::Corrupt(format!("it has {held} bytes instead of {bytes}")));
-    }
+    check_length(path, bytes)?;
     let position = SqliteEngine::open(path)?.position();
     if position != at {
         let (is, should) = (position.index, at.index);
         return Err(Fault::Corrupt(format!("it is at entry {is} instead of {should}")));
     }
     Ok(())
+}
+
+fn check_length(path: &std::path::Path, bytes: u64) -> Result<(), Fault> {
+    let held = path.metadata().map_err(|error| io_fault(path, &error))?.len();
+    match held == bytes {
+        true => Ok(()),
+        false => Err(Fault::Corrupt(format!("it has {held} bytes instead of {bytes}"))),
+    }
 }
 
 fn broken(what: &str) -> Fault {

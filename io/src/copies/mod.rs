@@ -4,6 +4,9 @@
 //! <data>/shards/<log>/<generation>/copy.sqlite   a copy; the store names the live one
 //!                     incoming/copy.sqlite       what has come of another one; kept over a restart
 //!                     outgoing-<n>/copy.sqlite   a snapshot for others; removed at the next start
+//!                     upload-<n>/copy.sqlite     a file that was handed to the node; removed likewise
+//!                     staging-<stage>/           what has come of one that is to be staged; likewise
+//!                     staged-<stage>/copy.sqlite a file that waits for the entry that names it
 //! <data>/backup/databases/<database>/<time>-<shard>-<generation>/   what was live once
 //! ```
 //!
@@ -14,6 +17,7 @@
 mod backup;
 mod incoming;
 mod outgoing;
+mod staged;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +30,7 @@ use quorate_core::{Generation, LogId};
 pub use backup::{BACKUPS_MAX, retire};
 pub use incoming::Incoming;
 pub use outgoing::Outgoing;
+pub use staged::{UPLOAD_BYTES_MAX, UploadFile};
 
 use crate::engine::{SqliteEngine, io_fault};
 
@@ -92,14 +97,15 @@ impl Files {
         }
     }
 
-    /// Removes what only a running process needs: snapshots for others.
+    /// Removes what only a running process needs: snapshots for others, files that were handed to it.
     ///
     /// # Errors
     /// Something cannot be listed or removed.
     pub fn sweep(&self) -> Result<(), Fault> {
         for shard in list(&self.shards())? {
             for path in list(&shard)? {
-                if name_of(&path).starts_with(OUTGOING) {
+                let temporary = [OUTGOING, staged::UPLOAD, staged::STAGING, staged::PLACING];
+                if temporary.iter().any(|mark| name_of(&path).starts_with(mark)) {
                     remove_dir(&path)?;
                 }
             }

@@ -15,10 +15,10 @@ use crate::engine::{io_fault, snapshot_unsynced};
 /// The level of compression: the fastest that is worth it.
 const LEVEL: i32 = 1;
 
-/// A snapshot; removed when it is dropped.
+/// A snapshot, removed when it is dropped; or a file that was handed to this node.
 #[derive(Debug)]
 pub struct Outgoing {
-    dir: PathBuf,
+    dir: Option<PathBuf>,
     path: PathBuf,
     file: File,
     at: Position,
@@ -48,13 +48,24 @@ impl Outgoing {
             Ok((at, file, bytes))
         });
         match opened {
-            Ok((at, file, bytes)) => Ok(Self { dir, path, file, at, bytes }),
+            Ok((at, file, bytes)) => Ok(Self { dir: Some(dir), path, file, at, bytes }),
             Err(fault) => {
                 // The fault is what counts; what stays is removed at the next start.
                 let _ = remove_dir(&dir);
                 Err(fault)
             }
         }
+    }
+
+    /// Opens a file that was handed to this node; it stays when this is dropped.
+    ///
+    /// # Errors
+    /// It is not there any more, or cannot be read.
+    pub fn of_upload(files: &Files, log: LogId, upload: u64) -> Result<Self, Fault> {
+        let path = files.upload(log, upload);
+        let file = File::open(&path).map_err(|error| io_fault(&path, &error))?;
+        let bytes = file.metadata().map_err(|error| io_fault(&path, &error))?.len();
+        Ok(Self { dir: None, path, file, at: Position::default(), bytes })
     }
 
     /// What it holds.
@@ -97,6 +108,6 @@ impl Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         // What stays is removed at the next start.
-        let _ = remove_dir(&self.dir);
+        let _ = self.dir.as_deref().map(remove_dir);
     }
 }

@@ -14,7 +14,7 @@ pub(super) const OWN_PREFIX: &str = "_quorate";
 
 /// The modules of virtual tables that keep their content in ordinary tables, row by row, or have
 /// none.
-const MODULES: [&str; 3] = ["fts5", "fts5vocab", "rtree"];
+pub(super) const MODULES: [&str; 3] = ["fts5", "fts5vocab", "rtree"];
 
 /// Pragmas that only tell something, with or without an argument.
 const TELLING: [&str; 21] = [

@@ -38,6 +38,7 @@
 //! ordinary work. A result's rows are counted apart from that. Lengths of values, SQL and
 //! rows are bounded; what is too long is named in the error.
 
+mod adopt;
 mod apply;
 mod authorizer;
 mod capture;
@@ -73,6 +74,8 @@ use errors::fault;
 use executor::Executor;
 use open::{COMMIT, Meta, Role, write_meta};
 
+pub use adopt::{NotAdopted, adopt};
+pub(crate) use adopt::{check_adopted, put_position};
 pub(crate) use open::io_fault;
 pub use reader::SqliteReader;
 pub use snapshot::{SnapshotProgress, snapshot_to, snapshot_unsynced};

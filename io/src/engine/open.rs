@@ -22,7 +22,7 @@ use super::ffi::memory;
 /// The one table that is Quorate's: a row with what belongs to the copy and not to its content.
 pub(super) const META: &str = "_quorate_meta";
 /// The form of [`META`].
-const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 1;
 /// How long one connection waits for another of the same process.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -81,16 +81,21 @@ pub(super) fn create(path: &Path) -> Result<(), Fault> {
         .open(path)
         .map_err(|error| io_fault(path, &error))?;
     let conn = connect(path, Role::Applier)?;
-    let made = conn.execute_batch(&format!(
+    let made = conn.execute_batch(&make_meta());
+    made.map_err(|error| fault(&error))?;
+    sync_directory(path)
+}
+
+/// Makes [`META`], at no position.
+pub(super) fn make_meta() -> String {
+    format!(
         "BEGIN;
          CREATE TABLE {META}(id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER NOT NULL,
            position_index INTEGER NOT NULL, position_term INTEGER NOT NULL,
            foreign_keys INTEGER NOT NULL);
          INSERT INTO {META} VALUES(1, {FORMAT}, 0, 0, 1);
          COMMIT;"
-    ));
-    made.map_err(|error| fault(&error))?;
-    sync_directory(path)
+    )
 }
 
 /// Opens an existing file for one purpose.

@@ -12,10 +12,10 @@ use quorate_core::engine::Fault;
 use quorate_core::{Generation, LogId};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::handle::{NoSnapshot, Snapshot};
-use crate::copies::{Files, Incoming, Outgoing};
+use super::handle::{NoSnapshot, Snapshot, UploadBegun};
+use crate::copies::{Files, Incoming, Outgoing, UploadFile};
 
 /// An answer on its way to the node.
 pub(super) type CopyAnswered = (LogId, CopyAnswer);
@@ -27,6 +27,18 @@ struct Export {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
+
+/// What is given to others.
+#[derive(Clone, Copy)]
+enum Source {
+    /// A snapshot of the live copy.
+    Live(Generation),
+    /// A file that was handed to this node.
+    Upload(u64),
+}
+
+/// What is being received: of which log, and whether it is to be staged.
+type Held = BTreeMap<(LogId, bool), (u64, Incoming)>;
 
 /// All transfers of a node.
 pub(super) struct Copies {
@@ -51,7 +63,10 @@ impl Copies {
     /// Has the files of a copy do something; the answer comes by the channel.
     pub(super) fn call(&mut self, log: LogId, call: CopyCall) {
         match call {
-            CopyCall::Export { export, live } => self.export(log, export, live),
+            CopyCall::Export { export, live } => self.export(log, export, Source::Live(live)),
+            CopyCall::ExportUpload { export, upload } => {
+                self.export(log, export, Source::Upload(upload));
+            }
             CopyCall::Read { export, .. } => {
                 if let Some(held) = self.exports.get(&export) {
                     // A thread that has failed has said so.
@@ -67,6 +82,10 @@ impl Copies {
             CopyCall::Receive { .. }
             | CopyCall::Write { .. }
             | CopyCall::Finish { .. }
+            | CopyCall::FinishStage { .. }
+            | CopyCall::StageOwn { .. }
+            | CopyCall::Place { .. }
+            | CopyCall::Unstage(_)
             | CopyCall::Tidy { .. } => self.receive(log, call),
         }
     }
@@ -90,11 +109,22 @@ impl Copies {
         }
     }
 
-    fn export(&mut self, log: LogId, export: u64, live: Generation) {
+    /// Begins to take a file for a shard from somebody at this node.
+    pub(super) fn upload(&self, log: LogId, answer: oneshot::Sender<UploadBegun>) {
+        let mut number = [0; 8];
+        let begun = match getrandom::fill(&mut number) {
+            Ok(()) => UploadFile::begin(&self.files, log, u64::from_le_bytes(number)),
+            Err(error) => Err(Fault::Io(format!("the system gives no randomness: {error}"))),
+        };
+        // Whoever asked may have gone: then it is removed again.
+        let _ = answer.send(begun.map_err(NoSnapshot::Failed));
+    }
+
+    fn export(&mut self, log: LogId, export: u64, source: Source) {
         let (calls, queue) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let (files, answers, stopped) = (self.files.clone(), self.answers.clone(), stop.clone());
-        let work = move || give(&files, (log, export, live), &queue, &answers, &stopped);
+        let work = move || give(&files, (log, export, source), &queue, &answers, &stopped);
         match Builder::new().name(format!("copy {} gives", log.0)).spawn(work) {
             Ok(thread) => {
                 self.exports.insert(export, Export { calls, stop, thread });
@@ -156,13 +186,16 @@ impl Drop for Copies {
 /// Takes a snapshot and gives its chunks until nobody wants them any more.
 fn give(
     files: &Files,
-    (log, export, live): (LogId, u64, Generation),
+    (log, export, source): (LogId, u64, Source),
     queue: &mpsc::Receiver<Call>,
     answers: &UnboundedSender<CopyAnswered>,
     stopped: &AtomicBool,
 ) {
     let goes_on = || !stopped.load(Ordering::Relaxed);
-    let taken = Outgoing::take(files, log, live, export, goes_on);
+    let taken = match source {
+        Source::Live(live) => Outgoing::take(files, log, live, export, goes_on),
+        Source::Upload(upload) => Outgoing::of_upload(files, log, upload),
+    };
     let snapshot = match taken {
         Ok(snapshot) => snapshot,
         Err(fault) => {
@@ -187,11 +220,12 @@ fn give(
 
 /// Carries out what is to be received and put away, one after the other.
 fn take(files: &Files, queue: &mpsc::Receiver<Call>, answers: &UnboundedSender<CopyAnswered>) {
-    let mut held: BTreeMap<LogId, (u64, Incoming)> = BTreeMap::new();
+    let mut held = Held::new();
     while let Ok((log, call)) = queue.recv() {
         let done = carry_out(files, &mut held, log, &call);
         let answer = done.unwrap_or_else(|fault| {
-            held.remove(&log);
+            let stages = stages(&held, log, &call);
+            held.remove(&(log, stages));
             let answer = failed(&call, fault.clone());
             if answer.is_none() {
                 warn!(log = log.0, %fault, "files that are not needed any more cannot be put away");
@@ -208,39 +242,81 @@ fn take(files: &Files, queue: &mpsc::Receiver<Call>, answers: &UnboundedSender<C
 
 fn carry_out(
     files: &Files,
-    held: &mut BTreeMap<LogId, (u64, Incoming)>,
+    held: &mut Held,
     log: LogId,
     call: &CopyCall,
 ) -> Result<Option<CopyAnswer>, Fault> {
     let gone = || Fault::Io("the transfer has failed before".to_owned());
     Ok(match call {
-        CopyCall::Receive { transfer, shape } => {
-            held.remove(&log);
-            let (incoming, known) = Incoming::begin(files, log, *shape)?;
-            held.insert(log, (*transfer, incoming));
+        CopyCall::Receive { transfer, shape, stage } => {
+            let key = (log, stage.is_some());
+            held.remove(&key);
+            let (incoming, known) = match stage {
+                Some(stage) => Incoming::begin_stage(files, log, *stage, *shape)?,
+                None => Incoming::begin(files, log, *shape)?,
+            };
+            held.insert(key, (*transfer, incoming));
             Some(CopyAnswer::Receiving { transfer: *transfer, known })
         }
         CopyCall::Write { transfer, at, len, hash, data } => {
-            let found = held.get_mut(&log).filter(|(of, _)| of == transfer);
+            let key = (log, stages(held, log, call));
+            let found = held.get_mut(&key).filter(|(of, _)| of == transfer);
             let (_, incoming) = found.ok_or_else(gone)?;
             incoming.write(*at, *len, *hash, data)?;
             Some(CopyAnswer::Written { transfer: *transfer, at: *at })
         }
         CopyCall::Finish { transfer, bytes, at, generation } => {
-            let found = held.remove(&log).filter(|(of, _)| of == transfer);
+            let found = held.remove(&(log, false)).filter(|(of, _)| of == transfer);
             let (_, incoming) = found.ok_or_else(gone)?;
             incoming.finish(*bytes, *at, *generation)?;
             Some(CopyAnswer::Finished { transfer: *transfer })
         }
+        CopyCall::FinishStage { transfer, bytes, stage } => {
+            let found = held.remove(&(log, true)).filter(|(of, _)| of == transfer);
+            let (_, incoming) = found.ok_or_else(gone)?;
+            incoming.finish_stage(*bytes, *stage)?;
+            Some(CopyAnswer::Finished { transfer: *transfer })
+        }
+        CopyCall::StageOwn { stage, upload } => {
+            let result = files.stage_own(log, *stage, *upload);
+            Some(CopyAnswer::Staged { stage: *stage, result })
+        }
+        CopyCall::Place { stage, at, generation } => {
+            let result = files.place(log, *stage, *at, *generation);
+            match &result {
+                Ok(()) => info!(log = log.0, entry = at.index.0, "a restored file takes its place"),
+                Err(fault) => warn!(log = log.0, %fault, "a restored file cannot take its place"),
+            }
+            Some(CopyAnswer::Placed { stage: *stage, result })
+        }
+        CopyCall::Unstage(which) => {
+            files.unstage(log, *which)?;
+            None
+        }
         CopyCall::Tidy { live, receiving, name } => {
             if !receiving {
-                held.remove(&log);
+                held.remove(&(log, false));
             }
             files.tidy(log, *live, *receiving, name)?;
             None
         }
-        CopyCall::Export { .. } | CopyCall::Read { .. } | CopyCall::EndExport { .. } => None,
+        CopyCall::Export { .. }
+        | CopyCall::ExportUpload { .. }
+        | CopyCall::Read { .. }
+        | CopyCall::EndExport { .. } => None,
     })
+}
+
+/// Whether a call is of a file that is to be staged.
+fn stages(held: &Held, log: LogId, call: &CopyCall) -> bool {
+    match call {
+        CopyCall::Receive { stage, .. } => stage.is_some(),
+        CopyCall::FinishStage { .. } => true,
+        CopyCall::Write { transfer, .. } => {
+            held.get(&(log, true)).is_some_and(|(of, _)| of == transfer)
+        }
+        _ => false,
+    }
 }
 
 /// What is said when a call could not be carried out; nothing where nothing is answered.
@@ -248,7 +324,8 @@ fn failed(call: &CopyCall, fault: Fault) -> Option<CopyAnswer> {
     match call {
         CopyCall::Receive { transfer, .. }
         | CopyCall::Write { transfer, .. }
-        | CopyCall::Finish { transfer, .. } => {
+        | CopyCall::Finish { transfer, .. }
+        | CopyCall::FinishStage { transfer, .. } => {
             Some(CopyAnswer::ReceiveFailed { transfer: *transfer, fault })
         }
         _ => None,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use quorate_core::configuration::Addresses;
 use quorate_core::shard::Reply as SqlReply;
 use quorate_core::{
-    ClusterId, Command, CommandId, Event, Input, Node, NodeConfig, NodeId, Output, Recovered,
-    Reply, StopReason, Time,
+    ClusterId, Command, CommandId, Event, Generation, Input, LogId, Node, NodeConfig, NodeId,
+    Output, Recovered, Reply, StopReason, Time,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -348,22 +348,20 @@ impl Runtime {
             }
             Ask::Command(command, answer) => Some(self.command(*command, answer)),
             Ask::Snapshot { database, shard, answer } => {
-                let found = self
-                    .node
-                    .configuration()
-                    .and_then(|held| held.shard(&database, &shard).map(|shard| shard.shard.log));
-                let live = found.and_then(|log| {
-                    let copy = self.node.shard(log).filter(|copy| copy.is_open())?;
-                    Some((log, copy.generation()?))
-                });
-                match (found, live) {
-                    (None, _) => {
-                        let _ = answer.send(Err(NoSnapshot::Unknown { database, shard }));
+                match self.held(&database, &shard) {
+                    Ok((log, live)) => self.copies.snapshot(log, live, answer),
+                    Err(why) => {
+                        let _ = answer.send(Err(why));
                     }
-                    (_, None) => {
-                        let _ = answer.send(Err(NoSnapshot::NotHere));
+                }
+                None
+            }
+            Ask::Upload { database, shard, answer } => {
+                match self.held(&database, &shard) {
+                    Ok((log, _)) => self.copies.upload(log, answer),
+                    Err(why) => {
+                        let _ = answer.send(Err(why));
                     }
-                    (_, Some((log, live))) => self.copies.snapshot(log, live, answer),
                 }
                 None
             }
@@ -374,6 +372,21 @@ impl Runtime {
                 Some(Input::Sql { id, request: *request })
             }
         }
+    }
+
+    /// The node's own copy of a shard, if it can be used now.
+    fn held(&self, database: &str, shard: &str) -> Result<(LogId, Generation), NoSnapshot> {
+        let found = self
+            .node
+            .configuration()
+            .and_then(|held| held.shard(database, shard).map(|shard| shard.shard.log));
+        let Some(log) = found else {
+            let (database, shard) = (database.to_owned(), shard.to_owned());
+            return Err(NoSnapshot::Unknown { database, shard });
+        };
+        let copy = self.node.shard(log).filter(|copy| copy.is_open());
+        let live = copy.and_then(|copy| copy.generation()).ok_or(NoSnapshot::NotHere)?;
+        Ok((log, live))
     }
 
     fn command(&mut self, command: Command, answer: oneshot::Sender<Reply>) -> Input {

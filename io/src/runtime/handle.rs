@@ -11,7 +11,7 @@ use quorate_core::{Command, LogId, NodeId, Reply, Status, StopReason, Term};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::copies::Outgoing;
+use crate::copies::{Outgoing, UploadFile};
 
 /// How many questions and commands may wait for the node; more callers wait for their turn.
 const ASKS_MAX: usize = 64;
@@ -41,12 +41,16 @@ pub(super) enum Ask {
     Command(Box<Command>, oneshot::Sender<Reply>),
     Sql(Box<SqlRequest>, oneshot::Sender<SqlReply>),
     Snapshot { database: String, shard: String, answer: oneshot::Sender<Snapshot> },
+    Upload { database: String, shard: String, answer: oneshot::Sender<UploadBegun> },
 }
 
 /// A snapshot of the node's own copy of a shard, or why there is none.
 pub(super) type Snapshot = Result<Outgoing, NoSnapshot>;
 
-/// Why there is no snapshot of a copy.
+/// An empty file that is to become the content of a shard, or why there is none.
+pub(super) type UploadBegun = Result<UploadFile, NoSnapshot>;
+
+/// Why there is no snapshot of a copy, or no place for a file.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum NoSnapshot {
     /// There is no such shard.
@@ -61,7 +65,7 @@ pub enum NoSnapshot {
     #[error("this node has no copy of it that can be used now; ask another")]
     NotHere,
     /// It could not be made.
-    #[error("the snapshot could not be made: {0}")]
+    #[error("the file could not be made: {0}")]
     Failed(Fault),
 }
 
@@ -129,6 +133,25 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         let (database, shard) = (database.to_owned(), shard.to_owned());
         let ask = Ask::Snapshot { database, shard, answer };
+        self.asks.send(ask).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// A place for a file that is to become the content of a shard by [`SqlKind::Restore`]. The node must
+    /// hold a copy of the shard. The file is removed when it is dropped.
+    ///
+    /// [`SqlKind::Restore`]: quorate_core::shard::SqlKind::Restore
+    ///
+    /// # Errors
+    /// [`Stopped`] when the node has ended; inside: why there is none.
+    pub async fn upload(
+        &self,
+        database: &str,
+        shard: &str,
+    ) -> Result<Result<UploadFile, NoSnapshot>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        let (database, shard) = (database.to_owned(), shard.to_owned());
+        let ask = Ask::Upload { database, shard, answer };
         self.asks.send(ask).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
     }

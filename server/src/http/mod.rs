@@ -17,9 +17,11 @@
 //! | `/db/{db}/execute` | POST | a transaction; `?shard=`; needs the token |
 //! | `/db/{db}/query` | POST | one that only reads; `?shard=`; needs the token |
 //! | `/db/{db}/verify` | POST | whether all copies are the same; `?shard=`; needs the token |
+//! | `/db/{db}/restore` | POST | its content becomes that of the database in the body; `?shard=`; needs the token |
 //!
 //! Bounds: [`server::CONNECTIONS_MAX`] connections, a request head within [`server::HEAD_MAX_WAIT`],
-//! a body of [`BODY_BYTES_MAX`] ([`sql::SQL_BYTES_MAX`] with SQL), [`EVENTS_MAX`] listeners, an answer within [`ANSWER_MAX_WAIT`].
+//! a body of [`BODY_BYTES_MAX`] ([`sql::SQL_BYTES_MAX`] with SQL,
+//! [`quorate_io::copies::UPLOAD_BYTES_MAX`] to restore), [`EVENTS_MAX`] listeners, an answer within [`ANSWER_MAX_WAIT`].
 
 mod admin;
 mod copies;
@@ -27,6 +29,7 @@ mod databases;
 mod events;
 mod metrics;
 mod preview;
+mod restore;
 mod server;
 mod sql;
 mod verify;
@@ -52,6 +55,7 @@ pub(crate) use copies::Progress;
 pub(crate) use copies::{CopyNews, SyncBody, SyncNews, news};
 pub(crate) use databases::{DatabaseRequest, DatabaseView};
 pub(crate) use preview::{Preview, WouldDo};
+pub(crate) use restore::Restored;
 pub(crate) use server::{Listening, bind, serve};
 pub(crate) use sql::{Args, ConsistencyBody, OWNER_AWAY, SqlAnswer, SqlBody, StatementBody};
 pub(crate) use verify::{Comparison, VerifyBody};
@@ -129,6 +133,7 @@ fn router(app: App) -> Router {
         .route("/db/{db}/verify", post(verify::verify))
         .route("/db/{db}/sync", post(copies::sync))
         .route("/db/{db}/backup", get(copies::backup))
+        .route("/db/{db}/restore", post(restore::restore))
         .layer(DefaultBodyLimit::max(sql::SQL_BYTES_MAX));
     let admin = commands
         .merge(databases)

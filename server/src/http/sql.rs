@@ -293,6 +293,8 @@ pub(super) fn failed(app: &App, error: &ShardError) -> Response {
             (StatusCode::NOT_FOUND, "nothing-done")
         }
         ShardError::StaleToken { .. } => (StatusCode::GONE, "nothing-done"),
+        ShardError::Restoring => (StatusCode::CONFLICT, "nothing-done"),
+        ShardError::NotStaged(_) => (StatusCode::BAD_GATEWAY, "nothing-done"),
         ShardError::Busy => (StatusCode::TOO_MANY_REQUESTS, "nothing-done"),
         ShardError::NotOwner { .. }
         | ShardError::OwnerAway { .. }
@@ -326,6 +328,8 @@ fn kind(error: &ShardError) -> &'static str {
         ShardError::UnknownShard { .. } => "unknown-shard",
         ShardError::StaleToken { .. } => "stale-token",
         ShardError::Unavailable(_) => "unavailable",
+        ShardError::Restoring => "restoring",
+        ShardError::NotStaged(_) => "not-staged",
     }
 }
 

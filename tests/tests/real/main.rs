@@ -19,6 +19,7 @@ mod merging;
 mod owning;
 mod partitions;
 mod refusing;
+mod restoring;
 mod returning;
 mod scenarios;
 mod splits;

@@ -7,5 +7,6 @@ mod leaving;
 mod lifecycle;
 mod merging;
 mod prefixes;
+mod restore;
 mod returning;
 mod world;
