@@ -124,8 +124,11 @@ impl Memory {
     /// The same content, durable, at another place in the log.
     #[must_use]
     pub fn placed(&self, at: Position) -> Self {
-        let committed = State { at, tables: self.committed.tables.clone() };
-        Self { synced: committed.clone(), committed, ..Self::default() }
+        let mut placed = self.clone();
+        placed.kill();
+        placed.unsynced.clear();
+        placed.at = at;
+        placed
     }
 
     /// The committed rows of a table.

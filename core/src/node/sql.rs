@@ -370,7 +370,7 @@ impl Node {
             .collect();
         for (id, kind) in left {
             let error = match kind {
-                SqlKind::Write => ShardError::OutcomeUnknown,
+                SqlKind::Write | SqlKind::Restore(_) => ShardError::OutcomeUnknown,
                 SqlKind::Read(_) | SqlKind::Compare => {
                     ShardError::Unavailable("its database was dropped".to_owned())
                 }

@@ -272,9 +272,9 @@ fn a_new_server_takes_the_log_if_nobody_gives_it_a_copy() {
 
 #[test]
 fn files_that_take_their_time_are_waited_for_and_a_silent_donor_is_not() {
-    use crate::copies::{CopyAnswer, CopyMessage, FileShape, Incoming, IncomingStep};
-    let start =
-        |now| Incoming::new((1, crate::NodeId(7)), Generation(2), crate::Index(5), None, now);
+    use crate::copies::{CopyAnswer, CopyMessage, FileShape, Goal, Incoming, IncomingStep};
+    let goal = || Goal::Copy { generation: Generation(2), at_least: crate::Index(5) };
+    let start = |now| Incoming::new((1, crate::NodeId(7)), goal(), None, now);
     let second = |n: u64| crate::Time::from_millis(n * 1000);
     // Nothing comes.
     let mut silent = start(second(0));
