@@ -8,9 +8,17 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::copies::{Incoming, Outgoing};
+use crate::engine::SqliteEngine;
 
 const LOG: LogId = LogId(7);
 const STAGE: StageId = StageId { term: Term(3), number: 2 };
+
+/// A connection that is none of an engine's. An engine must be the first to use SQLite in a process.
+fn outside(path: &Path) -> Connection {
+    let nowhere = SqliteEngine::open(Path::new("/nowhere"));
+    assert!(nowhere.is_err());
+    Connection::open(path).unwrap()
+}
 
 fn at(index: u64) -> Position {
     Position { index: Index(index), term: Term(3) }
@@ -27,7 +35,7 @@ fn server() -> (TempDir, Files) {
 fn database(sql: &str) -> Vec<u8> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("made.sqlite");
-    let conn = Connection::open(&path).unwrap();
+    let conn = outside(&path);
     conn.execute_batch(sql).unwrap();
     conn.close().unwrap();
     std::fs::read(&path).unwrap()
@@ -59,7 +67,7 @@ const ROWS: &str = "CREATE TABLE t (k TEXT PRIMARY KEY, v);
 
 /// The rows of `t` as one text.
 fn rows(path: &Path) -> String {
-    let conn = Connection::open(path).unwrap();
+    let conn = outside(path);
     let sql = "SELECT group_concat(rowid || k || hex(v)) FROM t";
     conn.query_row(sql, [], |row| row.get(0)).unwrap()
 }
