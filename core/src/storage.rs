@@ -116,6 +116,22 @@ pub enum StorageOp {
     },
 }
 
+impl StorageOp {
+    /// The log that it is about; `None` if it is about the node.
+    #[must_use]
+    pub fn log(&self) -> Option<LogId> {
+        match self {
+            Self::Identity(_) | Self::PeerStart { .. } => None,
+            Self::HardState { log, .. }
+            | Self::Append { log, .. }
+            | Self::Truncate { log, .. }
+            | Self::Snapshot { log, .. }
+            | Self::Copy { log, .. }
+            | Self::DropLog { log } => Some(*log),
+        }
+    }
+}
+
 /// What a log holds after a restart.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct RecoveredLog {

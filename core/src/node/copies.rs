@@ -268,7 +268,7 @@ impl Node {
         let Some(held) = self.shards.all.get(&log) else { return };
         let commit = held.log().commit();
         let need = Need { applied: held.applied(), commit, full: Some(full) };
-        let generation = held.generation().unwrap_or(Generation(1)).next();
+        let generation = held.next_generation();
         let why = held.lack().unwrap_or_else(|| match held.awaits_copy() {
             true => "it holds nothing yet, and others hold much".to_owned(),
             false => "an operator asked for it".to_owned(),
@@ -375,7 +375,7 @@ impl Node {
         }
         self.copies.forced.remove(&log);
         let progress = receiving.machine.progress();
-        let (database, shard) = self.name_of(log);
+        let (database, shard) = self.shards.name_of(log);
         self.out.push_back(Output::Event(Event::CopyDone {
             database,
             shard,
@@ -387,16 +387,9 @@ impl Node {
     }
 
     fn tell_copy_failed(&mut self, log: LogId, donor: Option<NodeId>, reason: String) {
-        let (database, shard) = self.name_of(log);
+        let (database, shard) = self.shards.name_of(log);
         let failed = Event::CopyFailed { database, shard, donor, reason };
         self.out.push_back(Output::Event(failed));
-    }
-
-    /// Database and shard of a log.
-    fn name_of(&self, log: LogId) -> (String, String) {
-        let shard = self.document.as_ref().and_then(|document| document.shard_of(log));
-        let named = shard.map(|found| (found.database_name.to_owned(), found.name.to_owned()));
-        named.unwrap_or_else(|| (format!("log-{}", log.0), crate::configuration::MAIN.to_owned()))
     }
 
     pub(super) fn send_copy_message(&mut self, log: LogId, to: NodeId, message: CopyMessage) {
@@ -409,8 +402,7 @@ impl Node {
     /// A message about a full copy. Only servers of the cluster get any.
     pub(super) fn on_copy_message(&mut self, from: NodeId, log: LogId, message: CopyMessage) {
         let now = self.now;
-        let is_server = self.document.as_ref().is_some_and(|d| d.servers.contains_key(&from));
-        if !is_server {
+        if !self.is_server(from) {
             return;
         }
         match message {
@@ -472,29 +464,29 @@ impl Node {
             self.refuse_copy(log, user, refusal);
             return;
         };
-        let suits = |(_, (of, machine)): &(&u64, &mut (LogId, Outgoing))| {
-            *of == log && machine.suits(at_least)
-        };
-        if let Some((_, (_, machine))) = self.copies.outgoing.iter_mut().find(suits) {
-            machine.ask(now, user);
-            return;
-        }
-        if self.copies.outgoing.len() >= OUTGOING_MAX {
-            self.refuse_copy(log, user, CopyRefusal::Busy);
-            return;
-        }
-        self.copies.exports += 1;
-        let chunk = self.config.shards.map_or(1, |limits| limits.chunk_bytes);
-        let mut machine = Outgoing::new(self.copies.exports, live, chunk, now);
-        machine.ask(now, user);
-        self.copies.outgoing.insert(self.copies.exports, (log, machine));
+        let suits = |of: LogId, machine: &Outgoing| of == log && machine.suits(at_least);
+        self.give(log, user, suits, |export, chunk| Outgoing::new(export, live, chunk, now));
     }
 
     /// Somebody wants a file that was handed to this node.
     fn on_ask_upload(&mut self, log: LogId, user: (NodeId, u64), upload: u64) {
         let now = self.now;
-        let gives = |(_, machine): &&mut (LogId, Outgoing)| machine.gives(upload);
-        if let Some((_, machine)) = self.copies.outgoing.values_mut().find(gives) {
+        let suits = |_, machine: &Outgoing| machine.gives(upload);
+        let of_upload = |export, chunk| Outgoing::of_upload(export, upload, chunk, now);
+        self.give(log, user, suits, of_upload);
+    }
+
+    /// Lets somebody have what another has asked for already, or else something new.
+    fn give(
+        &mut self,
+        log: LogId,
+        user: (NodeId, u64),
+        suits: impl Fn(LogId, &Outgoing) -> bool,
+        new: impl FnOnce(u64, u32) -> Outgoing,
+    ) {
+        let now = self.now;
+        let mut given = self.copies.outgoing.values_mut();
+        if let Some((_, machine)) = given.find(|(of, machine)| suits(*of, machine)) {
             machine.ask(now, user);
             return;
         }
@@ -504,7 +496,7 @@ impl Node {
         }
         self.copies.exports += 1;
         let chunk = self.config.shards.map_or(1, |limits| limits.chunk_bytes);
-        let mut machine = Outgoing::of_upload(self.copies.exports, upload, chunk, now);
+        let mut machine = new(self.copies.exports, chunk);
         machine.ask(now, user);
         self.copies.outgoing.insert(self.copies.exports, (log, machine));
     }
@@ -621,7 +613,7 @@ impl Node {
             self.copies.tidy.insert(log, live);
             let receiving = self.copies.incoming.contains_key(&log)
                 || self.shards.all.get(&log).is_some_and(|held| held.needs_copy().is_some());
-            let name = self.name_of(log);
+            let name = self.shards.name_of(log);
             let call = crate::copies::CopyCall::Tidy { live: Some(live), receiving, name };
             self.out.push_back(Output::Copy { log, call });
         }
@@ -643,11 +635,16 @@ impl Node {
         Some(CopyReport { applied: held.applied(), state })
     }
 
-    /// What is known of all copies, this node's own included.
-    pub(super) fn known_copies(&self) -> Vec<(LogId, NodeId, CopyReport)> {
+    /// What is known of all copies whose state is `wanted`, this node's own included.
+    pub(super) fn known_copies(
+        &self,
+        wanted: impl Fn(&CopyState) -> bool,
+    ) -> Vec<(LogId, NodeId, CopyReport)> {
         let me = self.id();
         let own = self.shards.all.keys().filter_map(|log| Some((*log, me, self.own_report(*log)?)));
-        let others = self.copies.reports().map(|(log, node, report)| (log, node, report.clone()));
+        let own = own.filter(|(_, _, report)| wanted(&report.state));
+        let others = self.copies.reports().filter(|(_, _, report)| wanted(&report.state));
+        let others = others.map(|(log, node, report)| (log, node, report.clone()));
         own.chain(others).collect()
     }
 
@@ -720,10 +717,8 @@ impl Node {
     /// Clients hear of copies that are not whole.
     fn tell_of_transfers(&mut self) {
         let now = self.now;
-        let mut unwhole = self.known_copies();
-        unwhole.retain(|(_, _, report)| {
-            matches!(report.state, CopyState::Receiving(_) | CopyState::Lacking(_))
-        });
+        let unwhole = self
+            .known_copies(|state| matches!(state, CopyState::Receiving(_) | CopyState::Lacking(_)));
         let (at, told) = &self.copies.unwhole;
         let kind = |(log, node, report): &(LogId, NodeId, CopyReport)| {
             (*log, *node, matches!(report.state, CopyState::Receiving(_)))

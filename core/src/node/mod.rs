@@ -582,6 +582,11 @@ impl Node {
         self.config.name.clone().or_else(had).unwrap_or_else(made)
     }
 
+    /// Whether the configuration lists `node`.
+    fn is_server(&self, node: NodeId) -> bool {
+        self.document.as_ref().is_some_and(|document| document.servers.contains_key(&node))
+    }
+
     fn requests_retry(&mut self) {
         self.requests.retry(self.now);
     }

@@ -187,7 +187,7 @@ impl Node {
             start: self.started.then_some(self.start),
             last_index: raft.map(|r| r.last_index().0).unwrap_or_default(),
             commit: raft.map(|r| r.commit().0).unwrap_or_default(),
-            copies: self.known_copies(),
+            copies: self.known_copies(|_| true),
             counters: super::Counters {
                 campaigns: raft.map(|r| r.campaigns()).unwrap_or_default(),
                 ..self.counters

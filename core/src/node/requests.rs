@@ -329,7 +329,7 @@ impl Node {
     /// Whether `from` may ask for this: everybody may knock, only servers may change something, and
     /// only what an operator could change; only another cluster's server speaks for that cluster.
     fn may_ask(&self, from: NodeId, what: &Request) -> bool {
-        let is_server = self.document.as_ref().is_some_and(|d| d.servers.contains_key(&from));
+        let is_server = self.is_server(from);
         match what {
             Request::Join { .. } => true,
             Request::Leave => is_server,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::persist::{LogBatch, Then};
 use super::{Event, Node, Output, State};
 use crate::configuration::{
-    ConfigCommand, Configuration, CopyStatus, ExecutionMode, Reach, ServerStatus, ShardRef,
+    ConfigCommand, Configuration, CopyStatus, ExecutionMode, MAIN, Reach, ServerStatus, ShardRef,
     plan_shard,
 };
 use crate::faults::{self, Fault};
@@ -57,6 +57,12 @@ impl Shards {
         [first, self.next_duties].into_iter().flatten().min()
     }
 
+    /// The database and the name of a shard, as far as the document has ever told them here.
+    pub(super) fn name_of(&self, log: LogId) -> (String, String) {
+        let unnamed = || (format!("log-{}", log.0), MAIN.to_owned());
+        self.names.get(&log).cloned().unwrap_or_else(unnamed)
+    }
+
     pub(super) fn touch(&mut self, log: LogId) -> Option<&mut Shard> {
         let shard = self.all.get_mut(&log)?;
         self.touched.insert(log);
@@ -81,7 +87,7 @@ impl Node {
         for shard in document.shards() {
             let log = shard.shard.log;
             listed.insert(log);
-            // Its store drops no log, so that what it has begun once is always found there.
+            // Its store drops no log of a listed shard, so that what it has begun once is found there.
             let first = shard.shard.first_entry(me, ConfigVersion::ZERO);
             // Who has lost its place votes on until the log has committed that it does not.
             let kept = self.shards.recovered.contains_key(&log);
@@ -125,7 +131,8 @@ impl Node {
         }
         self.out.push_back(Output::CloseEngine { log });
         self.sql_shard_gone(log);
-        let name = self.shards.names.remove(&log).unwrap_or_else(|| unnamed(log));
+        let name = self.shards.name_of(log);
+        self.shards.names.remove(&log);
         self.drop_copies(log, name);
         self.drop_log(log);
     }
@@ -155,7 +162,7 @@ impl Node {
             self.shards.recovered.keys().filter(|log| given(log)).copied().collect();
         for log in gone {
             self.shards.recovered.remove(&log);
-            self.drop_copies(log, unnamed(log));
+            self.drop_copies(log, self.shards.name_of(log));
             self.drop_log(log);
         }
     }
@@ -493,8 +500,3 @@ fn is_bulky(message: &Message) -> bool {
 
 /// How soon a request that found nobody to serve it is tried again.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(20);
-
-/// What the files of a shard are put away under when its name is not known any more.
-fn unnamed(log: LogId) -> (String, String) {
-    (format!("log-{}", log.0), crate::configuration::MAIN.to_owned())
-}

@@ -138,8 +138,7 @@ impl Node {
         (transaction, kind): (Transaction, SqlKind),
         timeout: Duration,
     ) {
-        let is_server = self.document.as_ref().is_some_and(|d| d.servers.contains_key(&peer));
-        if !is_server {
+        if !self.is_server(peer) {
             let reply = Reply::Failed(ShardError::NotOwner { owner: None });
             self.tell(Asker::Peer { link, id }, reply);
             return;

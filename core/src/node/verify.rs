@@ -99,7 +99,7 @@ impl Node {
         timeout: Duration,
     ) {
         let now = self.now;
-        let is_server = self.document.as_ref().is_some_and(|d| d.servers.contains_key(&peer));
+        let is_server = self.is_server(peer);
         let owed = self.sql.verify.owed.len();
         let held = self.shards.touch(log).filter(|_| is_server && owed < OWED_MAX);
         let Some(shard) = held else {

@@ -20,6 +20,12 @@ impl Shard {
         self.generation
     }
 
+    /// What the copy is called that comes after the live one.
+    #[must_use]
+    pub fn next_generation(&self) -> Generation {
+        self.generation.unwrap_or(Generation(1)).next()
+    }
+
     /// Whether it holds nothing yet, neither of the log nor of the content.
     #[must_use]
     pub fn is_blank(&self) -> bool {
@@ -136,11 +142,8 @@ impl Shard {
         }
     }
 
-    /// An operator wants the copy replaced by a full copy of another: it goes on until that is there.
-    /// Or it was found to differ from the others.
+    /// The copy was found to differ from the others: it is of no use until a full copy takes its place.
     pub fn distrust(&mut self, fault: Fault) {
-        self.follow.epoch += 1;
-        self.abandon_orders();
-        self.copy = CopyState::Broken(fault);
+        self.break_copy(fault);
     }
 }

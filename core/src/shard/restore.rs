@@ -180,7 +180,7 @@ impl Shard {
         if !self.follow.orders.is_empty() {
             return;
         }
-        let generation = self.generation.unwrap_or(Generation(1)).next();
+        let generation = self.next_generation();
         let placing = Placing { stage, at, generation };
         self.copy = CopyState::Placing(placing);
         self.restore.place = Some(placing);

@@ -291,20 +291,14 @@ fn apply(
     shards: &mut BTreeMap<LogId, Shadow>,
     op: &StorageOp,
 ) -> Change {
-    let log = match op {
-        StorageOp::Identity(_) => {
-            shards.values_mut().for_each(|shard| {
-                shard.apply(op);
-            });
-            return configuration.apply(op);
+    let Some(log) = op.log() else {
+        if !matches!(op, StorageOp::Identity(_)) {
+            return Change::default();
         }
-        StorageOp::PeerStart { .. } => return Change::default(),
-        StorageOp::HardState { log, .. }
-        | StorageOp::Append { log, .. }
-        | StorageOp::Truncate { log, .. }
-        | StorageOp::Snapshot { log, .. }
-        | StorageOp::Copy { log, .. }
-        | StorageOp::DropLog { log } => *log,
+        shards.values_mut().for_each(|shard| {
+            shard.apply(op);
+        });
+        return configuration.apply(op);
     };
     if log == LogId::CONFIGURATION {
         return configuration.apply(op);

@@ -561,16 +561,7 @@ impl World {
 
 /// The shard's log that an operation is about.
 fn shard_of(op: &StorageOp) -> Option<LogId> {
-    let log = match op {
-        StorageOp::Identity(_) | StorageOp::PeerStart { .. } => return None,
-        StorageOp::HardState { log, .. }
-        | StorageOp::Append { log, .. }
-        | StorageOp::Truncate { log, .. }
-        | StorageOp::Snapshot { log, .. }
-        | StorageOp::Copy { log, .. }
-        | StorageOp::DropLog { log } => *log,
-    };
-    (log != LogId::CONFIGURATION).then_some(log)
+    op.log().filter(|log| *log != LogId::CONFIGURATION)
 }
 
 fn grant(cluster: ClusterId, command: &ConfigCommand) -> Option<Grant> {
