@@ -1,7 +1,6 @@
 //! `quorate db config` and `quorate server set-owner`: showing what a database is, and changing it.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use crate::cli::Target;
@@ -10,6 +9,7 @@ use crate::commands::changed;
 use crate::databases::{list, named, pretty, print, text_of};
 use crate::exit::Failure;
 use crate::http::{DatabaseRequest, DatabaseView, Preview, WouldDo};
+use crate::terminal::confirm;
 
 /// What is to be changed, and how.
 pub(crate) struct Change<'a> {
@@ -55,7 +55,7 @@ pub(crate) fn config(
         return Ok(());
     }
     if !change.yes {
-        confirm()?;
+        confirm("do it?", "give --yes to do this, or --dry-run only to look")?;
     }
     let answer = client.post("/admin/db", &request(Some(would.moves)))?;
     let version = changed(answer)?;
@@ -102,23 +102,6 @@ fn told(name: &str, would: &WouldDo) -> String {
         text += &format!("!!! {line}. There is no way back.\n");
     }
     text
-}
-
-/// Asks on the terminal; elsewhere nobody could answer.
-fn confirm() -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        let problem = "nothing was changed: give --yes to do this, or --dry-run only to look";
-        return Err(Failure::Usage(problem.to_owned()));
-    }
-    print!("do it? [y/N] ");
-    // What was not shown is not asked, and no answer is no.
-    let _ = io::stdout().flush();
-    let mut answer = String::new();
-    let _ = io::stdin().lock().read_line(&mut answer);
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::Refused("nothing was changed".to_owned())),
-    }
 }
 
 /// `quorate server set-owner`.

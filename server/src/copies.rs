@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar};
 use quorate_core::SyncStart;
 
 use crate::cli::{Backup, Sync};
@@ -14,8 +14,11 @@ use crate::client::Client;
 use crate::databases::{named, pretty, print};
 use crate::exit::Failure;
 use crate::http::{CopyNews, DatabaseView, SyncBody, SyncNews};
+use crate::terminal::style;
 use crate::view::StatusView;
 
+/// How the bar of a copy is written.
+const FORM: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}";
 /// How often progress is asked for.
 const LOOK: Duration = Duration::from_millis(250);
 /// So long a copy may do nothing before it is said that one waits.
@@ -71,7 +74,7 @@ fn watch(
     let me = client.get::<StatusView>("/status")?.name;
     let shown = MultiProgress::new();
     let bar = |shard: &str| {
-        let bar = shown.add(ProgressBar::new(0).with_style(style()));
+        let bar = shown.add(ProgressBar::new(0).with_style(style(FORM)));
         bar.set_prefix(format!("{database}/{shard}"));
         bar
     };
@@ -89,7 +92,7 @@ fn watch(
             let whole = copy.state == "whole" && copy.status == "ONLINE";
             *begun |= !whole || start.elapsed() >= Duration::from_secs(2);
             if whole && *begun {
-                bar.set_style(plain());
+                bar.set_style(style("{prefix} {msg}"));
                 bar.finish_with_message(format!("whole and ONLINE at entry {}", copy.lsn));
                 continue;
             }
@@ -130,15 +133,6 @@ fn show(bar: &ProgressBar, copy: &CopyNews) {
         _ => bar.set_message(format!("at entry {}", copy.lsn)),
     }
     bar.tick();
-}
-
-fn style() -> ProgressStyle {
-    let form = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}";
-    ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn plain() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// `quorate backup`.
@@ -186,7 +180,7 @@ fn fetch(client: &Client, database: &str, shard: &str, file: &Path) -> Result<(u
             Failure::Refused(format!("{} cannot be written: {error}", unfinished.display()))
         };
         let bar = if io::stderr().is_terminal() {
-            ProgressBar::new(total).with_style(style())
+            ProgressBar::new(total).with_style(style(FORM))
         } else {
             ProgressBar::hidden()
         };

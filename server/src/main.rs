@@ -15,6 +15,7 @@ mod recover;
 mod restore;
 mod start;
 mod table;
+mod terminal;
 mod token;
 mod verify;
 mod view;

@@ -1,11 +1,11 @@
 //! `quorate restore`: a file becomes the content of a shard.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Seek as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use quorate_core::configuration::MAIN;
 
 use crate::cli::Restore;
@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::databases::{named, pretty, print};
 use crate::exit::Failure;
 use crate::http::{DatabaseView, Restored};
+use crate::terminal::{confirm, style};
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -29,7 +30,12 @@ pub(crate) fn restore(args: &Restore) -> Result<(), Failure> {
         return Err(Failure::Refused(problem));
     }
     if !args.yes {
-        confirm(database, shard, &args.file)?;
+        let question = format!(
+            "all content of {database}/{shard} is replaced, on every server, by that of {}; what is \
+             written until then goes with it. Do it?",
+            args.file.display()
+        );
+        confirm(&question, "give --yes to replace all content")?;
     }
     let bar = bar(bytes);
     let path = format!("/db/{database}/restore?shard={shard}&timeout_ms={}", args.timeout * 1000);
@@ -79,34 +85,12 @@ fn open(path: &Path) -> Result<(File, u64), Failure> {
     Ok((file, bytes))
 }
 
-fn confirm(database: &str, shard: &str, file: &Path) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        let problem = "nothing was changed: give --yes to replace all content";
-        return Err(Failure::Usage(problem.to_owned()));
-    }
-    print!(
-        "all content of {database}/{shard} is replaced, on every server, by that of {}; what is \
-         written until then goes with it. Do it? [y/N] ",
-        file.display()
-    );
-    // What was not shown is not asked, and no answer is no.
-    let _ = io::stdout().flush();
-    let mut answer = String::new();
-    let _ = io::stdin().lock().read_line(&mut answer);
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::Refused("nothing was changed".to_owned())),
-    }
-}
-
 fn bar(bytes: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let form = "[{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}";
-    let style = ProgressStyle::with_template(form);
     let bar = ProgressBar::new(bytes)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_style(style("[{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}"))
         .with_message("to this node, which checks it and gives it to the others");
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

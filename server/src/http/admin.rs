@@ -9,6 +9,7 @@ use quorate_core::configuration::{Registration, Role};
 use quorate_core::{Command, CommandError, Reply, StopReason};
 use serde::{Deserialize, Serialize};
 
+use super::body::Given;
 use super::{App, refuse};
 
 /// Lets only holders of the token through.
@@ -88,12 +89,8 @@ pub(crate) struct StopAnswer {
 
 pub(super) async fn change(
     State(app): State<App>,
-    request: Result<Json<ChangeRequest>, axum::extract::rejection::JsonRejection>,
+    Given(ChangeRequest { server, todo }): Given<ChangeRequest>,
 ) -> Response {
-    let Json(ChangeRequest { server, todo }) = match request {
-        Ok(request) => request,
-        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
-    };
     tracing::info!(server, ?todo, "an operator asks for a change");
     let command = match todo {
         ToDo::Remove => Command::RemoveServer { server },

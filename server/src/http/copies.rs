@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,10 +13,11 @@ use quorate_core::configuration::{Configuration, MAIN};
 use quorate_core::copies::{ChunkData, CopyReport, CopyState};
 use quorate_core::{Command, CommandError, LogId, NodeId, Reply, SyncStart};
 use quorate_io::copies::Outgoing;
-use quorate_io::runtime::NoSnapshot;
+use quorate_io::runtime::{NoSnapshot, Stopped};
 use serde::{Deserialize, Serialize};
 
 use super::admin::answer;
+use super::body::GivenOrDefault;
 use super::sql::OfShard;
 use super::{App, refuse};
 
@@ -147,12 +147,8 @@ pub(super) async fn list(State(app): State<App>, Path(database): Path<String>) -
 pub(super) async fn sync(
     State(app): State<App>,
     Path(database): Path<String>,
-    body: Result<Option<Json<SyncBody>>, JsonRejection>,
+    GivenOrDefault(SyncBody { shard, full, force }): GivenOrDefault<SyncBody>,
 ) -> Response {
-    let SyncBody { shard, full, force } = match body {
-        Ok(body) => body.map(|Json(body)| body).unwrap_or_default(),
-        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
-    };
     let command = Command::Sync { database, shard, full, force };
     let reply = app.handle.command(command).await;
     match reply.unwrap_or(Reply::Failed(CommandError::OutcomeUnknown)) {
@@ -168,6 +164,20 @@ pub(super) async fn sync(
     }
 }
 
+/// What the node gives of its copy of a shard, or how it is refused.
+pub(super) fn of_copy<T>(
+    given: Result<Result<T, NoSnapshot>, Stopped>,
+) -> Result<T, (StatusCode, String)> {
+    match given {
+        Ok(Ok(given)) => Ok(given),
+        Ok(Err(error @ NoSnapshot::Unknown { .. })) => {
+            Err((StatusCode::NOT_FOUND, error.to_string()))
+        }
+        Ok(Err(error)) => Err((StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
+        Err(stopped) => Err((StatusCode::SERVICE_UNAVAILABLE, stopped.to_string())),
+    }
+}
+
 /// The node's own copy of a shard as a file, as it was at one position, which a header names.
 pub(super) async fn backup(
     State(app): State<App>,
@@ -175,13 +185,9 @@ pub(super) async fn backup(
     Query(of): Query<OfShard>,
 ) -> Response {
     let shard = of.shard.unwrap_or_else(|| MAIN.to_owned());
-    let snapshot = match app.handle.snapshot(&database, &shard).await {
-        Ok(Ok(snapshot)) => snapshot,
-        Ok(Err(error @ NoSnapshot::Unknown { .. })) => {
-            return refuse(StatusCode::NOT_FOUND, &error.to_string());
-        }
-        Ok(Err(error)) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-        Err(stopped) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &stopped.to_string()),
+    let snapshot = match of_copy(app.handle.snapshot(&database, &shard).await) {
+        Ok(snapshot) => snapshot,
+        Err((code, problem)) => return refuse(code, &problem),
     };
     let (lsn, bytes) = (snapshot.position().index.0, snapshot.bytes());
     let headers = [

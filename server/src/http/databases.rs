@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +15,7 @@ use quorate_io::config::DatabaseConfig;
 use serde::{Deserialize, Serialize};
 
 use super::admin::{ChangeAnswer, answer};
+use super::body::Given;
 use super::preview::{self, Preview};
 use super::written::Written;
 use super::{App, refuse};
@@ -152,12 +152,8 @@ fn shard_view(shard: ShardRef<'_>) -> ShardView {
 
 pub(super) async fn change(
     State(app): State<App>,
-    request: Result<Json<DatabaseRequest>, JsonRejection>,
+    Given(request): Given<DatabaseRequest>,
 ) -> Response {
-    let request = match request {
-        Ok(Json(request)) => request,
-        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
-    };
     tracing::info!(?request, "an operator asks for a change of databases");
     let Some(configuration) = app.handle.layout().configuration else { return in_no_cluster() };
     let command = match command(&configuration, &request) {
@@ -188,12 +184,8 @@ pub(super) async fn change(
 
 pub(super) async fn preview(
     State(app): State<App>,
-    request: Result<Json<DatabaseRequest>, JsonRejection>,
+    Given(request): Given<DatabaseRequest>,
 ) -> Response {
-    let request = match request {
-        Ok(Json(request)) => request,
-        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
-    };
     let Some(configuration) = app.handle.layout().configuration else { return in_no_cluster() };
     match command(&configuration, &request) {
         Ok(command) => {

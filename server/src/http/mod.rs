@@ -24,6 +24,7 @@
 //! [`quorate_io::copies::UPLOAD_BYTES_MAX`] to restore), [`EVENTS_MAX`] listeners, an answer within [`ANSWER_MAX_WAIT`].
 
 mod admin;
+mod body;
 mod copies;
 mod databases;
 mod events;

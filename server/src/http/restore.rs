@@ -15,10 +15,10 @@ use quorate_core::node::SqlRequest;
 use quorate_core::shard::{Reply, ShardError, SqlKind, Upload};
 use quorate_io::copies::UploadFile;
 use quorate_io::engine::NotAdopted;
-use quorate_io::runtime::NoSnapshot;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::copies::of_copy;
 use super::sql::failed;
 use super::{App, refuse};
 
@@ -55,13 +55,9 @@ pub(super) async fn restore(
     body: Body,
 ) -> Response {
     let shard = asked.shard.unwrap_or_else(|| MAIN.to_owned());
-    let file = match app.handle.upload(&database, &shard).await {
-        Ok(Ok(file)) => file,
-        Ok(Err(error @ NoSnapshot::Unknown { .. })) => {
-            return refuse(StatusCode::NOT_FOUND, &error.to_string());
-        }
-        Ok(Err(error)) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-        Err(stopped) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &stopped.to_string()),
+    let file = match of_copy(app.handle.upload(&database, &shard).await) {
+        Ok(file) => file,
+        Err((code, problem)) => return refuse(code, &problem),
     };
     let file = match received(file, body).await {
         Ok(file) => file,

@@ -18,6 +18,7 @@ use quorate_core::{DatabaseId, Index, LogId, Term};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::body::refused;
 use super::{App, refuse};
 
 /// The longest body of a request with SQL, in bytes.
@@ -165,7 +166,7 @@ async fn run(
             );
             return refuse(StatusCode::PAYLOAD_TOO_LARGE, &problem);
         }
-        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
+        Err(rejection) => return refused(&rejection),
     };
     let kind = match kind(&body) {
         Ok(kind) => kind,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use quorate_core::configuration::{Configuration, Role, ShardRef};
@@ -13,8 +12,9 @@ use quorate_core::node::SqlRequest;
 use quorate_core::shard::{CopyHash, Hashed, Reply, ShardError, SqlKind};
 use serde::{Deserialize, Serialize};
 
+use super::App;
+use super::body::GivenOrDefault;
 use super::sql::{OfShard, failed};
-use super::{App, refuse};
 
 /// How long the copies are waited for, unless the request says otherwise, and at most.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,12 +59,8 @@ pub(super) async fn verify(
     State(app): State<App>,
     Path(database): Path<String>,
     Query(of): Query<OfShard>,
-    body: Result<Option<Json<VerifyBody>>, JsonRejection>,
+    GivenOrDefault(body): GivenOrDefault<VerifyBody>,
 ) -> Response {
-    let body = match body {
-        Ok(body) => body.map(|Json(body)| body).unwrap_or_default(),
-        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
-    };
     let timeout = body.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(TIMEOUT_MAX);
     let request = SqlRequest {
         database: database.clone(),
