@@ -6,7 +6,6 @@
 //! missed rows, and what crossed the network for it · the delta of 100,000 rows · reads by key ·
 //! `kill -9` of the owner until the next write is committed. Nothing is asserted.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -137,13 +136,11 @@ fn joins(lab: &Lab, nodes: &mut Vec<Node>) {
     let at = owner(nodes);
     let alone = among_writers(&nodes[at], &ids, || thread::sleep(Duration::from_secs(1))).1;
     let mut fourth = lab.node(4);
-    let ((took, known), times) = among_writers(&nodes[at], &ids, || {
+    let (took, times) = among_writers(&nodes[at], &ids, || {
         let began = Instant::now();
         fourth.start();
-        let took = online(&nodes[at], 4).map(|_| began.elapsed());
-        (took, began)
+        online(&nodes[at], 4).map(|_| began.elapsed())
     });
-    let _ = known;
     let longest = times.last().copied().unwrap_or_default();
     let without = alone.last().copied().unwrap_or_default();
     let rate = times.len();
@@ -298,14 +295,12 @@ fn reads(nodes: &[Node]) {
 fn failover(nodes: &mut [Node]) {
     let mut times = Vec::new();
     let mut id = 30_000_000;
-    let mut killed = BTreeSet::new();
     for _ in 0..5 {
         online(&nodes[(owner(nodes) + 1) % 3], 4);
         let at = owner(nodes);
         let other = (at + 1) % 3;
         let door = Door::to(&nodes[other]);
         nodes[at].kill();
-        killed.insert(at);
         let began = Instant::now();
         let took = measure(LIMIT, || {
             id += 1;
