@@ -1,11 +1,12 @@
 //! Who is told what, and when.
 
-use super::writer::{Batch, Run};
+use super::writer::{Awaiting, Batch, Run};
 use super::{Reply, SWEEP, Shard, ShardError, Write};
 use crate::configuration::QuorumRule;
 use crate::engine::{Position, SqlErrorKind};
 use crate::faults::{self, Fault};
 use crate::ids::Index;
+use crate::raft::Membership;
 
 impl Shard {
     /// The batch's entry is committed, and its content is in the copy.
@@ -13,7 +14,8 @@ impl Shard {
         if self.terms.asynchronous || self.is_implied(batch.at.index) {
             self.acknowledge(batch);
         } else {
-            self.writer.awaiting.insert(batch.at.index, batch);
+            let membership = self.raft.membership_at(batch.at.index).clone();
+            self.writer.awaiting.insert(batch.at.index, Awaiting { batch, membership });
         }
     }
 
@@ -30,9 +32,9 @@ impl Shard {
         !membership.is_joint() && voters % 2 == 1 && enough
     }
 
-    /// Whether as many voters as the write quorum asks for are known to hold the entry durably.
-    fn is_held(&self, index: Index) -> bool {
-        let membership = self.raft.membership_at(index);
+    /// Whether as many voters as the write quorum asks for are known to hold the entry durably, which
+    /// this membership governs.
+    fn is_held(&self, index: Index, membership: &Membership) -> bool {
         let mut halves = std::iter::once(&membership.incoming).chain(&membership.outgoing);
         halves.all(|half| {
             let mut voters = half.voters.clone();
@@ -79,22 +81,20 @@ impl Shard {
     }
 
     fn settle_awaiting(&mut self) {
-        let leads = self.raft.is_leader();
-        while let Some((index, at)) =
-            self.writer.awaiting.first_key_value().map(|(i, b)| (*i, b.at))
-        {
-            let held = leads && self.is_held(index);
-            if leads && !held {
-                break;
+        if !self.raft.is_leader() {
+            // Nobody tells a follower who holds what.
+            for Awaiting { batch, .. } in std::mem::take(&mut self.writer.awaiting).into_values() {
+                batch.runs.iter().for_each(|run| self.fail(run.id, below_quorum(run, batch.at)));
             }
-            let Some(batch) = self.writer.awaiting.remove(&index) else { break };
-            if held {
-                self.acknowledge(batch);
-            } else {
-                // Nobody tells a follower who holds what.
-                for run in &batch.runs {
-                    self.fail(run.id, below_quorum(run, at));
-                }
+            return;
+        }
+        // One that waits for a server that is gone does not hold up one of a later membership.
+        let all = self.writer.awaiting.iter();
+        let held = all.filter(|(index, awaiting)| self.is_held(**index, &awaiting.membership));
+        let held: Vec<Index> = held.map(|(index, _)| *index).collect();
+        for index in held {
+            if let Some(awaiting) = self.writer.awaiting.remove(&index) {
+                self.acknowledge(awaiting.batch);
             }
         }
     }
@@ -179,12 +179,12 @@ impl Shard {
         for batch in self.writer.open.iter_mut().chain(self.writer.unresolved.values_mut()) {
             expire(batch, unknown);
         }
-        for batch in self.writer.awaiting.values_mut() {
-            expire(batch, below_quorum);
+        for awaiting in self.writer.awaiting.values_mut() {
+            expire(&mut awaiting.batch, below_quorum);
         }
         told.into_iter().for_each(|(id, error)| self.fail(id, error));
         self.writer.unresolved.retain(|_, batch| !batch.runs.is_empty());
-        self.writer.awaiting.retain(|_, batch| !batch.runs.is_empty());
+        self.writer.awaiting.retain(|_, awaiting| !awaiting.batch.runs.is_empty());
         self.sweep_reads();
         self.sweep_marks();
     }

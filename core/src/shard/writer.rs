@@ -7,7 +7,7 @@ use super::{CallKind, CopyState, RequestId, Shard, ShardError, Write, entry};
 use crate::engine::{Executed, Outcome, Position, Rights};
 use crate::faults;
 use crate::ids::{Index, NodeId};
-use crate::raft::ProposeError;
+use crate::raft::{Membership, ProposeError};
 use crate::time::Time;
 
 /// One transaction that has run, and what came of it.
@@ -28,6 +28,15 @@ pub(super) struct Batch {
     pub bytes: u64,
 }
 
+/// A batch that is committed, and held by fewer than the write quorum asks for.
+#[derive(Debug)]
+pub(super) struct Awaiting {
+    pub batch: Batch,
+    /// Whose copies count: those of the membership that governs the entry, which the log may have
+    /// cut by the time they hold it.
+    pub membership: Membership,
+}
+
 /// What waits at an owner.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
@@ -38,7 +47,7 @@ pub(super) struct Writer {
     /// Appended, and no longer open: whether the entry is ever committed will show.
     pub unresolved: BTreeMap<Index, Batch>,
     /// Committed, but not yet on as many copies as the write quorum asks for.
-    pub awaiting: BTreeMap<Index, Batch>,
+    pub awaiting: BTreeMap<Index, Awaiting>,
 }
 
 impl Shard {

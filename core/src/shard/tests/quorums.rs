@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::super::*;
 use super::world::*;
 use crate::configuration::QuorumRule;
@@ -194,4 +196,41 @@ fn a_transaction_that_failed_in_a_batch_below_the_quorum_is_told_of_its_failure(
         assert!(matches!(world.error(id), ShardError::CommittedBelowQuorum { .. }));
     }
     assert!(matches!(world.error(bad), ShardError::Sql(_)), "{:?}", world.error(bad));
+}
+
+#[test]
+fn the_voters_of_its_entry_have_to_hold_a_write_even_when_the_log_has_let_go_of_both() {
+    let (mut world, _) = with_quorum(&[A, B, C], QuorumRule::All);
+    world.window = crate::storage::Window { entries_max: 3, bytes_max: usize::MAX };
+    world.limits.sync_after = 1;
+    world.limits.retain_bytes = 1;
+    world.limits.retain_age = Duration::ZERO;
+    for node in [A, B, C] {
+        world.kill(node, usize::MAX, false);
+        world.start(node);
+    }
+    world.run(3000);
+    let owner = world.owner().expect("somebody leads");
+    let slow = world.other_than(owner);
+    world.cut(owner, slow);
+    let id = world.write(owner, insert(1));
+    world.settle();
+    assert!(!world.replies.contains_key(&id), "committed, and not on all");
+    let at = world.at(owner).position().index;
+    // The one that is missing is taken out: all that follows is on all that are left.
+    let voters = [A, B, C].into_iter().filter(|node| *node != slow).collect();
+    let half = crate::raft::Half { voters, tie_breaker: Some(owner) };
+    let version = crate::raft::ConfigVersion(2);
+    let change = crate::raft::Change { half, learners: std::collections::BTreeSet::new(), version };
+    world.with(owner, |shard, now| shard.change(now, change)).expect("it leads");
+    world.settle();
+    for key in 2..20 {
+        let later = world.write(owner, insert(key));
+        world.settle();
+        assert!(matches!(world.replies[&later], Reply::Done { .. }), "{:?}", world.replies[&later]);
+    }
+    assert!(world.at(owner).log().snapshot().index > at, "the log begins behind it");
+    assert!(!world.replies.contains_key(&id), "{:?}", world.replies.get(&id));
+    world.run(6000);
+    assert!(matches!(world.error(id), ShardError::CommittedBelowQuorum { .. }));
 }
