@@ -485,6 +485,15 @@ impl Raft {
         }
     }
 
+    /// The content of the entry at `index` of `term` is in the own copy, which nothing enters before it
+    /// is committed. If the log holds that entry, its commit is known from here on: after a restart of
+    /// all, or of a majority, nobody else might be able to tell.
+    pub fn learn_committed(&mut self, index: Index, term: Term) {
+        if index > self.commit && self.log.term_at(index) == Some(term) {
+            self.commit_to(index);
+        }
+    }
+
     /// The copy in `generation` is whole and durable: only that is opened from here on.
     pub fn record_copy(&mut self, generation: Generation) {
         let log = self.settings.log;

@@ -103,7 +103,9 @@ impl Shard {
             follow.synced = position;
         }
         follow.applied = index;
+        self.raft.learn_committed(index, position.term);
         // The log may still lack what the copy holds: it is compared when it comes.
+        let follow = &mut self.follow;
         follow.next = index.min(self.raft.commit()).next();
         if let Some(term) = self.term_of(index).filter(|term| *term != position.term) {
             self.diverged(position, term);
@@ -123,6 +125,10 @@ impl Shard {
 
     /// Tells the engine of what has been committed.
     pub(super) fn follow_log(&mut self) {
+        if self.copy == CopyState::Open {
+            let Position { index, term } = self.follow.position;
+            self.raft.learn_committed(index, term);
+        }
         self.raft.pass_committed();
         // The log's own part of what a peer sent instead of entries is its business; the copy is
         // behind it until it is replaced.
@@ -312,7 +318,6 @@ impl Shard {
 
     pub(super) fn break_copy(&mut self, fault: Fault) {
         self.follow.epoch += 1;
-        self.follow.fetched.clear();
         self.abandon_orders();
         self.copy = CopyState::Broken(fault);
     }
@@ -320,6 +325,7 @@ impl Shard {
     /// What was asked for and will not be answered: batches wait for what becomes of their entries,
     /// and what was not appended is run again.
     pub(super) fn abandon_orders(&mut self) {
+        self.follow.fetched.clear();
         for order in std::mem::take(&mut self.follow.orders) {
             match order {
                 Order::Execute { writes, .. } => self.requeue(writes),

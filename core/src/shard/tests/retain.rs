@@ -237,3 +237,21 @@ fn a_copy_is_made_durable_when_many_bytes_were_given_to_it() {
         assert!(durable > 0 && held - durable < 30, "{node:?}: {durable} of {held}");
     }
 }
+
+#[test]
+fn what_is_in_a_copy_is_known_to_be_committed_when_nobody_else_can_tell() {
+    let (mut world, _) = World::led(&[A, B, C]);
+    let owner = world.owner().expect("somebody leads");
+    write(&mut world, owner, 0..5);
+    world.run(500);
+    let held = world.at(owner).applied();
+    for node in [A, B, C] {
+        world.kill(node, usize::MAX, false);
+        // The commit index is written along with what comes next: nothing came.
+        world.hosts.get_mut(&node).unwrap().disk.hard_state.commit = Index(1);
+    }
+    world.start(owner);
+    world.settle();
+    assert_eq!(world.at(owner).log().commit(), held);
+    assert_eq!(world.at(owner).serves_copies_of(), Some(world.at(owner).position().index));
+}
