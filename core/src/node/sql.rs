@@ -295,13 +295,14 @@ impl Node {
                     None => self.try_later(id),
                 }
             }
-            Reply::Failed(ShardError::TimedOut)
-                if own
-                    && matches!(pending.kind, SqlKind::Read(Consistency::AtLeast(_)))
-                    && self.now < pending.deadline =>
-            {
-                pending.kind = SqlKind::Read(Consistency::Linearizable);
-                self.try_sql(id);
+            Reply::Failed(ShardError::TimedOut) if own && self.now < pending.deadline => {
+                match pending.kind {
+                    SqlKind::Read(Consistency::AtLeast(at)) => {
+                        pending.kind = SqlKind::Read(Consistency::Holding(at));
+                        self.try_sql(id);
+                    }
+                    _ => self.settle_sql(id, reply),
+                }
             }
             reply => self.settle_sql(id, reply),
         }

@@ -61,7 +61,8 @@ pub struct Write {
 pub enum Consistency {
     /// Whatever this copy has.
     Local,
-    /// At least the entry at this position: the reader's own writes.
+    /// At least the entry at this position: the reader's own writes. [`Reply::Failed`] with
+    /// [`ShardError::TokenOfAnotherHistory`] if this log holds another entry there.
     AtLeast(Position),
     /// Everything that was acknowledged before the read began. Only the owner can tell.
     Linearizable,
@@ -70,6 +71,8 @@ pub enum Consistency {
     AsConfigured,
     /// At least what the answer with this token had. Only the node that is asked resolves it.
     Since(Token),
+    /// As [`Consistency::Linearizable`], in a history that holds the entry at this position.
+    Holding(Position),
 }
 
 /// What a reader has seen, to be given along with its next read (`readYourWrites`).
@@ -207,6 +210,17 @@ pub enum ShardError {
     StaleToken {
         /// The database that was asked.
         database: String,
+    },
+    /// Nothing ran: the entry of the token is not in the shard's log, and never will be.
+    #[error(
+        "StaleToken: the log of the shard holds another entry than the token's at {}, or none: what \
+         its holder saw was given up when the cluster was recovered by hand, or is of another \
+         cluster: read without it",
+        .at.index
+    )]
+    TokenOfAnotherHistory {
+        /// The entry that the token names.
+        at: Position,
     },
     /// Nothing ran: this node's copy is not there, not whole, or cannot be opened.
     #[error("the copy of the shard that would have to do it is of no use: {0}")]

@@ -63,7 +63,10 @@ impl Shard {
         } else {
             match read.consistency {
                 // What was not resolved gets the most.
-                Consistency::Linearizable | Consistency::AsConfigured | Consistency::Since(_) => {
+                Consistency::Linearizable
+                | Consistency::Holding(_)
+                | Consistency::AsConfigured
+                | Consistency::Since(_) => {
                     self.reads.asking.push(Asking::Read(read));
                 }
                 Consistency::Local => self.wait_for(Index::ZERO, read),
@@ -107,7 +110,13 @@ impl Shard {
             };
             for asking in confirmed {
                 match asking {
-                    Asking::Read(read) => self.wait_for(index, read),
+                    // All that is committed is in this log, since it led when it was asked.
+                    Asking::Read(read) => match read.consistency {
+                        Consistency::Holding(at) if !self.may_hold(at) => {
+                            self.fail_stale(&read, at)
+                        }
+                        _ => self.wait_for(index, read),
+                    },
                     Asking::Batch(batch) => self.acknowledge(batch),
                 }
             }
@@ -119,9 +128,24 @@ impl Shard {
             let applied = self.follow.applied;
             let first = self.reads.waiting.first_entry().filter(|e| e.key().0 <= applied);
             let Some(read) = first.map(|entry| entry.remove()) else { return };
+            if let Consistency::AtLeast(at) = read.consistency
+                && !self.may_hold(at)
+            {
+                self.fail_stale(&read, at);
+                continue;
+            }
             self.reads.running.insert(read.id, read.deadline);
             self.call(CallKind::Query(read.id, read.transaction));
         }
+    }
+
+    /// Whether the entry may be in this log: what it begins behind it does not know.
+    fn may_hold(&self, at: Position) -> bool {
+        at.index < self.raft.snapshot().index || self.raft.term_at(at.index) == Some(at.term)
+    }
+
+    fn fail_stale(&mut self, read: &Read, at: Position) {
+        self.fail(read.id, ShardError::TokenOfAnotherHistory { at });
     }
 
     pub(super) fn on_queried(&mut self, id: RequestId, result: Result<(Position, Outcome), Fault>) {

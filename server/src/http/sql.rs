@@ -293,7 +293,9 @@ pub(super) fn failed(app: &App, error: &ShardError) -> Response {
         ShardError::UnknownDatabase { .. } | ShardError::UnknownShard { .. } => {
             (StatusCode::NOT_FOUND, "nothing-done")
         }
-        ShardError::StaleToken { .. } => (StatusCode::GONE, "nothing-done"),
+        ShardError::StaleToken { .. } | ShardError::TokenOfAnotherHistory { .. } => {
+            (StatusCode::GONE, "nothing-done")
+        }
         ShardError::Restoring => (StatusCode::CONFLICT, "nothing-done"),
         ShardError::NotStaged(_) => (StatusCode::BAD_GATEWAY, "nothing-done"),
         ShardError::Busy => (StatusCode::TOO_MANY_REQUESTS, "nothing-done"),
@@ -327,7 +329,7 @@ fn kind(error: &ShardError) -> &'static str {
         ShardError::TimedOut => "timed-out",
         ShardError::UnknownDatabase { .. } => "unknown-database",
         ShardError::UnknownShard { .. } => "unknown-shard",
-        ShardError::StaleToken { .. } => "stale-token",
+        ShardError::StaleToken { .. } | ShardError::TokenOfAnotherHistory { .. } => "stale-token",
         ShardError::Unavailable(_) => "unavailable",
         ShardError::Restoring => "restoring",
         ShardError::NotStaged(_) => "not-staged",

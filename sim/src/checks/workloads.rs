@@ -98,7 +98,7 @@ impl Checks {
     ///
     /// # Errors
     /// `answered-before-commit`, `answered-behind` an earlier answer, `acknowledged-lost`,
-    /// `done-twice`, `refused-and-done`, `read-of-another-state`, `money-made`.
+    /// `done-twice`, `refused-and-done`, `read-of-another-state`, `money-made`, `own-token-refused`.
     pub fn answered(&mut self, asked: &Asked, reply: &Reply) -> Verdict {
         let key = (asked.cluster, asked.log);
         let clients = self.workloads.shards.entry(key).or_default();
@@ -113,6 +113,12 @@ impl Checks {
         match (&asked.operation, reply) {
             (Operation::Read(..) | Operation::ReadBank(_), Reply::Done { at, rows }) => {
                 saw(ledger, asked, (*at, rows), reply)
+            }
+            (
+                Operation::Read(..) | Operation::ReadBank(_),
+                Reply::Failed(ShardError::TokenOfAnotherHistory { at }),
+            ) if ledger.committed_term(at.index) == Some(at.term) => {
+                Err(wrong("own-token-refused", asked, reply))
             }
             (Operation::Read(..) | Operation::ReadBank(_), Reply::Failed(_)) => Ok(()),
             (Operation::Compare, Reply::Compared { copies }) => {
@@ -237,7 +243,9 @@ fn saw(
     let least = match consistency {
         Consistency::Local | Consistency::AsConfigured => Index::ZERO,
         Consistency::Since(token) => token.at.index.min(ledger.content.position().index),
-        Consistency::AtLeast(position) => position.index.min(ledger.content.position().index),
+        Consistency::AtLeast(position) | Consistency::Holding(position) => {
+            position.index.min(ledger.content.position().index)
+        }
         Consistency::Linearizable => asked.floor,
     };
     // A copy stands at the last entry with content: behind it there may be others.

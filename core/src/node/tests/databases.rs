@@ -619,10 +619,18 @@ fn a_token_shows_its_holder_what_it_wrote_on_any_node_and_is_stale_with_its_data
     let all = Consistency::Since(seen);
     assert_eq!(read(&mut world, other, all).len(), 1, "at once, wherever the copy is");
 
-    // A copy that never comes there leaves the read to the owner.
+    // A copy that never comes there leaves the read to the owner, who knows that there is no such
+    // entry.
     let mut ahead = seen;
     ahead.at.index = crate::Index(10_000);
-    assert_eq!(read(&mut world, other, Consistency::Since(ahead)).len(), 1);
+    let mut elsewhere = seen;
+    elsewhere.at.term = crate::Term(elsewhere.at.term.0 + 7);
+    for lost in [ahead, elsewhere] {
+        let select = sql("SELECT k, v FROM t ORDER BY k", &[]);
+        let id = world.sql(other, "demo", SqlKind::Read(Consistency::Since(lost)), select);
+        let told = answer(&mut world, other, id);
+        assert_eq!(told, Reply::Failed(ShardError::TokenOfAnotherHistory { at: lost.at }));
+    }
 
     let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
     let create = ConfigCommand::create_database("demo", DatabaseId(8));
