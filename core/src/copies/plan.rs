@@ -1,6 +1,7 @@
 //! What a copy needs, and from whom it can be had.
 
 use crate::ids::{Index, NodeId};
+use crate::time::Time;
 
 /// What the copy of this node is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +27,9 @@ pub struct Donor {
     pub owns: bool,
     /// It failed of late.
     pub failed: bool,
+    /// Until when it was left alone after it had failed; `None` if it has not failed since the copy is
+    /// needed.
+    pub rested: Option<Time>,
     /// Transfers from it to this node that are under way.
     pub busy: usize,
 }
@@ -55,8 +59,9 @@ pub enum SyncPlan {
 }
 
 /// What is to be done for a copy. Donors serve, are not this node, and are taken in this order: one
-/// that has not failed of late, not the owner if another serves, the one from which least is under way,
-/// the most advanced.
+/// that has not failed of late, then one that has not failed at all, or longest ago (or the last in
+/// order would never be asked where many refuse), not the owner if another serves, the one from which
+/// least is under way, the most advanced.
 #[must_use]
 pub fn plan_sync(need: Need, donors: &[Donor]) -> SyncPlan {
     let Some(at_least) = need.full else {
@@ -66,7 +71,8 @@ pub fn plan_sync(need: Need, donors: &[Donor]) -> SyncPlan {
         };
     };
     // One that was behind when it last spoke may be there by now: it says so itself.
-    let rank = |d: &Donor| (d.failed, d.owns, d.busy, std::cmp::Reverse(d.applied), d.node);
+    let rank =
+        |d: &Donor| (d.failed, d.rested, d.owns, d.busy, std::cmp::Reverse(d.applied), d.node);
     match donors.iter().filter(|donor| donor.serves).min_by_key(|donor| rank(donor)) {
         Some(donor) if !donor.failed => SyncPlan::Full { donor: donor.node, at_least },
         _ => SyncPlan::NoDonor { at_least },

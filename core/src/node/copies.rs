@@ -60,7 +60,7 @@ pub(super) struct Copies {
     incoming: BTreeMap<LogId, Receiving>,
     outgoing: BTreeMap<u64, (LogId, Outgoing)>,
     exports: u64,
-    /// Donors that failed, and until when they are left alone.
+    /// Donors that failed since the copy is needed, and until when they are left alone.
     rests: BTreeMap<(LogId, NodeId), Time>,
     /// Logs whose files failed here, and until when they are left alone.
     waits: BTreeMap<LogId, (Time, String)>,
@@ -109,7 +109,6 @@ impl Node {
         let now = self.now;
         if now >= self.copies.next {
             self.copies.next = now + LOOK;
-            self.copies.rests.retain(|_, until| *until > now);
             self.copies.waits.retain(|_, (until, _)| *until > now);
             self.begin_transfers();
             self.put_in_order();
@@ -142,10 +141,13 @@ impl Node {
         if !self.takes_requests() {
             return;
         }
+        let mut needing = BTreeSet::new();
         for shard in document.shards() {
             let log = shard.shard.log;
             self.look_at_blank(shard);
-            match self.needed(shard) {
+            let needed = self.needed(shard);
+            needing.extend(needed.map(|_| log));
+            match needed {
                 Some(full) if !self.copies.incoming.contains_key(&log) => {
                     self.begin_transfer(shard, full);
                 }
@@ -153,14 +155,18 @@ impl Node {
                 Some(_) => {}
             }
         }
+        self.copies.rests.retain(|(log, _), _| needing.contains(log));
     }
 
     /// Whether this node is to have a full copy of a shard, with what in it at least.
     fn needed(&self, shard: ShardRef<'_>) -> Option<Index> {
         let held = self.shards.all.get(&shard.shard.log)?;
         let status = *shard.shard.copies.get(&self.id())?;
-        let wanted = status == CopyStatus::Synchronizing
-            || (status != CopyStatus::Offline && shard.database.settings.auto_deploy);
+        // One that has been part of the log is not deployed: it is mended, for others may count on it.
+        let deployed =
+            shard.database.settings.auto_deploy || held.log().membership().contains(self.id());
+        let wanted =
+            status == CopyStatus::Synchronizing || (status != CopyStatus::Offline && deployed);
         let forced = self.copies.forced.contains(&shard.shard.log) && held.is_open();
         let forced = forced.then(|| held.log().snapshot().index);
         let blank = (held.awaits_copy() && held.is_open()).then_some(Index(1));
@@ -288,19 +294,27 @@ impl Node {
     fn donors(&self, shard: ShardRef<'_>) -> Vec<Donor> {
         let (log, me) = (shard.shard.log, self.id());
         let owner = self.shards.all.get(&log).and_then(|held| held.log().leader());
-        let others = shard.shard.copies.iter().filter(|(node, _)| **node != me);
+        let listed = shard.shard.copies.iter().map(|(node, status)| (*node, Some(*status)));
+        // While a shard moves, those that have lost their place are the ones that hold it.
+        let leaving = shard.document.servers.keys().map(|node| (*node, None));
+        let leaving = leaving.filter(|(node, _)| !shard.shard.copies.contains_key(node));
+        let others = listed.chain(leaving).filter(|(node, _)| *node != me);
         let donors = others.map(|(node, status)| {
-            let report = self.copies.report(log, *node);
-            let whole = report.is_none_or(|report| report.state == CopyState::Whole);
-            let from = |r: &&Receiving| r.machine.donor() == *node;
+            let report = self.copies.report(log, node);
+            let whole = report.map(|report| report.state == CopyState::Whole);
+            let from = |r: &&Receiving| r.machine.donor() == node;
+            let rests = self.copies.rests.get(&(log, node)).copied();
+            let serves = match status {
+                Some(status) => status == CopyStatus::Online && whole != Some(false),
+                None => whole == Some(true),
+            };
             Donor {
-                node: *node,
+                node,
                 applied: report.map(|report| report.applied),
-                serves: *status == CopyStatus::Online
-                    && whole
-                    && self.links.usable(*node).is_some(),
-                owns: owner == Some(*node),
-                failed: self.copies.rests.contains_key(&(log, *node)),
+                serves: serves && self.links.usable(node).is_some(),
+                owns: owner == Some(node),
+                failed: rests.is_some_and(|until| until > self.now),
+                rested: rests,
                 busy: self.copies.incoming.values().filter(from).count(),
             }
         });
@@ -453,7 +467,10 @@ impl Node {
 
     fn on_ask(&mut self, log: LogId, user: (NodeId, u64), at_least: Index) {
         let now = self.now;
-        let serves = self.shards.all.get(&log).filter(|held| held.is_online());
+        let listed = self.document.as_ref().and_then(|document| document.shard_of(log));
+        let has_place = listed.is_some_and(|s| s.shard.copies.contains_key(&self.id()));
+        // One that has lost its place holds what it held, for those that are to have one.
+        let serves = self.shards.all.get(&log).filter(|held| held.is_online() || !has_place);
         let Some((held, position)) = serves.and_then(|h| Some((h, h.serves_copies_of()?))) else {
             self.refuse_copy(log, user, CopyRefusal::NoCopy);
             return;

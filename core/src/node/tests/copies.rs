@@ -1,14 +1,19 @@
 //! Full copies between whole nodes: a copy that cannot go on from the log is replaced by another's,
 //! and at no moment is there less on a disk than before.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use super::databases::{answer, done, insert, keys, log, online, with_database, write};
 use super::lifecycle::SECOND;
 use super::world::World;
-use crate::configuration::{CopyStatus, Defaults, Settings};
-use crate::copies::CopyState;
+use crate::configuration::{
+    ConfigCommand, CopyStatus, DatabaseRules, Defaults, PlaceRule, Settings,
+};
+use crate::copies::{CopyState, Donor, Need, SyncPlan, plan_sync};
 use crate::engine::Fault;
 use crate::shard::{Consistency, ShardLimits, SqlKind};
-use crate::{Event, Generation, Index, LogId};
+use crate::{Command, Event, Generation, Index, LogId, NodeId, Time};
 
 /// Three servers with a database of some hundred chunks, and `at` switched off.
 fn with_rows(rows: i64, at: usize) -> (World, LogId) {
@@ -312,4 +317,98 @@ fn a_copy_that_holds_nothing_is_not_fetched_for_ever_from_others_that_hold_nothi
     world.start(late);
     assert!(world.until(SECOND * 10, |w| online(w, 0, "demo") == 4), "{world:?}");
     assert!(done(&write(&mut world, late, insert(1))));
+}
+
+#[test]
+fn everybody_is_asked_in_turn_where_many_refuse() {
+    let need = Need { applied: Index(0), commit: Index(9), full: Some(Index(5)) };
+    let donor = |node: u128, owns, rested| Donor {
+        node: NodeId(node),
+        applied: Some(Index(9)),
+        serves: true,
+        owns,
+        failed: false,
+        rested,
+        busy: 0,
+    };
+    let rested = |second: u64| Some(Time::from_millis(second * 1000));
+    let plan = |donors: &[Donor]| match plan_sync(need, donors) {
+        SyncPlan::Full { donor, .. } => donor.0,
+        other => panic!("{other:?}"),
+    };
+    // Whoever refused may be asked again by now: not before the owner was asked once.
+    let owner = donor(3, true, None);
+    assert_eq!(plan(&[donor(1, false, None), donor(2, false, rested(4)), owner]), 1);
+    assert_eq!(plan(&[donor(1, false, rested(5)), donor(2, false, rested(4)), owner]), 3);
+    let owner = donor(3, true, rested(6));
+    assert_eq!(plan(&[donor(1, false, rested(5)), donor(2, false, rested(4)), owner]), 2);
+}
+
+#[test]
+fn without_deployment_a_copy_that_was_part_of_the_log_is_mended_and_none_is_made() {
+    let settings = Settings { auto_deploy: false, ..Settings::default() };
+    let mut world = with_database(3, &Defaults::default(), &settings);
+    let log = log(&world, 0, "demo");
+    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");
+    for key in 0..20 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    world.run(SECOND);
+    world.kill(2);
+    world.machines[2].files.clear();
+    world.start(2);
+    let mended = |w: &World| whole(w, 2, log) && online(w, 0, "demo") == 3;
+    assert!(world.until(SECOND * 10, mended), "{world:?}");
+    assert_eq!(keys(&world, 2, log), keys(&world, 0, log));
+    let late = world.add("late", Defaults::default());
+    world.start(late);
+    world.run(SECOND * 5);
+    assert!(world.machines[late].files.get(&log).is_none_or(|files| files.exports.is_empty()));
+    assert_eq!(online(&world, 0, "demo"), 3);
+}
+
+#[test]
+fn a_shard_moves_to_a_server_that_holds_nothing_though_its_log_begins_late() {
+    let (mut world, log) = with_rows(60, 2);
+    world.start(2);
+    let late = world.add("late", Defaults::default());
+    for machine in &mut world.machines {
+        let shards = machine.config.shards.as_mut().unwrap();
+        (shards.sync_after, shards.retain_bytes, shards.retain_age) = (1, 1, Duration::ZERO);
+        shards.chunk_bytes = 16;
+    }
+    for machine in 0..3 {
+        world.kill(machine);
+        world.start(machine);
+    }
+    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");
+    for key in 100..110 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    world.run(SECOND);
+    let begins = world.node(0).shard(log).unwrap().log().snapshot().index;
+    assert!(begins > Index(50), "{begins}");
+    let place = |world: &mut World, names: &[&str]| {
+        let places = names.iter().map(|name| PlaceRule::Server((*name).to_owned())).collect();
+        let settings = Settings { places, ..Settings::default() };
+        let id = world.node(0).configuration().unwrap().databases["demo"].id;
+        let rules = Box::new(DatabaseRules { settings, shards: BTreeMap::new() });
+        let name = "demo".to_owned();
+        let configure = ConfigCommand::Configure { name, id, rules, drop: BTreeSet::new() };
+        world.command(0, Command::Change(configure));
+        world.run(SECOND);
+    };
+    place(&mut world, &["n0", "n1", "n2"]);
+    world.start(late);
+    assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2, late])), "{world:?}");
+    assert!(world.node(late).shard(log).is_none());
+    // All who hold it lose their place at once.
+    place(&mut world, &["late"]);
+    let only = |w: &World| {
+        let log = w.machines[late].node.as_ref().and_then(|node| node.shard(log));
+        log.is_some_and(|held| held.is_owner() && held.log().membership().voters().len() == 1)
+    };
+    assert!(world.until(SECOND * 15, only), "{world:?}");
+    assert_eq!(keys(&world, late, log).len(), 70);
+    assert!(done(&write(&mut world, 0, insert(1000))));
 }
