@@ -97,6 +97,16 @@ impl Checks {
         }
     }
 
+    /// More of a log is about to be committed, up to `commit`, as the node in `directory` says: what
+    /// is whole stays so until then.
+    pub fn were_whole(&mut self, disks: &Disks, directory: &Directory, log: LogId, commit: Index) {
+        let cluster = directory.written_log.cluster;
+        let ledger = cluster.and_then(|cluster| self.shard(cluster, log));
+        if ledger.is_some_and(|ledger| commit > ledger.commit()) {
+            self.are_whole_now(disks, log);
+        }
+    }
+
     /// The same for all directories.
     pub fn are_whole_now(&mut self, disks: &Disks, log: LogId) {
         for (_, directory) in disks.iter().filter(|(_, d)| d.gone.is_none()) {
@@ -192,6 +202,12 @@ impl Checks {
         let known = self.known(cluster).and_then(|l| l.version_since(judged_at));
         let was = self.copies.whole.get(&(cluster, log, node));
         let was_whole = was.zip(known).is_some_and(|(whole, known)| *whole >= known);
+        // The database was dropped, which the leader does not know yet: nobody will grant it.
+        let dropped =
+            self.known(cluster).and_then(|l| l.latest()).map(|d| d.shard_of(log).is_none());
+        if dropped == Some(true) {
+            return Ok(());
+        }
         if log_holds || applied || was_whole {
             self.copies.grants.insert((cluster, log, node, judged_at));
             return Ok(());

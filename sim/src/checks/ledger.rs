@@ -225,6 +225,12 @@ impl Ledger {
         self.history.get(place)
     }
 
+    /// The latest version that was committed.
+    #[must_use]
+    pub fn latest(&self) -> Option<&Arc<Configuration>> {
+        self.history.last()
+    }
+
     /// Whether a version was committed before the history begins, in a cluster that was given up.
     #[must_use]
     pub fn is_before(&self, version: ConfigVersion) -> bool {

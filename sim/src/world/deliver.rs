@@ -261,6 +261,8 @@ impl World {
         let led = if now.leads { Some(now.term) } else { seen.leads.then_some(seen.term) };
         let mut known = seen.commit;
         if now.commit > seen.commit && (whole || led.is_some()) {
+            // Up to this moment they held all that was committed.
+            self.checks.were_whole(&self.disks, directory, log, now.commit);
             let decided = self.checks.commits(&self.disks, directory, mind, now.commit, led)?;
             if decided.is_some() {
                 self.counts.add(Count::ShardCommits);
