@@ -113,7 +113,7 @@ impl Shard {
     }
 
     /// The term of a *committed* entry, or of the entry that the log begins behind.
-    fn term_of(&self, index: Index) -> Option<Term> {
+    pub(super) fn term_of(&self, index: Index) -> Option<Term> {
         self.raft.term_at(index).filter(|_| index <= self.raft.commit())
     }
 

@@ -128,8 +128,9 @@ impl Shard {
             let applied = self.follow.applied;
             let first = self.reads.waiting.first_entry().filter(|e| e.key().0 <= applied);
             let Some(read) = first.map(|entry| entry.remove()) else { return };
+            // A copy may hold what its log still lacks: only another entry says that it does not.
             if let Consistency::AtLeast(at) = read.consistency
-                && !self.may_hold(at)
+                && self.term_of(at.index).is_some_and(|term| term != at.term)
             {
                 self.fail_stale(&read, at);
                 continue;
@@ -139,7 +140,7 @@ impl Shard {
         }
     }
 
-    /// Whether the entry may be in this log: what it begins behind it does not know.
+    /// As a leader: whether the entry may be in this log. What it begins behind it does not know.
     fn may_hold(&self, at: Position) -> bool {
         at.index < self.raft.snapshot().index || self.raft.term_at(at.index) == Some(at.term)
     }

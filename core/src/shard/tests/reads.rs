@@ -94,3 +94,24 @@ fn a_linearizable_read_waits_until_the_copy_has_what_it_must_see() {
     world.settle();
     assert_eq!(world.rows(id)[0].rows.len(), 1);
 }
+
+#[test]
+fn a_copy_that_holds_what_its_log_lacks_knows_the_tokens_of_it() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let other = world.other_than(owner);
+    let id = world.write(owner, insert(1));
+    world.run(500);
+    let Reply::Done { at, .. } = world.replies[&id].clone() else { panic!("written") };
+    world.kill(other, usize::MAX, false);
+    // The disk has lost the end of the log: what is in the copy was made durable apart from it.
+    let log = &mut world.hosts.get_mut(&other).unwrap().disk;
+    log.entries.retain(|entry| entry.index < at.index);
+    log.hard_state.commit = at.index.previous();
+    world.cut(other, owner);
+    [A, B, C].into_iter().filter(|node| *node != other).for_each(|node| world.cut(other, node));
+    world.start(other);
+    world.settle();
+    let id = world.read(other, select(), Consistency::AtLeast(at));
+    world.settle();
+    assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies[&id]);
+}
