@@ -47,11 +47,15 @@ pub enum Fault {
     ReplicaCounted,
     /// A shard's log lets go of entries that are not durable in the copy yet.
     CompactedPastSynced,
+    /// The live copy is put aside before the record of the one that takes its place is durable.
+    OldCopyPutAsideFirst,
+    /// A member goes on from entries of a leader that do not follow from its own.
+    DeltaFromDivergedHistory,
 }
 
 impl Fault {
     /// Every fault, with the name it is chosen by.
-    pub const ALL: [(Self, &'static str); 20] = [
+    pub const ALL: [(Self, &'static str); 22] = [
         (Self::SendBeforePersist, "send-before-persist"),
         (Self::CommitOldTerm, "commit-old-term"),
         (Self::SingleStepChange, "single-step-change"),
@@ -72,6 +76,8 @@ impl Fault {
         (Self::StaticOwnerReassigned, "static-owner-reassigned"),
         (Self::ReplicaCounted, "replica-counted"),
         (Self::CompactedPastSynced, "compacted-past-synced"),
+        (Self::OldCopyPutAsideFirst, "old-copy-put-aside-first"),
+        (Self::DeltaFromDivergedHistory, "delta-from-diverged-history"),
     ];
 }
 

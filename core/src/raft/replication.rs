@@ -37,7 +37,9 @@ impl Raft {
             self.send(from, Body::Appended { matched }, Rests::Log);
             return;
         }
-        if self.log.term_at(prev_index) != Some(prev_term) {
+        let held = self.log.term_at(prev_index);
+        let diverged = faults::active(Fault::DeltaFromDivergedHistory) && held.is_some();
+        if held != Some(prev_term) && !diverged {
             let (hint_index, hint_term) = self.log.agree_before(prev_index, prev_term);
             let refused = Body::AppendRefused { prev_index, hint_index, hint_term };
             self.send(from, refused, Rests::State);

@@ -2,6 +2,7 @@
 
 use super::{CopyState, Shard};
 use crate::engine::{Fault, Position};
+use crate::faults;
 use crate::ids::{Generation, Index, Term};
 use crate::raft::Snapshot;
 
@@ -110,6 +111,9 @@ impl Shard {
         self.abandon_orders();
         self.copy = CopyState::Swapping(Swap { generation, recorded_by: None });
         self.raft.install_copy(generation, base);
+        if faults::active(faults::Fault::OldCopyPutAsideFirst) {
+            self.take_live(generation);
+        }
         self.drive();
         true
     }
@@ -126,10 +130,15 @@ impl Shard {
         if let CopyState::Swapping(Swap { generation, recorded_by: Some(by) }) = self.copy
             && by <= ticket
         {
-            self.generation = Some(generation);
-            self.restore_is_recorded();
-            self.copy = CopyState::Closed { until: self.now, wait: self.limits.reopen };
+            self.take_live(generation);
         }
+    }
+
+    /// The record says so: this copy is opened from here on, and the one before it may go.
+    fn take_live(&mut self, generation: Generation) {
+        self.generation = Some(generation);
+        self.restore_is_recorded();
+        self.copy = CopyState::Closed { until: self.now, wait: self.limits.reopen };
     }
 
     /// Why the copy cannot go on, in words; `None` while it can.

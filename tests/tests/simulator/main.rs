@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use quorate_tests::binary::{quorate, simulator, simulator_with_faults};
 
 /// The names by which the deliberate faults are chosen.
-const FAULTS: [&str; 20] = [
+const FAULTS: [&str; 22] = [
     "send-before-persist",
     "commit-old-term",
     "single-step-change",
@@ -27,6 +27,8 @@ const FAULTS: [&str; 20] = [
     "static-owner-reassigned",
     "replica-counted",
     "compacted-past-synced",
+    "old-copy-put-aside-first",
+    "delta-from-diverged-history",
 ];
 
 fn run(binary: &Path, arguments: &[&str]) -> Output {
