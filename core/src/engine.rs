@@ -10,6 +10,8 @@
 //! the same content.
 
 #[cfg(any(test, feature = "memory-engine"))]
+pub mod conformance;
+#[cfg(any(test, feature = "memory-engine"))]
 pub mod memory;
 
 use bytes::Bytes;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::Statement;
+use crate::engine::{Statement, conformance};
 use crate::ids::{Index, Term};
 
 fn sql(text: &str, args: &[i64]) -> Transaction {
@@ -121,4 +121,35 @@ fn a_file_holds_what_is_committed_and_a_copy_made_from_it_is_equal() {
     let mut file = copy.to_file();
     file.push(0);
     assert!(Memory::from_file(&file).is_none());
+}
+
+/// Copies in memory, for the suite.
+struct InMemory;
+
+impl conformance::Bench for InMemory {
+    type Copy = Memory;
+
+    fn fresh(&mut self) -> Memory {
+        Memory::default()
+    }
+
+    fn restart(&mut self, mut copy: Memory) -> Memory {
+        copy.kill();
+        copy
+    }
+
+    fn query(&mut self, copy: &mut Memory, transaction: &Transaction) -> (Position, Outcome) {
+        copy.query(transaction, &SqlLimits::default()).unwrap()
+    }
+}
+
+#[test]
+fn it_keeps_what_every_engine_promises() {
+    for (promise, case) in conformance::cases() {
+        println!("{promise}");
+        case(&mut InMemory);
+    }
+    for seed in 0..200 {
+        conformance::transcript(&mut InMemory, seed, 40);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod caretaker;
+mod conformance;
 mod effects;
 mod faults;
 mod generated;
