@@ -305,11 +305,12 @@ impl Node {
         })
     }
 
-    /// Whether this node may find in its own log that it brings what it holds, and should wait for that.
+    /// Whether this node may find in its own log that it brings what it holds, and should wait for that:
+    /// one that decides alone will have read its log to the end soon.
     pub(super) fn may_yet_bring(&self) -> bool {
-        let Some(document) = &self.document else { return self.raft.is_some() };
-        let alone = document.lone_holder().is_some_and(|(id, _)| id == self.id());
-        alone && !document.databases.is_empty() && !self.is_coordinator()
+        let Some(raft) = &self.raft else { return false };
+        let alone = raft.membership().voters() == BTreeSet::from([self.id()]);
+        alone && !raft.abstains() && !self.is_coordinator()
     }
 
     /// Whoever keeps names for this cluster, although it does not go there, is told.
