@@ -97,6 +97,11 @@ pub fn recover_unsafe(recovered: &Recovered, into: ClusterId) -> Result<Recovery
     let mut ops = vec![StorageOp::Identity(identity)];
     for (log, held) in &recovered.logs {
         let kept = configuration.shard_of(*log);
+        let unbegun = held.entries.is_empty() && held.snapshot.index == Index::ZERO;
+        let brought = |founding: &configuration::Founding| founding.origin.is_some();
+        if unbegun && kept.is_some_and(|s| s.shard.founding.as_ref().is_some_and(brought)) {
+            continue; // What the survivor brings is not in its place yet: it begins the log with that.
+        }
         if kept.is_some_and(|shard| shard.shard.copies.contains_key(&survivor)) && !held.damaged {
             let (index, term) = end(held);
             ops.extend(alone(

@@ -22,6 +22,9 @@ pub struct Identity {
     pub cluster: Option<ClusterId>,
     /// The cluster this machine left by a committed `Dissolve`, told to the one it joins.
     pub dissolved_from: Option<ClusterId>,
+    /// What this machine was called there, if it brings the databases of that cluster and has not come
+    /// to the one that waits for them.
+    pub brings: Option<NodeId>,
     /// Its starts, oldest first; at most [`Identity::STARTS_MAX`], the oldest fall out.
     pub starts: Vec<Start>,
 }
@@ -33,7 +36,14 @@ impl Identity {
     /// The identity of a new directory.
     #[must_use]
     pub fn new(node: NodeId) -> Self {
-        Self { node, name: None, cluster: None, dissolved_from: None, starts: Vec::new() }
+        Self {
+            node,
+            name: None,
+            cluster: None,
+            dissolved_from: None,
+            brings: None,
+            starts: Vec::new(),
+        }
     }
 
     /// Whether this directory knows of `start`. One older than all that are kept counts as known.
@@ -254,6 +264,13 @@ impl Recovered {
         let mut recovered = Self::fresh(node);
         recovered.identity.dissolved_from = Some(from);
         recovered
+    }
+
+    /// The same, and it brings the databases that the node `was` held.
+    #[must_use]
+    pub fn bringing(mut self, was: NodeId) -> Self {
+        self.identity.brings = Some(was);
+        self
     }
 
     /// Applies one operation: the reference meaning of [`StorageOp`], used by the simulator's disk

@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::configuration::{Absorption, Addresses, ConfigCommand, Rejection};
+use crate::configuration::{
+    Absorption, Addresses, Attempt, Bringing, ConfigCommand, Configuration, Rejection,
+};
 use crate::copies::{CopyMessage, CopyReport};
 use crate::engine::Transaction;
 use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Start, Term};
@@ -243,6 +245,8 @@ pub struct Info {
     pub your_cluster: Option<Absorption>,
     /// Whether the sender's log is unreadable in part, so that it takes no part.
     pub damaged: bool,
+    /// Why the receiver's cluster does not take in the databases of the sender's.
+    pub clash: Option<Rejection>,
 }
 
 /// A question to the coordinator.
@@ -256,6 +260,22 @@ pub enum Request {
         addresses: Addresses,
         /// The cluster it left by a committed `Dissolve`.
         dissolved_from: Option<ClusterId>,
+        /// What it was called there, if it brings the databases of that cluster.
+        brings: Option<NodeId>,
+    },
+    /// The sender's cluster of one server would bring its databases: keep their names.
+    Bring {
+        /// The sender's cluster.
+        cluster: ClusterId,
+        /// What it brings; at most [`Configuration::DATABASES_MAX`] databases.
+        bringing: Box<Bringing>,
+    },
+    /// It will not bring them.
+    Unbring {
+        /// The sender's cluster.
+        cluster: ClusterId,
+        /// Which question this is.
+        attempt: Attempt,
     },
     /// The sender is stopping.
     Leave,
@@ -352,6 +372,9 @@ pub fn decode_packet(bytes: &[u8]) -> Result<Packet, WireError> {
         Packet::Hello(hello) => hello.name.len() <= 64,
         Packet::Request { request: Request::Dissolve { addresses, .. }, .. } => {
             addresses.len() <= 16
+        }
+        Packet::Request { request: Request::Bring { bringing, .. }, .. } => {
+            bringing.databases.len() <= Configuration::DATABASES_MAX
         }
         _ => true,
     };

@@ -49,7 +49,12 @@ fn samples() -> Vec<Packet> {
         Packet::Alive { heard: vec![Heard { node: NodeId(3), age_ms: 12 }] },
         Packet::Request {
             id: 4,
-            request: Request::Join { name: "n2".to_owned(), addresses, dissolved_from: None },
+            request: Request::Join {
+                name: "n2".to_owned(),
+                addresses,
+                dissolved_from: None,
+                brings: None,
+            },
         },
     ]
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use quorate_core::{ClusterId, StopReason};
 use quorate_io::runtime::{self, Ended, Handle, Inbox, Runtime, RuntimeError};
-use quorate_io::store::DataDir;
+use quorate_io::store::{DataDir, Follows};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -83,11 +83,13 @@ async fn one_after_another(
         }
         let Ended { reason, name, dir: left } = runtime.run(&mut inbox).await;
         dir = left;
-        let StopReason::Dissolved { from, into, addresses, committed } = reason else {
+        let StopReason::Dissolved { from, into, addresses, committed, brings } = reason else {
             break reason;
         };
-        dir = move_on(dir, from, into)?;
-        prepared.follow(name, committed.then_some(from), addresses);
+        let from = committed.then_some(from);
+        let follows = Follows { was: id, name: name.clone(), from, brings: brings.is_some() };
+        dir = move_on(dir, &follows, into)?;
+        prepared.follow(name, addresses);
     };
     info!(%reason, "node ended");
     Presence::remove(data);
@@ -102,14 +104,22 @@ async fn one_after_another(
 }
 
 /// Moves the contents of a dissolved node's directory aside and makes a new node in it.
-fn move_on(dir: DataDir, from: ClusterId, into: ClusterId) -> Result<DataDir, Failure> {
-    let (id, aside) = dir.new_identity().map_err(|error| Failure::Storage(error.to_string()))?;
+fn move_on(dir: DataDir, follows: &Follows, into: ClusterId) -> Result<DataDir, Failure> {
+    let (id, aside) = dir.follow(follows).map_err(|error| Failure::Storage(error.to_string()))?;
     let aside = aside.map(|a| a.display().to_string()).unwrap_or_default();
-    warn!(
-        %from, %into, %id, aside,
-        "this node's cluster has dissolved into another of its group: what it held was moved aside, \
-         and it joins that one as a new node"
-    );
+    if follows.brings {
+        warn!(
+            %into, %id, aside,
+            "this node's cluster of one server has dissolved into another of its group: it joins that \
+             one as a new node, and its databases are taken there from where they were moved aside"
+        );
+    } else {
+        warn!(
+            %into, %id, aside,
+            "this node's cluster has dissolved into another of its group: what it held was moved \
+             aside, and it joins that one as a new node"
+        );
+    }
     Ok(dir)
 }
 

@@ -172,7 +172,16 @@ fn reasons(view: &StatusView) -> Vec<String> {
              never will be, see `quorate recover --help`."
         ));
     }
-    for other in &view.split_with {
+    for (other, why) in &view.clashes {
+        reasons.push(format!(
+            "SPLIT: cluster {} has the same group name, and the databases of the one that has one \
+             server cannot be brought to the other. Both go on serving. Asked to take them in, it \
+             says: {why}.",
+            short(other)
+        ));
+    }
+    let unclear = |other: &&String| !view.clashes.iter().any(|(clash, _)| clash == *other);
+    for other in view.split_with.iter().filter(unclear) {
         reasons.push(format!(
             "SPLIT: cluster {} has the same group name and holds databases, as this one does. Both \
              go on serving; an operator must decide which one stays.",

@@ -46,6 +46,9 @@ pub(crate) struct StatusView {
     pub(crate) join_refused: Option<String>,
     /// Other clusters of this group that hold databases, as this one does.
     pub(crate) split_with: Vec<String>,
+    /// Why databases of one server cannot be brought from, or to, one of these.
+    #[serde(default)]
+    pub(crate) clashes: Vec<(String, String)>,
     /// How many servers are still missing for `--expect`.
     pub(crate) expect: Option<ExpectView>,
     /// Part of the log is unreadable: the node takes no part in decisions.
@@ -179,6 +182,7 @@ impl StatusView {
             refused: status.refused.clone(),
             join_refused: status.join_refused.as_ref().map(ToString::to_string),
             split_with: status.split_with.iter().map(ToString::to_string).collect(),
+            clashes: status.clashes.iter().map(|(c, why)| (c.to_string(), why.clone())).collect(),
             expect: status.expect.map(|(missing, expected)| ExpectView { missing, expected }),
             damaged: status.damaged,
             start: status.start.map(|s| s.number),

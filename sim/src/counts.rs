@@ -78,6 +78,10 @@ counts! {
     Removals = "removals",
     /// A cluster dissolved into another.
     Dissolutions = "dissolutions",
+    /// A cluster of one server ended, and brings its databases to another.
+    Bringings = "bringings",
+    /// What was brought became the content of a shard.
+    Imports = "imports",
     /// A node ended as a stale one.
     StaleDisks = "stale-disks",
     /// A node stopped in good order.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::bringing::{self, Attempt, Bringing, Brought};
 use super::database::CopyStatus;
 use super::document::{
     Absorption, Addresses, Configuration, Defaults, Registration, Role, Server, ServerStatus,
@@ -68,6 +69,8 @@ pub enum ConfigCommand {
         start: Option<Start>,
         /// The cluster it left by a committed `Dissolve`.
         dissolved_from: Option<ClusterId>,
+        /// What it was called there, if it brings the databases of that cluster.
+        brings: Option<NodeId>,
     },
     /// A server is back, perhaps at another address, or gone.
     SetStatus {
@@ -214,6 +217,30 @@ pub enum ConfigCommand {
         /// The other one.
         cluster: ClusterId,
     },
+    /// A cluster of one server is to bring its databases: their names are kept for it, and from here
+    /// on this cluster may not dissolve.
+    Reserve {
+        /// The other one.
+        cluster: ClusterId,
+        /// What it brings.
+        bringing: Box<Bringing>,
+    },
+    /// The other one does not bring them, by its own word.
+    Release {
+        /// The other one.
+        cluster: ClusterId,
+        /// The last question that it has asked.
+        attempt: Attempt,
+    },
+    /// This cluster of one server ends, and brings its databases to the other one.
+    DissolveBringing {
+        /// The other one.
+        into: ClusterId,
+        /// Where its servers are.
+        addresses: Vec<SocketAddr>,
+        /// What the other one has reserved: refused unless it is all there is.
+        databases: Vec<Brought>,
+    },
     /// This cluster ends; its servers join the other one with new ids.
     Dissolve {
         /// The other one.
@@ -284,6 +311,7 @@ impl ConfigCommand {
                 | Self::SetRole { .. }
                 | Self::Operator { .. }
                 | Self::Join { .. }
+                | Self::Reserve { .. }
         )
     }
 }
@@ -375,6 +403,7 @@ fn found(
         databases: Default::default(),
         last_log: LogId::CONFIGURATION,
         absorbed: Default::default(),
+        bringing: Default::default(),
         expelled: Default::default(),
         dissolved_into: None,
     }
@@ -386,8 +415,9 @@ pub(super) fn transition(
 ) -> Result<Applied, Rejection> {
     match command {
         ConfigCommand::Found { .. } => Err(Rejection::NotFounding),
-        ConfigCommand::Join { node, name, addresses, start, dissolved_from } => {
-            servers::join(held, *node, name, (*addresses, *start), *dissolved_from)
+        ConfigCommand::Join { node, name, addresses, start, dissolved_from, brings } => {
+            let from = dissolved_from.map(|cluster| (cluster, *brings));
+            servers::join(held, *node, name, (*addresses, *start), from)
         }
         ConfigCommand::SetStatus { node, status, addresses, start } => {
             servers::set_status(held, *node, (*status, *addresses), *start)
@@ -402,6 +432,10 @@ pub(super) fn transition(
         }
         ConfigCommand::Absorb { cluster } => merging::absorb(held, *cluster),
         ConfigCommand::WithdrawAbsorb { cluster } => match held.absorbed.get(cluster) {
+            // What was reserved is not this cluster's to take back: see `bringing`.
+            Some(Absorption::Offered) if held.bringing.contains_key(cluster) => {
+                Ok(Applied::Unchanged)
+            }
             Some(Absorption::Offered) => {
                 held.absorbed.remove(cluster);
                 Ok(Applied::Changed)
@@ -410,6 +444,13 @@ pub(super) fn transition(
         },
         ConfigCommand::Absorbed { cluster } => merging::absorbed(held, *cluster),
         ConfigCommand::Dissolve { into, addresses } => merging::dissolve(held, *into, addresses),
+        ConfigCommand::Reserve { cluster, bringing: what } => {
+            bringing::reserve(held, *cluster, what)
+        }
+        ConfigCommand::Release { cluster, attempt } => bringing::release(held, *cluster, *attempt),
+        ConfigCommand::DissolveBringing { into, addresses, databases } => {
+            bringing::dissolve(held, *into, addresses, databases)
+        }
         ConfigCommand::Recover { cluster, survivor } => merging::recover(held, *cluster, *survivor),
         of_databases => databases::transition(held, of_databases),
     }

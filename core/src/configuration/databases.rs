@@ -8,11 +8,11 @@ use super::database::{CopyStatus, Database, MAIN, Shard};
 use super::document::Configuration;
 use super::moves::preview;
 use super::ownership::ShardRef;
-use super::placement;
 use super::rejection::{Rejection, check_server_name};
 use super::rules::{
     DatabaseRules, ShardRules, Site, check_settings, check_shard_name, shard_names,
 };
+use super::{bringing, placement};
 use crate::ids::{ConfigVersion, DatabaseId, LogId, NodeId};
 
 pub(super) fn transition(
@@ -23,7 +23,8 @@ pub(super) fn transition(
         ConfigCommand::CreateDatabase { name, id, rules } => create(held, name, *id, rules),
         ConfigCommand::DropDatabase { name } => match held.databases.remove(name) {
             Some(_) => Ok(Applied::Changed),
-            None => Err(Rejection::UnknownDatabase { name: name.clone() }),
+            None => bringing::give_up(held, name)
+                .ok_or_else(|| Rejection::UnknownDatabase { name: name.clone() }),
         },
         ConfigCommand::Configure { name, id, rules, drop } => {
             configure(held, name, *id, (rules, drop))
@@ -67,7 +68,7 @@ pub fn problems(document: &Configuration, command: &ConfigCommand) -> Vec<Reject
     }
 }
 
-fn create(
+pub(super) fn create(
     held: &mut Configuration,
     name: &str,
     id: DatabaseId,
@@ -90,11 +91,16 @@ fn new_database(
     if let Some(taken) = held.databases.keys().find(|held| held.eq_ignore_ascii_case(name)) {
         return Err(Rejection::DatabaseExists { name: taken.clone() });
     }
+    if let Some((cluster, bringing)) = held.reserved(name) {
+        let (name, server) = (name.to_owned(), bringing.name.clone());
+        return Err(Rejection::NameReserved { name, server, cluster });
+    }
     if !held.expect_met {
         let present = u32::try_from(held.servers.len()).unwrap_or(u32::MAX);
         return Err(Rejection::ExpectNotMet { expected: held.defaults.expect, present });
     }
-    if held.databases.len() >= Configuration::DATABASES_MAX {
+    let (reserved, _) = held.reserved_room();
+    if held.databases.len() + reserved >= Configuration::DATABASES_MAX {
         return Err(Rejection::TooManyDatabases { max: Configuration::DATABASES_MAX });
     }
     let created = held.version.next();
@@ -403,7 +409,8 @@ fn check_room(held: &Configuration, name: &str, asked: usize) -> Result<(), Reje
     }
     let others = held.databases.iter().filter(|(other, _)| *other != name);
     let others = others.map(|(_, database)| database.shards.len()).sum::<usize>();
-    let (asked, max) = (others + asked, Configuration::LOGS_MAX);
+    let (_, reserved) = held.reserved_room();
+    let (asked, max) = (others + reserved + asked, Configuration::LOGS_MAX);
     match asked > max {
         true => Err(Rejection::TooManyLogs { asked, max }),
         false => Ok(()),

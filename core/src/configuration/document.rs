@@ -7,6 +7,7 @@ use std::sync::Arc;
 use postcard::ser_flavors::Size;
 use serde::{Deserialize, Serialize};
 
+use super::bringing::Bringing;
 use super::database::Database;
 use crate::ids::{ClusterId, ConfigVersion, LogId, NodeId, Start};
 
@@ -167,6 +168,9 @@ pub struct Configuration {
     /// Servers that an operator took out, and when; forgotten when they join again. At most
     /// [`Configuration::EXPELLED_MAX`], the oldest fall out.
     pub expelled: BTreeMap<NodeId, ConfigVersion>,
+    /// What clusters of one server are to bring, from when the names are kept for them until they
+    /// come. Whoever is in here is in `absorbed` as well.
+    pub bringing: BTreeMap<ClusterId, Bringing>,
     /// The cluster that this one has dissolved into: final.
     pub dissolved_into: Option<Dissolved>,
 }
@@ -178,6 +182,8 @@ pub struct Dissolved {
     pub into: ClusterId,
     /// Where its servers were when it made the offer; at most 16.
     pub addresses: Vec<SocketAddr>,
+    /// Whether its one server brings its databases there.
+    pub brings: bool,
 }
 
 impl Configuration {

@@ -39,8 +39,20 @@ use serde::{Deserialize, Serialize};
 
 use super::database::Shard;
 use super::document::Configuration;
-use crate::ids::{ConfigVersion, Index, LogId, NodeId, Term};
+use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Term};
 use crate::raft::{Entry, Half, Membership, Payload, Quorum};
+
+/// Where the content of a shard lies that is brought from another cluster: in what the directory of its
+/// holder was there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Origin {
+    /// The cluster that has dissolved.
+    pub cluster: ClusterId,
+    /// What the holder was called in it.
+    pub node: NodeId,
+    /// The shard's log there.
+    pub log: LogId,
+}
 
 /// How a shard's log begins.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -52,6 +64,9 @@ pub struct Founding {
     pub unborn: BTreeSet<NodeId>,
     /// Whether a leader of the log was ever seen, hence a quorum of `first` that holds it.
     pub led: bool,
+    /// The content that the log begins behind, which only the one voter of `first` has; `None`: it
+    /// begins empty.
+    pub origin: Option<Origin>,
 }
 
 impl Founding {
@@ -60,7 +75,7 @@ impl Founding {
         let unborn = voters.clone();
         let incoming = Half { voters, tie_breaker: Some(tie_breaker) };
         let first = Membership { incoming, version: at, ..Membership::default() };
-        Self { first, unborn, led: false }
+        Self { first, unborn, led: false, origin: None }
     }
 
     /// Those that have lost their place may not begin the log any more, unless it needs them to.

@@ -28,8 +28,9 @@ fn forget_absorbed(held: &mut Configuration, entered: ClusterId) {
     if held.absorbed.len() <= Configuration::ABSORBED_MAX {
         return;
     }
-    let over =
-        |(id, state): &(&ClusterId, &Absorption)| **state == Absorption::Done && **id != entered;
+    let over = |(id, state): &(&ClusterId, &Absorption)| {
+        **state == Absorption::Done && **id != entered && !held.bringing.contains_key(id)
+    };
     let victim = held.absorbed.iter().find(over).map_or(entered, |(id, _)| *id);
     held.absorbed.remove(&victim);
 }
@@ -52,6 +53,14 @@ pub(super) fn dissolve(
     if !held.databases.is_empty() {
         return Err(Rejection::HoldsDatabases);
     }
+    check_dissolves(held, into)?;
+    let addresses = addresses.iter().copied().take(16).collect();
+    held.dissolved_into = Some(Dissolved { into, addresses, brings: false });
+    Ok(Applied::Changed)
+}
+
+/// Whether this cluster may dissolve into that one, as far as it is about what it has taken in.
+pub(super) fn check_dissolves(held: &Configuration, into: ClusterId) -> Result<(), Rejection> {
     if held.absorbed.values().any(|state| *state == Absorption::Offered) {
         return Err(Rejection::Absorbing);
     }
@@ -59,9 +68,7 @@ pub(super) fn dissolve(
         // An old request of a cluster that has ended since.
         return Err(Rejection::IntoEnded { into });
     }
-    let addresses = addresses.iter().copied().take(16).collect();
-    held.dissolved_into = Some(Dissolved { into, addresses });
-    Ok(Applied::Changed)
+    Ok(())
 }
 
 pub(super) fn recover(
@@ -78,7 +85,9 @@ pub(super) fn recover(
     found_alone(held, survivor);
     placement::adapt(held);
     // Whoever is left of the old cluster and holds no database may join this one.
-    held.absorbed = [(held.cluster, Absorption::Abandoned)].into();
+    // Whoever was to bring something may have dissolved by now, and is awaited here.
+    held.absorbed.retain(|cluster, _| held.bringing.contains_key(cluster));
+    held.absorbed.insert(held.cluster, Absorption::Abandoned);
     held.cluster = cluster;
     Ok(Applied::Changed)
 }
@@ -89,7 +98,10 @@ fn found_alone(held: &mut Configuration, survivor: NodeId) {
     placement::change_shards(held, |shard| {
         let founding = shard.founding.as_ref()?;
         let alone = founding.unborn.contains(&survivor) && shard.copies.contains_key(&survivor);
-        let founding = alone.then(|| Founding::new([survivor].into(), survivor, version));
+        let founding = alone.then(|| Founding {
+            origin: founding.origin,
+            ..Founding::new([survivor].into(), survivor, version)
+        });
         Some(super::Shard { founding, ..shard.clone() })
     });
 }

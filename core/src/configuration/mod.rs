@@ -10,6 +10,7 @@
 //! plan      moves          how memberships follow · what a change would move
 //! ```
 
+mod bringing;
 mod command;
 mod database;
 mod databases;
@@ -27,6 +28,7 @@ mod servers;
 #[cfg(test)]
 mod tests;
 
+pub use bringing::{Attempt, Bringing, Brought};
 pub use command::{Applied, ConfigCommand, OperatorChange, RemoveReason, apply};
 pub use database::{
     CopyStatus, Database, EVERY, ExecutionMode, HOLLOW, MAIN, Place, PlaceRule, QuorumRule,
@@ -37,7 +39,7 @@ pub use document::{
     Absorption, Addresses, AutoRemove, Configuration, Defaults, Dissolved, Registration, Role,
     Server, ServerStatus,
 };
-pub use founding::Founding;
+pub use founding::{Founding, Origin};
 pub use moves::{Presence, ShardMoves, preview, what_moves};
 pub use ownership::{ShardRef, preferred_owner};
 pub use plan::{Reach, plan, plan_shard};

@@ -345,9 +345,67 @@ pub enum Rejection {
         /// The shard.
         shard: String,
     },
+    /// Databases of these names are in both clusters.
+    #[error(
+        "this cluster has databases of the same names, or keeps them for another server: {}; back up \
+         and drop one of the two of each name, in either cluster, and all others are brought",
+        names.join(", ")
+    )]
+    NamesTaken {
+        /// Which, at most [`Rejection::NAMES_MAX`] of them.
+        names: Vec<String>,
+    },
+    /// The name is kept for a server that is to bring a database.
+    #[error(
+        "the name '{name}' is kept for the server '{server}', which is to bring a database of that \
+         name from its own cluster {cluster}: start that server, or give the name up with \
+         `quorate db drop {name}`"
+    )]
+    NameReserved {
+        /// The name.
+        name: String,
+        /// What the server is called in its own cluster.
+        server: String,
+        /// Its cluster.
+        cluster: ClusterId,
+    },
+    /// This cluster keeps nothing for the server.
+    #[error(
+        "this cluster does not wait for the databases of the cluster {cluster} (any more): to join \
+         without them start with --new-identity; their files stay under backup/clusters"
+    )]
+    NotReserved {
+        /// The cluster that has dissolved.
+        cluster: ClusterId,
+    },
+    /// The other cluster has been taken in before, or was given up.
+    #[error(
+        "the cluster {cluster} was taken in, or given up, before: it can bring nothing any more"
+    )]
+    BroughtBefore {
+        /// Which.
+        cluster: ClusterId,
+    },
+    /// A question that was overtaken by a later one.
+    #[error("a later question of the same server has been answered")]
+    OldAttempt,
+    /// Only a cluster of one server that holds everything brings its databases.
+    #[error(
+        "only a cluster of one server that holds every shard, and alone votes in it, brings its \
+         databases: remove the other servers, or wait until they are out"
+    )]
+    NotAlone,
+    /// The databases have changed since they were asked for.
+    #[error("the databases of this cluster are not those that were agreed on")]
+    BringsOther,
     /// The cluster is founded already, or not yet.
     #[error("the command does not fit the age of the cluster")]
     NotFounding,
+}
+
+impl Rejection {
+    /// How many names are listed in one.
+    pub const NAMES_MAX: usize = 16;
 }
 
 /// Whether `name` can be a server's name.

@@ -7,7 +7,7 @@ use super::document::{Addresses, Configuration, Role, Server, ServerStatus};
 use super::merging::absorbed;
 use super::rejection::{Rejection, check_server_name};
 use super::{ConfigCommand, OperatorChange, RemoveReason};
-use super::{placement, rules};
+use super::{bringing, placement, rules};
 use crate::ids::{ClusterId, NodeId, Start};
 
 /// A server joins, or one that is in already says where it is and what it is called.
@@ -16,7 +16,7 @@ pub(super) fn join(
     node: NodeId,
     name: &str,
     (addresses, start): (Addresses, Option<Start>),
-    dissolved_from: Option<ClusterId>,
+    from: Option<(ClusterId, Option<NodeId>)>,
 ) -> Result<Applied, Rejection> {
     check_server_name(name)?;
     let holder = held.by_name(name).map(|(id, s)| (id, s.status, s.addresses.node));
@@ -39,9 +39,22 @@ pub(super) fn join(
     {
         return Err(Rejection::Full { max: Configuration::SERVERS_MAX });
     }
-    let done = match dissolved_from {
-        Some(other) if other != held.cluster => absorbed(held, other)?,
-        _ => Applied::Unchanged,
+    let from = from.filter(|(other, _)| *other != held.cluster);
+    if let Some((other, Some(_))) = from
+        && !held.absorbed.contains_key(&other)
+    {
+        // It has come to another cluster than the one that keeps its names for it.
+        return Err(Rejection::NotReserved { cluster: other });
+    }
+    let done = match from {
+        Some((other, brings)) => {
+            if brings.is_none() {
+                // It has dissolved without databases: there is nothing to wait for.
+                held.bringing.remove(&other);
+            }
+            absorbed(held, other)?
+        }
+        None => Applied::Unchanged,
     };
     if let Some(known) = held.servers.get_mut(&node) {
         // It is in: only what may have changed since. A rename is a change like any other.
@@ -66,6 +79,9 @@ pub(super) fn join(
     let server = Server { name, role, registration, status, addresses, joined, start, replaces };
     held.servers.insert(node, server);
     placement::enter(held, node, replaces);
+    if let Some((other, Some(was))) = from {
+        bringing::claim(held, other, was, node)?;
+    }
     Ok(Applied::Changed)
 }
 
@@ -169,6 +185,10 @@ fn keep_a_master(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
 /// because it is gone, or leaves in good order, goes all the same: its data waits for it.
 fn keep_copies(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
     for shard in held.shards() {
+        if bringing::is_awaited(shard.shard, node) {
+            let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
+            return Err(Rejection::LastCopy { server: held.name_of(node), database, shard });
+        }
         let is_master = shard.masters().any(|(id, _)| id == node);
         let Some(own) = shard.shard.copies.get(&node).filter(|_| is_master) else { continue };
         let mut others = shard.masters().filter(|(id, _)| *id != node).peekable();

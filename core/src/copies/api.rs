@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::configuration::Origin;
 use crate::engine::{Fault, Position};
 use crate::ids::{Generation, Index, NodeId, Term};
 use crate::raft::Snapshot;
@@ -283,6 +284,17 @@ pub enum CopyCall {
         /// Where it goes.
         generation: Generation,
     },
+    /// Takes what this machine held as another node, before its cluster dissolved, as a copy at this
+    /// position, and gives it its place as this generation, durably: [`CopyAnswer::Imported`]. What it
+    /// was taken from stays as it was. May be done again.
+    Import {
+        /// What it was there.
+        origin: Origin,
+        /// What it is to say that it holds.
+        at: Position,
+        /// Where it goes.
+        generation: Generation,
+    },
     /// Removes staged files. No answer.
     Unstage(Unneeded),
     /// Puts everything but the live copy away: other generations to the backups, unless they were
@@ -357,6 +369,11 @@ pub enum CopyAnswer {
         /// Which.
         stage: StageId,
         /// [`Fault::Missing`]: there is no such stage. [`Fault::Corrupt`]: it is of no use.
+        result: Result<(), Fault>,
+    },
+    /// What was brought is in its place, or cannot be.
+    Imported {
+        /// [`Fault::Missing`]: it is not where it was put aside. [`Fault::Corrupt`]: it lacks something.
         result: Result<(), Fault>,
     },
     /// Receiving failed. What was written before may still be there.

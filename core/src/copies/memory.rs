@@ -109,6 +109,11 @@ impl MemoryFiles {
                 let result = self.place(stage, at, generation);
                 Some(CopyAnswer::Placed { stage, result })
             }
+            // Where another node's files are only the world knows that runs it.
+            CopyCall::Import { origin, .. } => {
+                let result = Err(Fault::Missing(format!("what {} held", origin.node.short())));
+                Some(CopyAnswer::Imported { result })
+            }
             CopyCall::Unstage(which) => {
                 self.staged.retain(|stage, _| match which {
                     Unneeded::One(one) => *stage != one,
@@ -121,6 +126,11 @@ impl MemoryFiles {
                 None
             }
         }
+    }
+
+    /// Takes what another node held as a copy at this position.
+    pub fn import(&mut self, held: &Memory, at: Position, to: Generation) {
+        self.generations.insert(to, held.placed(at));
     }
 
     fn export(&mut self, export: u64, live: Generation) -> CopyAnswer {

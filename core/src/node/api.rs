@@ -492,6 +492,9 @@ pub enum StopReason {
         /// Its `Dissolve` was committed, which the new node is to say when it joins
         /// ([`crate::Recovered::after_dissolve`]); else it was abandoned by `recover --unsafe`.
         committed: bool,
+        /// What this node is called, if the new one brings its databases
+        /// ([`crate::Recovered::bringing`]).
+        brings: Option<NodeId>,
     },
     /// An operator took it out of the cluster. Started again, it asks to be let in again.
     #[error("an operator removed this server from the cluster")]
@@ -570,6 +573,30 @@ pub enum Event {
     Split {
         /// The other one.
         other: ClusterId,
+        /// Why one of the two, of one server, cannot bring its databases to the other; `None`: both have
+        /// several servers.
+        clash: Option<Rejection>,
+    },
+    /// This cluster of one server ends, and its databases go to another one.
+    Bringing {
+        /// Which.
+        into: ClusterId,
+    },
+    /// A shard that this node has brought from its former cluster is in its place.
+    Brought {
+        /// Of which database.
+        database: String,
+        /// Which shard.
+        shard: String,
+    },
+    /// It cannot be put there; it is tried again.
+    NotBrought {
+        /// Of which database.
+        database: String,
+        /// Which shard.
+        shard: String,
+        /// Why.
+        reason: String,
     },
     /// A peer's directory was found to be restored or cloned, and the peer was sent away.
     StalePeer {
@@ -630,6 +657,8 @@ pub struct Status {
     pub join_refused: Option<Rejection>,
     /// Other clusters of this name that hold databases while this one does too.
     pub split_with: Vec<ClusterId>,
+    /// Of those with one server, or if this one has one: why it cannot bring its databases.
+    pub clashes: Vec<(ClusterId, String)>,
     /// Servers still missing for `--expect`, and the number expected.
     pub expect: Option<(u32, u32)>,
     /// Part of the log is unreadable.

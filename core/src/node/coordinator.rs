@@ -150,6 +150,7 @@ impl Node {
         self.follow_plan();
         self.release_leavers();
         self.drive_merge();
+        self.drive_bringing();
     }
 
     fn follow_plan(&mut self) {
@@ -270,6 +271,7 @@ impl Node {
                 addresses,
                 start,
                 dissolved_from: None,
+                brings: None,
             };
             let mut trial = self.document.as_deref().cloned();
             if crate::configuration::apply(&mut trial, &join).is_ok() {

@@ -564,6 +564,7 @@ impl Node {
                 }
                 self.staging_answer(log, answer);
             }
+            CopyAnswer::Imported { result } => self.on_imported(log, result),
             CopyAnswer::Staged { stage, result } => self.own_is_staged(log, stage, result),
             CopyAnswer::Placed { stage, result } => {
                 if let Some(shard) = self.shards.touch(log) {

@@ -147,6 +147,9 @@ impl Node {
         if self.state != State::Discovering || !self.started || waited < timings.found_wait {
             return;
         }
+        if self.identity.brings.is_some() {
+            return; // Some cluster waits for what it brings, and only that.
+        }
         let peers = self.links.peers();
         if peers.values().any(|(_, info)| info.cluster.is_some()) {
             return; // There is one to join.

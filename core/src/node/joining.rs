@@ -135,6 +135,7 @@ impl Node {
             name: self.name(),
             addresses: self.config.addresses,
             dissolved_from: self.identity.dissolved_from,
+            brings: self.identity.brings,
         };
         self.joining.asked = Some((id, link, now));
         self.joining.asked_of = Some(cluster);
@@ -151,6 +152,7 @@ impl Node {
             addresses: self.config.addresses,
             start: Some(self.start),
             dissolved_from: None,
+            brings: None,
         };
         let mut trial = self.document.as_deref().cloned();
         match configuration::apply(&mut trial, &command) {
@@ -261,6 +263,7 @@ impl Node {
         }
         self.identity.cluster = Some(cluster);
         self.identity.name = Some(self.name());
+        self.identity.brings = None;
         // A founding that a crash cut short may have left its entries. Read back under the identity
         // of this cluster, they would make the node a leader by itself.
         self.persist.push(StorageOp::DropLog { log: LogId::CONFIGURATION }, None);

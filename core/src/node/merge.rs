@@ -1,7 +1,7 @@
 //! Two clusters of one name meet (DESIGN §4.3). The one that survives offers to absorb the other
 //! and only then asks it to dissolve; members of the other act on the committed entry alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Offer {
 #[derive(Default, Debug)]
 pub(super) struct Merge {
     offers: BTreeMap<ClusterId, Offer>,
-    pub split_with: BTreeSet<ClusterId>,
+    pub split_with: BTreeMap<ClusterId, Option<Rejection>>,
     /// The cluster has dissolved; this node goes at that time at the latest.
     pub dissolved: Option<Time>,
 }
@@ -57,26 +57,35 @@ impl Merge {
 
 /// Another cluster of this name, as one of its members describes it.
 #[derive(Clone, Copy, Debug)]
-struct Other {
-    cluster: ClusterId,
-    databases: u32,
-    coordinator: Option<(NodeId, SocketAddr)>,
+pub(super) struct Other {
+    pub cluster: ClusterId,
+    pub databases: u32,
+    servers: u32,
+    pub coordinator: Option<(NodeId, SocketAddr)>,
+    /// Whether it has offered to take this one in.
+    pub offers: bool,
 }
 
 impl Node {
-    /// Whether this node's cluster would go on if it met `other`: the one with databases, else the
-    /// smaller id. `None`: both hold databases.
-    fn survives(&self, other: &Other) -> Option<bool> {
+    /// Whether this node's cluster would go on if it met `other`: the one with databases; if both have
+    /// some the one that has several servers, for one server brings what it has; else the smaller id.
+    /// `None`: both hold databases and have several servers.
+    pub(super) fn survives(&self, other: &Other) -> Option<bool> {
         let document = self.document.as_ref()?;
         match (document.databases.is_empty(), other.databases == 0) {
-            (false, false) => None,
+            (false, false) => match (document.servers.len() == 1, other.servers == 1) {
+                (false, false) => None,
+                (false, true) => Some(true),
+                (true, false) => Some(false),
+                (true, true) => Some(document.cluster < other.cluster),
+            },
             (false, true) => Some(true),
             (true, false) => Some(false),
             (true, true) => Some(document.cluster < other.cluster),
         }
     }
 
-    fn others(&self) -> BTreeMap<ClusterId, Other> {
+    pub(super) fn others(&self) -> BTreeMap<ClusterId, Other> {
         let mut others = BTreeMap::new();
         let mut versions = BTreeMap::new();
         for (_, info) in self.links.peers().values() {
@@ -88,8 +97,10 @@ impl Node {
                 continue;
             }
             versions.insert(cluster, info.version);
-            let (databases, coordinator) = (info.databases, info.coordinator);
-            others.insert(cluster, Other { cluster, databases, coordinator });
+            let (databases, servers, coordinator) =
+                (info.databases, info.servers, info.coordinator);
+            let offers = super::bringing::is_offer(info.your_cluster);
+            others.insert(cluster, Other { cluster, databases, servers, coordinator, offers });
         }
         others
     }
@@ -99,7 +110,8 @@ impl Node {
         let others = self.others();
         let now = self.now;
         for other in others.values() {
-            if self.survives(other) == Some(true) {
+            // One that brings databases asks by itself.
+            if self.survives(other) == Some(true) && other.databases == 0 {
                 self.offer(other, &others);
             }
         }
@@ -238,6 +250,9 @@ impl Node {
                 self.merge.offers.remove(cluster);
                 continue;
             }
+            if document.bringing.contains_key(cluster) {
+                continue; // Not this one's to take back.
+            }
             let offer = self.merge.offers.entry(*cluster);
             let offer = *offer.or_insert(Offer::new(now));
             let gone = now.since(offer.seen) > limit;
@@ -254,18 +269,38 @@ impl Node {
         self.merge.offers.retain(|c, offer| absorbed(c) || open(offer));
     }
 
+    /// What was said of this cluster while it was not known here whether it brings something is heeded
+    /// once that is known.
+    pub(super) fn follow_dissolutions(&mut self) {
+        let peers = self.links.peers();
+        let said = peers.iter().map(|(peer, (_, info))| (*peer, info.your_cluster));
+        let ended = said.filter(|(_, it)| !matches!(it, None | Some(Absorption::Offered)));
+        for peer in ended.map(|(peer, _)| peer).collect::<Vec<_>>() {
+            if !self.stopped {
+                self.follow_dissolution(peer);
+            }
+        }
+    }
+
     /// Every member reports a split that it sees, whoever coordinates.
     pub(super) fn watch_split(&mut self) {
         let others = self.others();
-        let split = others.values().filter(|other| self.survives(other).is_none());
-        let split: BTreeSet<ClusterId> = match self.document {
-            Some(_) => split.map(|other| other.cluster).collect(),
-            None => BTreeSet::new(),
+        let split = others.values().filter_map(|other| {
+            let clash = self.clash_with(other.cluster).filter(|_| other.databases > 0);
+            let split = clash.is_some() || self.survives(other).is_none();
+            split.then_some((other.cluster, clash))
+        });
+        let split: BTreeMap<ClusterId, Option<Rejection>> = match &self.document {
+            Some(document) if !document.databases.is_empty() => split.collect(),
+            _ => BTreeMap::new(),
         };
-        let before = std::mem::replace(&mut self.merge.split_with, split);
-        for other in self.merge.split_with.difference(&before) {
-            self.out.push_back(Output::Event(Event::Split { other: *other }));
+        for (other, clash) in &split {
+            if self.merge.split_with.get(other) != Some(clash) {
+                let event = Event::Split { other: *other, clash: clash.clone() };
+                self.out.push_back(Output::Event(event));
+            }
         }
+        self.merge.split_with = split;
     }
 
     /// The document says that this cluster has ended.
@@ -290,8 +325,8 @@ impl Node {
         let Some(document) = &self.document else { return };
         let Some(dissolved) = &document.dissolved_into else { return };
         let (into, addresses) = (dissolved.into, dissolved.addresses.clone());
-        let from = document.cluster;
-        self.stop(StopReason::Dissolved { from, into, addresses, committed: true });
+        let (from, brings) = (document.cluster, dissolved.brings.then_some(self.id()));
+        self.stop(StopReason::Dissolved { from, into, addresses, committed: true, brings });
     }
 
     /// Whether this cluster holds a database, or may: an entry that makes one may be committed
@@ -324,10 +359,13 @@ impl Node {
             _ => return,
         };
         let still = !matches!(self.state, State::Leaving | State::Left | State::Founding);
+        if self.may_yet_bring() {
+            return; // Its own log will say so, if it is the one that holds the databases.
+        }
         if from != into && still {
             let said = self.links.hello(peer).map(|hello| hello.addresses.node);
             let addresses = said.into_iter().collect();
-            self.stop(StopReason::Dissolved { from, into, addresses, committed });
+            self.stop(StopReason::Dissolved { from, into, addresses, committed, brings: None });
         }
     }
 }

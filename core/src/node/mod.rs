@@ -3,11 +3,12 @@
 //! Files: `api` inputs and outputs · `links` who is on the other end · `dialer` whom to dial ·
 //! `detector` who was heard · `discovery` announcements and founding · `joining` · `leaving` ·
 //! `document` the configuration log's state machine · `coordinator` its leader's duties ·
-//! `merge` two clusters of one name · `requests` questions and answers · `report` what is told ·
+//! `merge` two clusters of one name · `bringing` one of one server that has databases · `requests` questions and answers · `report` what is told ·
 //! `shards` the copies of shards · `sql` transactions on their way to them · `reach` who is missing
 //! for that · `verify` comparing copies · `restore` replacing their content · `persist` writes on their way.
 
 mod api;
+mod bringing;
 mod coordinator;
 mod copies;
 mod detector;
@@ -86,6 +87,7 @@ pub struct Node {
     coordinator: coordinator::Coordinator,
     requests: requests::Requests,
     merge: merge::Merge,
+    bring: bringing::Bring,
     shards: shards::Shards,
     sql: sql::Sql,
     copies: copies::Copies,
@@ -144,6 +146,7 @@ impl Node {
             coordinator: coordinator::Coordinator::default(),
             requests: requests::Requests::default(),
             merge: merge::Merge::default(),
+            bring: bringing::Bring::default(),
             shards: shards::Shards::default(),
             sql: sql::Sql::default(),
             copies: copies::Copies::default(),
@@ -411,6 +414,7 @@ impl Node {
         }
         if !self.stopped {
             self.run_shards();
+            self.run_imports();
             self.run_copies();
             self.drive_sql();
         }
@@ -428,6 +432,7 @@ impl Node {
             self.send_alive();
             self.close_silent();
             self.watch_split();
+            self.follow_dissolutions();
         }
         if now >= self.discovery.next() {
             self.announce();
@@ -519,6 +524,7 @@ impl Node {
             self.coordinator.next(),
             self.requests.next(),
             self.merge.dissolved,
+            self.next_import(),
             self.shards.next(),
             self.sql.next(),
             self.copies.next().filter(|_| !self.shards.all.is_empty()),

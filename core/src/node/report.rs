@@ -16,6 +16,7 @@ pub(super) struct Basis {
     coordinator: Option<(NodeId, SocketAddr)>,
     damaged: bool,
     membership: Option<Index>,
+    clashes: usize,
 }
 
 impl Node {
@@ -28,6 +29,7 @@ impl Node {
             coordinator: self.known_coordinator(),
             damaged: self.raft.as_ref().is_some_and(|raft| raft.abstains()),
             membership: self.settled_membership(),
+            clashes: self.bring.clashes(),
         };
         if self.told_infos.as_ref() == Some(&basis) {
             return false;
@@ -72,6 +74,7 @@ impl Node {
             leaving: self.state == State::Leaving,
             your_cluster: absorption.copied(),
             damaged: self.raft.as_ref().is_some_and(|raft| raft.abstains()),
+            clash: other.and_then(|cluster| self.bring.refused_by(cluster).cloned()),
         }
     }
 
@@ -181,7 +184,10 @@ impl Node {
                 .collect(),
             refused: self.dialer.refused(now),
             join_refused: self.joining.refused.clone(),
-            split_with: self.merge.split_with.iter().copied().collect(),
+            split_with: self.merge.split_with.keys().copied().collect(),
+            clashes: (self.merge.split_with.iter())
+                .filter_map(|(other, clash)| Some((*other, clash.as_ref()?.to_string())))
+                .collect(),
             expect,
             damaged: raft.is_some_and(|r| r.abstains()),
             start: self.started.then_some(self.start),

@@ -264,6 +264,7 @@ impl Node {
         let now = self.now;
         self.joining.link_down(now, link);
         self.merge.link_down(link);
+        self.bring.link_down(link);
         for pending in self.requests.pending.values_mut() {
             if pending.sent.is_some_and(|(over, _)| over == Some(link)) {
                 pending.lose();
@@ -301,9 +302,9 @@ impl Node {
         }
         let leaver = matches!(what, Request::Leave).then_some(from);
         let command = match what {
-            Request::Join { name, addresses, dissolved_from } => {
+            Request::Join { name, addresses, dissolved_from, brings } => {
                 let start = self.links.hello(from).map(|hello| hello.start);
-                ConfigCommand::Join { node: from, name, addresses, start, dissolved_from }
+                ConfigCommand::Join { node: from, name, addresses, start, dissolved_from, brings }
             }
             Request::Leave => match document.servers.get(&from).map(|s| s.registration) {
                 Some(configuration::Registration::Static) => ConfigCommand::SetStatus {
@@ -315,6 +316,16 @@ impl Node {
                 _ => ConfigCommand::Remove { node: from, reason: RemoveReason::Left },
             },
             Request::Change(command) => command,
+            Request::Bring { cluster, bringing } => {
+                match self.may_take_in(from, cluster, &bringing) {
+                    Ok(()) => ConfigCommand::Reserve { cluster, bringing },
+                    Err(rejection) => {
+                        self.answer(waiter, Response::Refused(rejection));
+                        return;
+                    }
+                }
+            }
+            Request::Unbring { cluster, attempt } => ConfigCommand::Release { cluster, attempt },
             Request::Dissolve { into, addresses } => match self.may_dissolve(into) {
                 Ok(()) => ConfigCommand::Dissolve { into, addresses },
                 Err(rejection) => {
@@ -338,8 +349,10 @@ impl Node {
                     matches!(command, ConfigCommand::SetCopy { .. } | ConfigCommand::Born { .. });
                 is_server && (told || command.is_of_operator())
             }
-            Request::Dissolve { into, .. } => {
-                self.links.info(from).is_some_and(|info| info.cluster == Some(*into))
+            Request::Dissolve { into: cluster, .. }
+            | Request::Bring { cluster, .. }
+            | Request::Unbring { cluster, .. } => {
+                self.links.info(from).is_some_and(|info| info.cluster == Some(*cluster))
             }
         }
     }
@@ -499,7 +512,9 @@ impl Node {
     }
 
     pub(super) fn on_response(&mut self, link: LinkId, from: NodeId, id: u64, response: Response) {
-        if self.on_join_response(from, id, &response) || self.on_merge_response(from, id, &response)
+        if self.on_join_response(from, id, &response)
+            || self.on_merge_response(from, id, &response)
+            || self.on_bring_response(id, &response)
         {
             return;
         }

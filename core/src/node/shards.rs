@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bringing::{Import, is_unbegun};
 use super::persist::{LogBatch, Then};
 use super::{Event, Node, Output, State};
 use crate::configuration::{
@@ -33,7 +34,9 @@ pub(super) struct Shards {
     /// What the store held at the start, of logs that the document has not spoken of yet.
     recovered: BTreeMap<LogId, RecoveredLog>,
     /// Logs whose first entry is on its way to the disk.
-    beginning: BTreeMap<LogId, RecoveredLog>,
+    pub(super) beginning: BTreeMap<LogId, RecoveredLog>,
+    /// Shards whose content this node brings, until it is in its place.
+    pub(super) importing: BTreeMap<LogId, Import>,
     /// When each shard is to be looked at; the first is the node's.
     due: BTreeMap<LogId, Time>,
     timers: BTreeSet<(Time, LogId)>,
@@ -94,6 +97,8 @@ impl Node {
             let mine = shard.shard.copies.contains_key(&me) || first.is_some() || kept;
             let held =
                 self.shards.all.contains_key(&log) || self.shards.beginning.contains_key(&log);
+            let held = held || self.shards.importing.contains_key(&log);
+            let origin = shard.shard.founding.as_ref().and_then(|founding| founding.origin);
             if mine {
                 let name = (shard.database_name.to_owned(), shard.name.to_owned());
                 self.shards.names.insert(log, name);
@@ -102,6 +107,14 @@ impl Node {
                 match (self.shards.recovered.remove(&log), first) {
                     (_, Some(first)) if faults::active(Fault::ShardFoundedTwice) => {
                         self.begin_shard(log, first);
+                    }
+                    // What an import writes first does not begin the log yet.
+                    (recovered, Some(first))
+                        if origin.is_some() && recovered.as_ref().is_none_or(is_unbegun) =>
+                    {
+                        if let Some(origin) = origin {
+                            self.begin_import(log, first, origin);
+                        }
                     }
                     (Some(recovered), _) => self.open_shard(log, recovered),
                     (None, Some(first)) => self.begin_shard(log, first),
@@ -117,6 +130,15 @@ impl Node {
             self.shards.all.keys().filter(|log| !listed.contains(log)).copied().collect();
         for log in gone {
             self.forget_shard(log);
+        }
+        let unwanted = |log: &LogId| !listed.contains(log);
+        let unwanted: Vec<LogId> =
+            self.shards.importing.keys().filter(|log| unwanted(log)).copied().collect();
+        for log in unwanted {
+            self.shards.importing.remove(&log);
+            let name = self.shards.name_of(log);
+            self.drop_copies(log, name);
+            self.drop_log(log);
         }
         self.drop_forgotten(document);
         self.shards.next_duties = (!self.shards.all.is_empty()).then_some(self.now);
@@ -229,7 +251,10 @@ impl Node {
         let Some(limits) = self.config.shards else { return };
         let copy = recovered.copy;
         let raft = self.new_replica(log, recovered);
-        let shard = Shard::new(raft, copy, limits, self.now);
+        let mut shard = Shard::new(raft, copy, limits, self.now);
+        if self.may_have_dissolved() {
+            shard.seal(self.now, true);
+        }
         self.shards.all.insert(log, Box::new(shard));
         self.shards.touched.insert(log);
         self.shards.next_duties = Some(self.now);

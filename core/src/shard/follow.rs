@@ -155,7 +155,7 @@ impl Shard {
         let behind = follow.position.index.0 - follow.synced.index.0;
         let asked = follow.orders.iter().any(|order| matches!(order, Order::Sync));
         let heavy = follow.unsynced_bytes >= self.limits.sync_after_bytes;
-        let due = behind >= every || (heavy && behind > 0);
+        let due = behind >= every || ((heavy || self.sealed) && behind > 0);
         if self.copy == CopyState::Open && due && !asked {
             self.follow.unsynced_bytes = 0;
             self.follow.orders.push_back(Order::Sync);

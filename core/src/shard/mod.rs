@@ -17,7 +17,7 @@
 //! Files: `api` what goes in and out · `entry` what an entry carries · `writer` batches and their
 //! entries · `follow` committed entries on their way into the copy · `copy` another file in its place
 //! · `answers` who is told what, and when · `reads` · `restore` content that is replaced by a file's ·
-//! `retain` what the log keeps · `verify` what the copy is at a mark.
+//! `retain` what the log keeps · `seal` the end of a log · `verify` what the copy is at a mark.
 
 mod answers;
 mod api;
@@ -27,6 +27,7 @@ mod follow;
 mod reads;
 mod restore;
 mod retain;
+mod seal;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -81,6 +82,8 @@ pub struct Shard {
     terms: Terms,
     now: Time,
     copy: CopyState,
+    /// Nothing is run any more: see [`Shard::seal`].
+    sealed: bool,
     /// Entries are passed over until a whole copy has come.
     awaits_copy: bool,
     /// The live copy; `None` until the first is there.
@@ -116,6 +119,7 @@ impl Shard {
             terms: Terms::default(),
             now,
             copy: CopyState::Closed { until: now, wait: limits.reopen },
+            sealed: false,
             awaits_copy: false,
             generation,
             writer: writer::Writer::default(),

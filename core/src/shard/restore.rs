@@ -155,6 +155,7 @@ impl Shard {
             return;
         }
         let put = match leads {
+            true if self.sealed => Err(ShardError::Busy),
             false => Err(self.not_owner()),
             true if !self.are_enough(&wanted.holders) => {
                 Err(ShardError::NotStaged("the shard's servers have changed since".to_owned()))

@@ -67,6 +67,13 @@ impl Shard {
 
     /// Runs what has gathered, if the copy holds every entry of its log, one of this term included.
     pub(super) fn start_batch(&mut self) {
+        if self.sealed {
+            let error = self.not_owner();
+            for write in std::mem::take(&mut self.writer.queue) {
+                self.fail(write.id, error.clone());
+            }
+            return;
+        }
         let idle = self.copy == CopyState::Open
             && !self.restore.waits()
             && self.writer.open.is_none()

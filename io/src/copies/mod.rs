@@ -8,6 +8,7 @@
 //!                     staging-<stage>/           what has come of one that is to be staged; likewise
 //!                     staged-<stage>/copy.sqlite a file that waits for the entry that names it
 //! <data>/backup/databases/<database>/<time>-<shard>-<generation>/   what was live once
+//! <data>/backup/clusters/<time>-<node>/   all that the directory held as another node
 //! ```
 //!
 //! A name that leads to a copy is durable before anything says that the copy is there: the file is
@@ -15,6 +16,7 @@
 //! then does the caller write the record, and only when that is durable is the old one put away.
 
 mod backup;
+mod brought;
 mod incoming;
 mod outgoing;
 mod staged;
@@ -28,6 +30,7 @@ use quorate_core::engine::Fault;
 use quorate_core::{Generation, LogId};
 
 pub use backup::{BACKUPS_MAX, retire};
+pub use brought::Former;
 pub use incoming::Incoming;
 pub use outgoing::Outgoing;
 pub use staged::{UPLOAD_BYTES_MAX, UploadFile};

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::handle::{NoSnapshot, Snapshot, UploadBegun};
-use crate::copies::{Files, Incoming, Outgoing, UploadFile};
+use crate::copies::{Files, Former, Incoming, Outgoing, UploadFile};
 
 /// An answer on its way to the node.
 pub(super) type CopyAnswered = (LogId, CopyAnswer);
@@ -85,6 +85,7 @@ impl Copies {
             | CopyCall::FinishStage { .. }
             | CopyCall::StageOwn { .. }
             | CopyCall::Place { .. }
+            | CopyCall::Import { .. }
             | CopyCall::Unstage(_)
             | CopyCall::Tidy { .. } => self.receive(log, call),
         }
@@ -221,8 +222,15 @@ fn give(
 /// Carries out what is to be received and put away, one after the other.
 fn take(files: &Files, queue: &mpsc::Receiver<Call>, answers: &UnboundedSender<CopyAnswered>) {
     let mut held = Held::new();
+    let mut former = Former::default();
     while let Ok((log, call)) = queue.recv() {
-        let done = carry_out(files, &mut held, log, &call);
+        let done = match &call {
+            CopyCall::Import { origin, at, generation } => {
+                let result = files.import(&mut former, (log, *generation), *origin, *at);
+                Ok(Some(CopyAnswer::Imported { result }))
+            }
+            _ => carry_out(files, &mut held, log, &call),
+        };
         let answer = done.unwrap_or_else(|fault| {
             let stages = stages(&held, log, &call);
             held.remove(&(log, stages));
@@ -303,6 +311,7 @@ fn carry_out(
         CopyCall::Export { .. }
         | CopyCall::ExportUpload { .. }
         | CopyCall::Read { .. }
+        | CopyCall::Import { .. }
         | CopyCall::EndExport { .. } => None,
     })
 }

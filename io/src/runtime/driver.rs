@@ -7,8 +7,8 @@ use std::time::Duration;
 use quorate_core::configuration::Addresses;
 use quorate_core::shard::Reply as SqlReply;
 use quorate_core::{
-    ClusterId, Command, CommandId, Event, Generation, Input, LogId, Node, NodeConfig, NodeId,
-    Output, Recovered, Reply, StopReason, Time,
+    Command, CommandId, Event, Generation, Input, LogId, Node, NodeConfig, NodeId, Output,
+    Recovered, Reply, StopReason, Time,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -42,8 +42,6 @@ pub struct Setup {
     pub members: Option<Members>,
     /// Where others reach HTTP; an unspecified IP stands for the node's own. `None`: nowhere.
     pub http: Option<SocketAddr>,
-    /// The cluster that the node's last identity belonged to, if that has dissolved.
-    pub dissolved_from: Option<ClusterId>,
 }
 
 /// Why a node could not be started.
@@ -143,7 +141,7 @@ impl Runtime {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn open(setup: Setup, dir: DataDir) -> Result<Self, RuntimeError> {
-        let Setup { node: mut config, net, members, http, dissolved_from } = setup;
+        let Setup { node: mut config, net, members, http } = setup;
         if let Some(members) = &members {
             members.expand()?;
         }
@@ -156,14 +154,10 @@ impl Runtime {
         let engines = Engines::new(dir.path(), answers);
         let (copied, copy_answers) = mpsc::unbounded_channel();
         let copies = Copies::new(dir.path(), copied);
-        let (store, mut recovered) = dir.open(Options::default(), complete)?;
+        let (store, recovered) = dir.open(Options::default(), complete)?;
         let (found, entries) = mpsc::unbounded_channel();
         let entry_reader =
             EntryReader::start(store.reader(), found).map_err(RuntimeError::Thread)?;
-        if recovered.identity.dissolved_from.is_none() {
-            // Made durable by core, with the start.
-            recovered.identity.dissolved_from = dissolved_from;
-        }
         let id = recovered.identity.node;
         let (events, network) = mpsc::channel(NETWORK_EVENTS_MAX);
         let transport = Transport::start(net, id, events)?;

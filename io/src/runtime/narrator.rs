@@ -36,7 +36,26 @@ impl Narrator {
             }
             Event::NoQuorum(no_quorum) => no_quorum_lost(no_quorum),
             Event::QuorumRestored => info!("the quorum is back: changes are decided again"),
-            Event::Split { other } => error!(
+            Event::Split { other, clash: Some(clash) } => error!(
+                other = %other, reason = %clash,
+                "SPLIT: one of two clusters of this group has one server, and cannot bring its \
+                 databases to the other. Both go on serving; as soon as the reason is gone they \
+                 become one"
+            ),
+            Event::Bringing { into } => warn!(
+                %into,
+                "this cluster of one server ends, and brings its databases to another of its group: \
+                 writes wait until they are there"
+            ),
+            Event::Brought { database, shard } => info!(
+                %database, %shard, "a shard that this node has brought is in its place"
+            ),
+            Event::NotBrought { database, shard, reason } => error!(
+                %database, %shard, %reason,
+                "a shard that this node brings cannot be put in its place; it is tried again. Nobody \
+                 else has it: do not remove what lies under backup/clusters"
+            ),
+            Event::Split { other, clash: None } => error!(
                 other = %other,
                 "SPLIT: another cluster of this group holds databases, as this one does. Both go on \
                  serving; an operator must decide which one stays"

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use quorate_core::{NodeId, Recovered, StorageOp};
+use quorate_core::{ClusterId, Identity, NodeId, Recovered, StorageOp};
 
 use super::error::StoreError;
 use super::fs::{FileSystem, RealFs, read_full, write_all};
@@ -22,6 +22,9 @@ const LOG: &str = "log";
 const BACKUP: &str = "backup";
 /// Names the place that the contents are being moved to; there only while they are.
 const MOVING: &str = "MOVING";
+/// Says what the next node in this directory is to know of the one before; there from before the contents
+/// are moved until a new node has been made that knows it.
+const FOLLOWS: &str = "FOLLOWS";
 const UNFINISHED: &str = ".tmp";
 
 /// A data directory that this process has locked. Dropping it lets go of the lock.
@@ -29,6 +32,19 @@ const UNFINISHED: &str = ".tmp";
 pub struct DataDir {
     path: PathBuf,
     _lock: File,
+}
+
+/// What a node is to know of the one that was in its directory before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Follows {
+    /// The node before.
+    pub was: NodeId,
+    /// What it was called.
+    pub name: String,
+    /// The cluster that it left by a committed dissolution, if it was that.
+    pub from: Option<ClusterId>,
+    /// Whether the new node brings the databases of the old one.
+    pub brings: bool,
 }
 
 /// What a stopped node's directory holds.
@@ -122,6 +138,21 @@ impl DataDir {
     /// # Errors
     /// As [`DataDir::move_aside`] and [`DataDir::open`].
     pub fn new_identity(&self) -> Result<(NodeId, Option<PathBuf>), StoreError> {
+        remove_note(&RealFs, &self.path)?;
+        self.renew()
+    }
+
+    /// The same for a node whose cluster has dissolved: the new one knows what it follows, durably from
+    /// the beginning, and whenever this is interrupted.
+    ///
+    /// # Errors
+    /// As [`DataDir::new_identity`].
+    pub fn follow(&self, follows: &Follows) -> Result<(NodeId, Option<PathBuf>), StoreError> {
+        write_small(&RealFs, &self.path, FOLLOWS, &follows.to_text())?;
+        self.renew()
+    }
+
+    fn renew(&self) -> Result<(NodeId, Option<PathBuf>), StoreError> {
         let aside = self.move_aside()?;
         let (mut log, _) = open_log(Arc::new(RealFs), &self.path, Options::default())?;
         log.seal(true)?;
@@ -208,12 +239,22 @@ pub(super) fn open_log(
         None => {
             check_format(dir, format, None)?;
             let node = (u128::from(random_u64()?) << 64) | u128::from(random_u64()?);
-            (Log::create(Arc::clone(&fs), &log_dir, NodeId(node), options)?, Vec::new())
+            let mut identity = Identity::new(NodeId(node));
+            if let Some(follows) = read_note(&*fs, dir)? {
+                identity.dissolved_from = follows.from;
+                identity.brings = follows.brings.then_some(follows.was);
+                identity.name = Some(follows.name);
+            }
+            (Log::create(Arc::clone(&fs), &log_dir, identity, options)?, Vec::new())
         }
     };
     if format.is_none() {
         // Written last: whoever reads it may rely on the log being there.
         write_format(&*fs, dir, log.node())?;
+    }
+    // As long as the old node is there the note is still to be heeded.
+    if read_note(&*fs, dir)?.is_some_and(|follows| follows.was != log.node()) {
+        remove_note(&*fs, dir)?;
     }
     Ok((log, findings))
 }
@@ -243,6 +284,60 @@ fn read_format(fs: &dyn FileSystem, dir: &Path) -> Result<Option<NodeId>, StoreE
 
 fn write_format(fs: &dyn FileSystem, dir: &Path, node: NodeId) -> Result<(), StoreError> {
     write_small(fs, dir, FORMAT, &format!("quorate 1\nnode {node}\n"))
+}
+
+impl Follows {
+    fn to_text(&self) -> String {
+        let from = self.from.map_or_else(|| "-".to_owned(), |from| from.to_string());
+        let brings = if self.brings { "brings" } else { "-" };
+        format!("quorate 1\nwas {}\nfrom {from}\n{brings}\nname {}\n", self.was, self.name)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let mut line = || lines.next();
+        if line()? != "quorate 1" {
+            return None;
+        }
+        let was = NodeId::parse(line()?.strip_prefix("was ")?)?;
+        let from = line()?.strip_prefix("from ")?;
+        let from = if from == "-" { None } else { Some(ClusterId::parse(from)?) };
+        let brings = line()? == "brings";
+        let name = line()?.strip_prefix("name ")?.to_owned();
+        Some(Self { was, name, from, brings })
+    }
+}
+
+/// The note for the next node, if there is one.
+fn read_note(fs: &dyn FileSystem, dir: &Path) -> Result<Option<Follows>, StoreError> {
+    let Some(text) = read_small(fs, &dir.join(FOLLOWS))? else { return Ok(None) };
+    // Nobody else writes it: what cannot be read must not be passed over, databases hang on it.
+    let found = text.chars().take(40).collect();
+    Follows::parse(&text).map(Some).ok_or(StoreError::Format { dir: dir.join(FOLLOWS), found })
+}
+
+fn remove_note(fs: &dyn FileSystem, dir: &Path) -> Result<(), StoreError> {
+    let note = dir.join(FOLLOWS);
+    if read_small(fs, &note)?.is_none() {
+        return Ok(());
+    }
+    fs.remove(&note).map_err(StoreError::io("remove", &note))?;
+    fs.sync_dir(dir).map_err(StoreError::io("sync", dir))
+}
+
+/// Where the contents lie that were moved aside when the directory was this node's.
+///
+/// # Errors
+/// The backups cannot be listed.
+pub fn put_aside(dir: &Path, node: NodeId) -> Result<Option<PathBuf>, StoreError> {
+    let clusters = dir.join(BACKUP).join("clusters");
+    let names = match RealFs.list(&clusters) {
+        Ok(names) => names,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(StoreError::io("list", &clusters)(e)),
+    };
+    let of = |path: &PathBuf| matches!(read_format(&RealFs, path), Ok(Some(id)) if id == node);
+    Ok(names.iter().map(|name| clusters.join(name)).find(of))
 }
 
 /// Refuses a log that is not the one that FORMAT speaks of.
@@ -287,7 +382,7 @@ fn write_small(fs: &dyn FileSystem, dir: &Path, name: &str, text: &str) -> Resul
 
 /// What stays when the contents are moved.
 fn stays(name: &str) -> bool {
-    [LOCK, BACKUP, MOVING].contains(&name)
+    [LOCK, BACKUP, MOVING, FOLLOWS].contains(&name)
 }
 
 /// First a durable note of where to, then the moves, then the note goes: a crash at any step is

@@ -57,9 +57,10 @@ impl Log {
     pub(super) fn create(
         fs: Arc<dyn FileSystem>,
         dir: &Path,
-        node: NodeId,
+        identity: Identity,
         options: Options,
     ) -> Result<Self, StoreError> {
+        let node = identity.node;
         remove_unfinished(&*fs, dir)?;
         let header = SegmentHeader {
             number: 1,
@@ -71,7 +72,7 @@ impl Log {
             checkpoint: true,
             node,
         };
-        let state = State { identity: Some(Identity::new(node)), ..State::default() };
+        let state = State { identity: Some(identity), ..State::default() };
         let mut shared = Shared { state, ..Shared::default() };
         let mut born = Born::new(&*fs, dir, header)?;
         born.checkpoint(&shared, &Plan::default())?;

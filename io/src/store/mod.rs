@@ -126,7 +126,7 @@ use quorate_core::{LogId, NodeId, PersistId, Recovered, StorageOp, Window};
 
 #[cfg(feature = "node")]
 pub(crate) use directory::utc;
-pub use directory::{DataDir, View, is_data_dir, read_only};
+pub use directory::{DataDir, Follows, View, is_data_dir, put_aside, read_only};
 pub use error::StoreError;
 pub use scan::Finding;
 pub use writer::Completion;

@@ -11,12 +11,14 @@ use crate::exit::Failure;
 
 /// What may lie in a directory that no node was made in yet: what an interrupted first start, a
 /// backup or the system of a fresh disk leaves there.
-const OURS: [&str; 10] = [
+const OURS: [&str; 12] = [
     "lock",
     "log",
     "backup",
     "MOVING",
     "FORMAT.tmp",
+    "FOLLOWS",
+    "FOLLOWS.tmp",
     "node.json",
     "node.json.new",
     "admin.token",

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use quorate_core::NodeConfig;
 use quorate_core::configuration::{Configuration, check_server_name};
-use quorate_core::{ClusterId, NodeConfig};
 use quorate_io::config::{
     self, ConfigError, DatabaseConfig, Hazelcast, Level, Members, Note, Secret, Settings, Variables,
 };
@@ -23,7 +23,6 @@ pub(super) struct Prepared {
     node: NodeConfig,
     net: NetConfig,
     members: Option<Members>,
-    dissolved_from: Option<ClusterId>,
     /// What an operator should do something about: said in the log, and with the status.
     pub(super) warnings: Vec<String>,
 }
@@ -58,7 +57,7 @@ pub(super) fn prepare(args: &Start) -> Result<Prepared, Failure> {
     if settings.multicast.is_none() && settings.members.is_none() {
         warn!("neither multicast nor a member list is enabled: this node looks for nobody");
     }
-    Ok(Prepared { node, net, members: settings.members, dissolved_from: None, warnings })
+    Ok(Prepared { node, net, members: settings.members, warnings })
 }
 
 impl Prepared {
@@ -71,21 +70,13 @@ impl Prepared {
             net: self.net.clone(),
             members: self.members.clone(),
             http: http.filter(reached),
-            dissolved_from: self.dissolved_from,
         }
     }
 
-    /// The node's cluster has ended, `from` by a committed dissolution: the next identity keeps the
-    /// name and knows where to go.
-    pub(super) fn follow(
-        &mut self,
-        name: String,
-        from: Option<ClusterId>,
-        addresses: Vec<SocketAddr>,
-    ) {
+    /// The node's cluster has ended: the next identity keeps the name and knows where to go.
+    pub(super) fn follow(&mut self, name: String, addresses: Vec<SocketAddr>) {
         self.node.name.get_or_insert(name);
         self.node.seeds = addresses;
-        self.dissolved_from = from;
     }
 }
 

@@ -46,6 +46,7 @@ fn view() -> StatusView {
         refused: vec![],
         join_refused: None,
         split_with: vec![],
+        clashes: vec![],
         expect: None,
         damaged: false,
         copies: vec![],

@@ -66,6 +66,23 @@ impl Content {
         Err(Violation::new("money-made", detail))
     }
 
+    /// The same content, as what a log begins behind at this position.
+    #[must_use]
+    pub fn brought(&self, at: Position) -> Self {
+        let mut last = self.last.placed(at);
+        let hashes = last.content_hash().map(|held| (at.index, (at.term, held.hash)));
+        let registers = self.registers.iter().filter_map(|(key, versions)| {
+            let (_, value) = versions.last()?;
+            Some((*key, vec![(at.index, value.clone())]))
+        });
+        Self {
+            registers: registers.collect(),
+            hashes: hashes.into_iter().collect(),
+            sum: self.sum,
+            last,
+        }
+    }
+
     /// Whether a copy that says it stands at `held.at` holds what it must there.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_core::configuration::{Configuration, QuorumRule, Role};
 use quorate_core::engine::Position;
-use quorate_core::raft::Membership;
+use quorate_core::raft::{Membership, Snapshot};
 use quorate_core::{ClusterId, ConfigVersion, Index, LogId, NodeId, Term};
 
 use super::Checks;
@@ -19,6 +19,8 @@ pub struct Known {
     held: BTreeSet<(NodeId, LogId)>,
     /// Grants that were judged when they were asked for.
     grants: BTreeSet<(ClusterId, LogId, NodeId, ConfigVersion)>,
+    /// What was brought to which cluster, by the cluster and the log it comes from.
+    brought: BTreeSet<(ClusterId, ClusterId, LogId)>,
     /// When each log of a node last held all that was committed.
     whole: BTreeMap<(ClusterId, LogId, NodeId), u64>,
 }
@@ -140,6 +142,54 @@ impl Checks {
         let ledger = self.ledger_of(cluster, log);
         ledger.governing = Some(std::sync::Arc::new(first.clone()));
         ledger.extend(term, term, now)
+    }
+
+    /// A node begins a shard's log behind what it brings from its former cluster.
+    ///
+    /// # Errors
+    /// `founded-otherwise` if no committed version of the document says that the log begins so,
+    /// `brought-undissolved` if the shard's former cluster goes on, `brought-twice`.
+    pub fn imports(
+        &mut self,
+        node: NodeId,
+        (cluster, log): (ClusterId, LogId),
+        base: &Snapshot,
+    ) -> Verdict {
+        let Some(document) = self.known(cluster).and_then(|ledger| ledger.document()) else {
+            return Ok(());
+        };
+        let founding = document.shard_of(log).and_then(|shard| shard.shard.founding.as_ref());
+        let Some((founding, origin)) = founding.and_then(|f| Some((f, f.origin?))) else {
+            return Ok(()); // A full copy of one that goes on.
+        };
+        let mine = founding.first.incoming.voters.contains(&node);
+        if base.index > Index(1) || !mine {
+            return Ok(());
+        }
+        let wrong = |invariant| {
+            let detail = format!("{node:?} begins {log:?} of {cluster:?} with {origin:?}");
+            Err(Violation::new(invariant, detail))
+        };
+        if founding.first != base.membership {
+            return wrong("founded-otherwise");
+        }
+        let former = self.known(origin.cluster).and_then(|ledger| ledger.document());
+        if former.is_none_or(|held| held.dissolved_into.is_none()) {
+            return wrong("brought-undissolved");
+        }
+        if !self.copies.brought.insert((cluster, origin.cluster, origin.log)) {
+            return match self.shards.get(&(cluster, log)).is_some_and(|l| l.commit() > base.index) {
+                true => wrong("brought-twice"),
+                false => Ok(()), // A crash has cut the first short.
+            };
+        }
+        let Some(old) = self.shards.get(&(origin.cluster, origin.log)) else {
+            return wrong("brought-undissolved");
+        };
+        let ledger = old.brought(cluster, log, base);
+        self.shards.insert((cluster, log), ledger);
+        self.carry_answers((origin.cluster, origin.log), (cluster, log));
+        Ok(())
     }
 
     /// The membership of a shard's log changes.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_core::configuration::{self, ConfigCommand, Configuration};
+use quorate_core::engine::Position;
 use quorate_core::node::decode_command;
-use quorate_core::raft::{Entry, Membership, Payload};
+use quorate_core::raft::{Entry, Membership, Payload, Snapshot};
 use quorate_core::{ClusterId, ConfigVersion, Index, LogId, NodeId, Term};
 
 use super::Content;
@@ -158,6 +159,17 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Of a shard's log that begins behind `base` with what this one has made of its copies.
+    #[must_use]
+    pub fn brought(&self, cluster: ClusterId, log: LogId, base: &Snapshot) -> Self {
+        let mut ledger = Self::new(cluster, log);
+        (ledger.base, ledger.base_term) = (base.index, base.term);
+        ledger.governing = Some(Arc::new(base.membership.clone()));
+        ledger.content = self.content.brought(Position { index: base.index, term: base.term });
+        ledger.content_before = ledger.content.clone();
+        ledger
+    }
+
     /// What the copies hold in a log that ends with this entry, committed or not.
     fn content_at(&self, index: Index, term: Term) -> Result<Content, Violation> {
         let (mut at, mut entries) = ((index, term), Vec::new());
@@ -307,7 +319,12 @@ impl Ledger {
     }
 
     fn new_version(&mut self, document: Configuration, now: u64) -> Verdict {
-        if document.dissolved_into.is_some() && !document.databases.is_empty() {
+        let brings = document.dissolved_into.as_ref().is_some_and(|ended| ended.brings);
+        if brings && document.servers.len() != 1 {
+            let detail = format!("cluster {:?} brings databases, and has others", self.cluster);
+            return Err(Violation::new("brings-what-others-hold", detail));
+        }
+        if document.dissolved_into.is_some() && !brings && !document.databases.is_empty() {
             let detail = format!("cluster {:?} has dissolved with databases", self.cluster);
             return Err(Violation::new("dissolved-with-databases", detail));
         }

@@ -393,6 +393,7 @@ fn info(cluster: ClusterId) -> Packet {
         your_cluster: None,
         released: false,
         damaged: false,
+        clash: None,
     })
 }
 

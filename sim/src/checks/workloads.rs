@@ -63,7 +63,7 @@ pub struct Asked {
 }
 
 /// What is known of one shard's clients.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Clients {
     /// The last position that anybody was told of as done.
     floor: Index,
@@ -159,6 +159,13 @@ impl Checks {
                 Ok(())
             }
             (_, Reply::Failed(_)) => Ok(()),
+        }
+    }
+
+    /// What was told of one shard holds of the one that it was brought as.
+    pub(super) fn carry_answers(&mut self, from: (ClusterId, LogId), to: (ClusterId, LogId)) {
+        if let Some(clients) = self.workloads.shards.get(&from).cloned() {
+            self.workloads.shards.insert(to, Clients { floor: Index::ZERO, ..clients });
         }
     }
 

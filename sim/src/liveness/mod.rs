@@ -221,8 +221,13 @@ fn straggler(
 
 /// A node without a cluster: there must be a reason.
 fn homeless(seeker: &Living<'_>, living: &[Living<'_>], all_lost: bool, all: &mut Assessment) {
+    let brings = seeker.directory.durable.identity.brings.is_some();
+    let unknown = matches!(seeker.status.join_refused, Some(Rejection::NotReserved { .. }));
     if is_namesake(seeker, living) {
         all.tally.add("duplicate-name");
+    } else if brings && (unknown || living.iter().all(|l| l.status.cluster.is_none())) {
+        // Nobody is left who keeps the names for it: an operator has to say what it is to be.
+        all.tally.add("brings-to-nobody");
     } else if all_lost {
         all.tally.add("quorum-lost");
     } else {

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use quorate_core::copies::CopyCall;
-use quorate_core::engine::Fault;
-use quorate_core::{Input, LogId};
+use quorate_core::configuration::Origin;
+use quorate_core::copies::{CopyAnswer, CopyCall};
+use quorate_core::engine::{Fault, Position};
+use quorate_core::{Generation, Input, LogId};
 
 use super::{RunRef, What, World};
 use crate::counts::Count;
@@ -52,7 +53,7 @@ impl World {
         let Some(dir) = self.hosts[host].dir else { return Ok(()) };
         self.draw_file_fault(host, dir, log, &call);
         let finishes = matches!(call, CopyCall::Finish { .. });
-        let answer = self.perform_on_files(dir, log, call);
+        let answer = self.perform_on_files(host, dir, log, call);
         if finishes {
             self.counts.add(Count::FullCopies);
         }
@@ -70,7 +71,10 @@ impl World {
         };
         let writes = matches!(
             call,
-            CopyCall::Export { .. } | CopyCall::Write { .. } | CopyCall::Finish { .. }
+            CopyCall::Export { .. }
+                | CopyCall::Write { .. }
+                | CopyCall::Finish { .. }
+                | CopyCall::Import { .. }
         );
         let ppm = self.plan.databases.as_ref().map_or(0, |plan| plan.fail_ppm);
         let fails = self.peace.is_none() && self.engine_dice.chance(ppm);
@@ -89,10 +93,15 @@ impl World {
 
     fn perform_on_files(
         &mut self,
+        host: usize,
         dir: DirId,
         log: LogId,
         call: CopyCall,
     ) -> Option<quorate_core::copies::CopyAnswer> {
+        if let CopyCall::Import { origin, at, generation } = call {
+            let result = self.import(host, dir, (log, generation), origin, at);
+            return Some(CopyAnswer::Imported { result });
+        }
         let files = self.disks.get_mut(dir).files(log);
         if let CopyCall::Finish { generation, .. } = &call {
             files.rotten.remove(generation);
@@ -100,6 +109,34 @@ impl World {
         let answer = files.held.carry_out(call);
         files.held.fail = None;
         answer
+    }
+
+    /// What the host held as another node becomes a copy.
+    fn import(
+        &mut self,
+        host: usize,
+        dir: DirId,
+        (log, to): (LogId, Generation),
+        origin: Origin,
+        at: Position,
+    ) -> Result<(), Fault> {
+        let files = self.disks.get_mut(dir).files(log);
+        if let Some(fault) = files.held.fail.take() {
+            return Err(fault);
+        }
+        let missing = || Fault::Missing(format!("what {:?} held", origin.node));
+        let former = self.hosts[host].former.get(&origin.node).ok_or_else(missing)?;
+        let former = self.disks.get(*former);
+        let live = former.durable.logs.get(&origin.log).and_then(|held| held.copy);
+        let live = live.ok_or_else(missing)?;
+        let there = former.engines.get(&origin.log).ok_or_else(missing)?;
+        if !there.is_sound(live) {
+            return Err(Fault::Corrupt("database disk image is malformed".to_owned()));
+        }
+        let held = there.held.generations.get(&live).cloned().ok_or_else(missing)?;
+        self.disks.get_mut(dir).files(log).held.import(&held, at, to);
+        self.counts.add(Count::Imports);
+        Ok(())
     }
 
     /// Whatever happens to files, the copy that a restart would open lies there.
@@ -126,7 +163,7 @@ impl World {
             if let Some(call) = calls.pop_front()
                 && self.engine_dice.one_in(2)
             {
-                let _nobody_hears = self.perform_on_files(dir, log, call);
+                let _nobody_hears = self.perform_on_files(host, dir, log, call);
             }
         }
     }

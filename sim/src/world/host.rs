@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use quorate_core::{Index, Input, LinkId, LogId, Node, Term};
+use quorate_core::{Index, Input, LinkId, LogId, Node, NodeId, Term};
 
 use super::engines::Pump;
 use super::files::FileCalls;
@@ -57,6 +57,8 @@ pub struct Host {
     pub seen_shards: BTreeMap<LogId, Seen>,
     /// The engines of its process.
     pub engines: BTreeMap<LogId, Pump>,
+    /// The directories that it had as a node whose databases it brings, or has brought.
+    pub former: BTreeMap<NodeId, DirId>,
     /// What its process wants of the files of copies.
     pub file_calls: BTreeMap<LogId, FileCalls>,
     /// Engines find no space left.
@@ -100,6 +102,7 @@ impl Host {
             seen: Seen::default(),
             seen_shards: BTreeMap::new(),
             engines: BTreeMap::new(),
+            former: BTreeMap::new(),
             file_calls: BTreeMap::new(),
             full: false,
             engines_slow: 0,

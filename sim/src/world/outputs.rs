@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::configuration::{ConfigCommand, Configuration, CopyStatus};
-use quorate_core::raft::{Body, Entry, LogRead, Membership, Message, Payload};
+use quorate_core::raft::{Body, Entry, LogRead, Membership, Message, Payload, Snapshot};
 use quorate_core::wire::{self, Packet, Request, Response};
 use quorate_core::{
     ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, Output, PersistId,
@@ -31,6 +31,8 @@ pub(super) enum Late {
     Snapshots(LogId, Index, Term),
     Reverted,
     Begins(LogId, Membership, Term),
+    /// A node begins a shard's log behind a copy.
+    Imports(LogId, Box<Snapshot>),
     Member(LogId, Box<(Membership, Membership)>),
     Executes(LogId),
     Drops(LogId),
@@ -136,6 +138,11 @@ impl World {
                 self.late.push(Late::Drops(*log));
             }
             if let StorageOp::Snapshot { log, snapshot, reset } = op {
+                let held = of_shard.and_then(|log| self.disks.get(dir).written(log));
+                let begins = held.is_none_or(|held| held.last_index() == Index::ZERO);
+                if of_shard.is_some() && begins && *reset {
+                    self.late.push(Late::Imports(*log, Box::new(snapshot.clone())));
+                }
                 self.late.push(Late::Snapshots(*log, snapshot.index, snapshot.term));
                 if of_shard.is_some() {
                     self.lets_go(host, dir, *log, snapshot.index, *reset)?;
@@ -398,6 +405,10 @@ impl World {
             match check {
                 Late::Shows(document) => {
                     self.checks.shows(node, &mut self.hosts[host].view, &document)?;
+                }
+                Late::Imports(log, base) => {
+                    let Some(cluster) = self.disks.get(dir).written_log.cluster else { continue };
+                    self.checks.imports(node, (cluster, log), &base)?;
                 }
                 Late::Begins(log, first, term) => {
                     let Some(cluster) = self.disks.get(dir).written_log.cluster else { continue };

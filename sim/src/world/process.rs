@@ -166,7 +166,7 @@ impl World {
                 }
             }
             StopReason::StaleDisk(why) => return self.ended_stale(host, dir, &why.to_string()),
-            StopReason::Dissolved { from, addresses, committed, .. } => {
+            StopReason::Dissolved { from, addresses, committed, brings, .. } => {
                 if committed {
                     self.checks.dissolves(self.disks.get(dir), from)?;
                 }
@@ -177,6 +177,14 @@ impl World {
                     Recovered::after_dissolve(node, from)
                 } else {
                     Recovered::fresh(node)
+                };
+                let new = match brings {
+                    Some(was) => {
+                        self.counts.add(Count::Bringings);
+                        self.hosts[host].former.insert(was, dir);
+                        new.bringing(was)
+                    }
+                    None => new,
                 };
                 let new = Directory::new(new);
                 self.hosts[host].dir = Some(self.disks.add(new));

@@ -3,6 +3,7 @@
 //! Every test makes the network that its nodes live in and takes it away; see `quorate_tests`.
 
 mod bad_input;
+mod bringing;
 mod commands;
 mod configuring;
 mod copies;

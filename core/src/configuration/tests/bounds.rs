@@ -23,6 +23,7 @@ fn servers(count: u128) -> Configuration {
             addresses: addresses(2),
             start: None,
             dissolved_from: None,
+            brings: None,
         };
         document = after(&document, &join);
     }

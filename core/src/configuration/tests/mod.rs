@@ -42,6 +42,7 @@ fn join(number: u128, name: &str) -> ConfigCommand {
         addresses,
         start: None,
         dissolved_from: None,
+        brings: None,
     }
 }
 

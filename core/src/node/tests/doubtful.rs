@@ -231,6 +231,7 @@ fn what_one_link_told_of_a_cluster_counts_when_the_other_link_is_gone() {
             leaving: false,
             your_cluster: None,
             damaged: false,
+            clash: None,
         })
     };
     for link in [first, second] {

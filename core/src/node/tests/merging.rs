@@ -10,7 +10,7 @@ fn create(name: &str) -> Command {
 }
 
 /// Clusters of the sizes given, that do not see each other yet.
-fn apart(sizes: &[usize]) -> (World, Vec<Vec<usize>>) {
+pub(super) fn apart(sizes: &[usize]) -> (World, Vec<Vec<usize>>) {
     let mut world = World::new();
     let mut groups = Vec::new();
     for size in sizes {
@@ -35,14 +35,17 @@ fn apart(sizes: &[usize]) -> (World, Vec<Vec<usize>>) {
 }
 
 /// What the server does when its cluster has dissolved: a new directory, a new id.
-fn restart_the_dissolved(world: &mut World) -> usize {
+pub(super) fn restart_the_dissolved(world: &mut World) -> usize {
     let mut restarted = 0;
     for number in 0..world.machines.len() {
-        let Some(StopReason::Dissolved { from, .. }) = world.machines[number].stopped else {
+        let Some(StopReason::Dissolved { from, brings, .. }) = world.machines[number].stopped
+        else {
             continue;
         };
-        let id = NodeId(world.id(number).0 + 77);
-        world.machines[number].disk = Recovered::after_dissolve(id, from);
+        let id = NodeId(world.id(number).0 + 77 + (u128::try_from(number).unwrap() << 16));
+        let fresh = Recovered::after_dissolve(id, from);
+        let fresh = brings.map_or(fresh.clone(), |was| fresh.bringing(was));
+        world.machines[number].move_aside(fresh);
         world.start(number);
         restarted += 1;
     }
@@ -50,7 +53,7 @@ fn restart_the_dissolved(world: &mut World) -> usize {
 }
 
 /// Lets time pass, restarting whoever has dissolved, until all are one cluster.
-fn become_one(world: &mut World, seconds: u32) -> bool {
+pub(super) fn become_one(world: &mut World, seconds: u32) -> bool {
     let all: Vec<usize> = (0..world.machines.len()).collect();
     for _ in 0..seconds * 4 {
         world.run(SECOND / 4);
@@ -62,7 +65,7 @@ fn become_one(world: &mut World, seconds: u32) -> bool {
     false
 }
 
-fn set_aside(world: &World, numbers: &[usize]) -> bool {
+pub(super) fn set_aside(world: &World, numbers: &[usize]) -> bool {
     numbers.iter().any(|n| world.machines[*n].events.contains(&Event::State(crate::State::Left)))
 }
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::configuration::Defaults;
-use crate::copies::CopyCall;
+use crate::configuration::{Defaults, Origin};
 use crate::copies::memory::MemoryFiles;
+use crate::copies::{CopyAnswer, CopyCall};
 use crate::engine::memory::Memory;
-use crate::engine::{Engine as _, Reader as _, SqlLimits, Transaction};
+use crate::engine::{Engine as _, Fault, Position, Reader as _, SqlLimits, Transaction};
 use crate::node::SqlRequest;
 use crate::shard::{Answer, Call, CallKind, Reply as SqlReply, ShardLimits, SqlKind};
 use crate::{
@@ -28,6 +28,8 @@ pub(crate) struct Machine {
     pub answers: BTreeMap<CommandId, SqlReply>,
     /// The copies on its disk.
     pub files: BTreeMap<LogId, MemoryFiles>,
+    /// What it held as other nodes, whose clusters have dissolved.
+    pub aside: BTreeMap<NodeId, (Recovered, BTreeMap<LogId, MemoryFiles>)>,
     /// Which generation of each is open.
     open: BTreeMap<LogId, Generation>,
     /// Epochs in which an engine has failed.
@@ -143,6 +145,33 @@ impl Machine {
 }
 
 impl Machine {
+    /// The machine is another node from here on; what it held stays aside, as a power failure leaves it.
+    pub(crate) fn move_aside(&mut self, disk: Recovered) {
+        let was = std::mem::replace(&mut self.disk, disk);
+        let mut files = std::mem::take(&mut self.files);
+        let engines = files.values_mut().flat_map(|files| files.generations.values_mut());
+        engines.for_each(Memory::lose_power);
+        self.open.clear();
+        self.failed.clear();
+        self.aside.insert(was.identity.node, (was, files));
+    }
+
+    fn import(
+        &mut self,
+        log: LogId,
+        origin: Origin,
+        at: Position,
+        to: Generation,
+    ) -> Result<(), Fault> {
+        let missing = || Fault::Missing("it is not there".to_owned());
+        let (disk, files) = self.aside.get(&origin.node).ok_or_else(missing)?;
+        let live = disk.logs.get(&origin.log).and_then(|held| held.copy).ok_or_else(missing)?;
+        let held = files.get(&origin.log).and_then(|files| files.generations.get(&live));
+        let held = held.ok_or_else(missing)?;
+        self.files.entry(log).or_default().import(held, at, to);
+        Ok(())
+    }
+
     /// The live copy of a shard.
     pub(crate) fn engine(&self, log: LogId) -> &Memory {
         let live = self.disk.logs[&log].copy.expect("a copy was named");
@@ -197,6 +226,7 @@ impl World {
             replies: BTreeMap::new(),
             answers: BTreeMap::new(),
             files: BTreeMap::new(),
+            aside: BTreeMap::new(),
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
             password: "secret",
@@ -387,6 +417,10 @@ impl World {
             What::Engine(log, call) => {
                 let Some(answer) = self.machines[due.to].carry_out(log, &call) else { return };
                 Input::Engine { log, epoch: call.epoch, answer }
+            }
+            What::Copy(log, CopyCall::Import { origin, at, generation }) => {
+                let result = self.machines[due.to].import(log, origin, at, generation);
+                Input::Copy { log, answer: CopyAnswer::Imported { result } }
             }
             What::Copy(log, call) => {
                 let files = self.machines[due.to].files.entry(log).or_default();
