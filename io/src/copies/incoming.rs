@@ -11,7 +11,7 @@ use quorate_core::engine::{Engine as _, Fault, Position};
 use quorate_core::shard::StageId;
 use quorate_core::{Generation, LogId};
 
-use super::{FILE, Files, INCOMING, make_dir, remove_dir, rename, sync};
+use super::{FILE, Files, INCOMING, make_dir, remove_dir, rename, room, sync};
 use crate::engine::{SqliteEngine, io_fault};
 
 /// So many bytes are written before the system is asked to bring them to the disk: the end has less
@@ -102,6 +102,8 @@ impl Incoming {
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false);
         let file = open.open(&path).map_err(|error| io_fault(&path, &error))?;
+        let held = file.metadata().map_err(|error| io_fault(&path, &error))?.len();
+        room::check(&dir, shape.bytes.saturating_sub(held))?;
         let flusher = Flusher::start(&file).map_err(|error| io_fault(&path, &error))?;
         let begun = Self { files: files.clone(), log, dir, path, file, unflushed: 0, flusher };
         let known = begun.known(shape)?;
@@ -158,6 +160,8 @@ impl Incoming {
         if self.unflushed >= FLUSH_BYTES {
             self.unflushed = 0;
             self.flusher.flush();
+            // Others write to the same disk: what there was room for at the beginning may be theirs.
+            room::check(&self.dir, 0)?;
         }
         Ok(())
     }
