@@ -18,6 +18,8 @@ use crate::wire::{COPIES_MAX, Packet, Request};
 
 /// How often copies are looked at, and the others told of them.
 const LOOK: Duration = Duration::from_millis(200);
+/// So long is waited for more peers when one has come, before copies are looked at.
+const ARRIVALS: Duration = Duration::from_millis(50);
 /// How often the others are told of copies of which there is no news.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// For so long a copy that holds nothing waits to hear what others hold; then the log will do.
@@ -759,7 +761,8 @@ impl Node {
 
     /// A peer that has just come hears of all of them, and may be the donor that is missing.
     pub(super) fn tell_peer_of_copies(&mut self, peer: NodeId) {
-        self.copies.next = self.now;
+        // Others may follow at once: of several donors the first to be reached need not be the best.
+        self.copies.next = self.copies.next.min(self.now + ARRIVALS);
         let Some(cluster) = self.identity.cluster.filter(|_| self.cluster_durable) else { return };
         let all: Vec<(LogId, CopyReport)> =
             self.copies.told.iter().map(|(log, report)| (*log, report.clone())).collect();

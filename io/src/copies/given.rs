@@ -23,6 +23,7 @@ const ASIDE_BYTES: usize = 8 * 1024 * 1024;
 /// A copy at one position, or a file that was handed to this node.
 pub struct Given {
     source: Source,
+    /// What is in the WAL when the copy is to be let go.
     wal_bytes_max: u64,
 }
 
@@ -57,8 +58,10 @@ impl Given {
         };
         let dir = files.shard(log).join(format!("{OUTGOING}{export}"));
         remove_dir(&dir)?;
+        // What is in the WAL already stays there until the next write after this.
+        let wal_bytes_max = pinned.wal_bytes()?.saturating_add(WAL_BYTES_MAX);
         let source = Source::Held { pinned, dir, aside: None };
-        Ok(Self { source, wal_bytes_max: WAL_BYTES_MAX })
+        Ok(Self { source, wal_bytes_max })
     }
 
     /// A file that does not change.
@@ -140,6 +143,6 @@ impl Given {
     /// Lets the WAL grow for so long only.
     #[cfg(test)]
     pub(super) fn bound_wal(&mut self, bytes: u64) {
-        self.wal_bytes_max = bytes;
+        self.wal_bytes_max = self.wal_bytes_max - WAL_BYTES_MAX + bytes;
     }
 }

@@ -155,13 +155,13 @@ impl Incoming {
         if bytes.len() != len as usize || *blake3::hash(bytes).as_bytes() != hash {
             return Err(broken("it is not what its hash says"));
         }
+        // Others write to the same disk: what there was room for at the beginning may be theirs.
+        room::check(&self.dir, u64::from(len))?;
         self.file.write_all_at(bytes, at).map_err(|error| io_fault(&self.path, &error))?;
         self.unflushed += u64::from(len);
         if self.unflushed >= FLUSH_BYTES {
             self.unflushed = 0;
             self.flusher.flush();
-            // Others write to the same disk: what there was room for at the beginning may be theirs.
-            room::check(&self.dir, 0)?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ fn with_rows(rows: i64, at: usize) -> (World, LogId) {
     world.run(SECOND);
     let log = log(&world, 0, "demo");
     for machine in &mut world.machines {
-        machine.config.shards.as_mut().unwrap().chunk_bytes = 16;
+        machine.config.shards.as_mut().unwrap().chunk_bytes = 4;
     }
     for machine in 0..3 {
         world.kill(machine);
