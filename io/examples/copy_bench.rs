@@ -7,7 +7,7 @@ use std::time::Instant;
 use quorate_core::copies::{ChunkData, FileShape};
 use quorate_core::engine::{Engine as _, Position, SqlLimits, Statement, Transaction};
 use quorate_core::{Generation, Index, LogId, Term};
-use quorate_io::copies::{Files, Incoming, Outgoing};
+use quorate_io::copies::{Files, Given, Incoming};
 
 const LOG: LogId = LogId(1);
 
@@ -33,7 +33,7 @@ fn main() {
     engine.sync().expect("it is durable");
     for _ in 0..3 {
         let began = Instant::now();
-        let given = Outgoing::take(&donor, LOG, Generation(1), 1, || true).expect("a snapshot");
+        let given = Given::hold(&donor, LOG, Generation(1), 1, || true).expect("a snapshot");
         let snapshot = began.elapsed();
         let shape = FileShape { bytes: given.bytes(), chunk: 256 * 1024 };
         let began = Instant::now();
@@ -55,7 +55,7 @@ fn main() {
         taken.finish(shape.bytes, at, Generation(2)).expect("it is whole");
         let finished = began.elapsed();
         println!(
-            "{} MB: snapshot {snapshot:.0?}, read and hashed {read:.0?}, hashed and written \
+            "{} MB: held in {snapshot:.1?}, read and hashed {read:.0?}, hashed and written \
              {written:.0?}, made durable and placed {finished:.0?}",
             shape.bytes / 1_000_000
         );

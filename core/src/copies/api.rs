@@ -190,7 +190,7 @@ pub enum Unneeded {
 /// others and receiving go on beside each other.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CopyCall {
-    /// Takes a snapshot of the live copy, for reading: [`CopyAnswer::Exported`].
+    /// Makes the live copy, as it is at one position, ready for reading: [`CopyAnswer::Exported`].
     Export {
         /// What to call it; unique for this process.
         export: u64,

@@ -12,9 +12,15 @@ use crate::raft::Snapshot;
 use crate::shard::StageId;
 use crate::time::Time;
 
-/// Chunks that are asked for or being written at one time: enough to keep both ends busy, and few
-/// enough that what shares the link with them does not wait for long.
+/// Chunks that are asked for or being written at one time, at first: enough to keep both ends busy, and
+/// few enough that what shares the link with them does not wait for long.
 const WINDOW: usize = 12;
+/// At least so many later, and at most: as many as donors allow, or 8 MiB of them in memory.
+const WINDOW_MIN: usize = 4;
+const WINDOW_MAX: usize = 32;
+/// The window is fitted to what came in such a span: so long does what shares the link wait at most,
+/// and half as long again while the window grows.
+const SPAN: Duration = Duration::from_millis(50);
 /// A donor that is silent for so long is replaced.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How often the rate is measured.
@@ -92,6 +98,27 @@ struct Fetching {
     /// Bytes that came over the link.
     moved: u64,
     began: Time,
+    /// Chunks that may be on their way now, and how many have come since when.
+    window: usize,
+    come: usize,
+    since: Time,
+}
+
+impl Fetching {
+    /// A chunk has come: fits the window to how fast they come.
+    fn fit_window(&mut self, now: Time) {
+        self.come += 1;
+        let (elapsed, full) = (now.since(self.since), self.come >= self.window);
+        if elapsed < SPAN && !full {
+            return;
+        }
+        // So many as come in one span, and half as many again: more is tried for as long as they come.
+        let nanos = elapsed.as_nanos().max(1);
+        let in_span = SPAN.as_nanos().saturating_mul(self.come as u128) / nanos;
+        let in_span = usize::try_from(in_span).unwrap_or(usize::MAX).min(WINDOW_MAX);
+        self.window = (in_span + in_span / 2).clamp(WINDOW_MIN, WINDOW_MAX);
+        (self.come, self.since) = (0, now);
+    }
 }
 
 /// One transfer.
@@ -265,6 +292,9 @@ impl Incoming {
                     writing: BTreeMap::new(),
                     moved: 0,
                     began: now,
+                    window: WINDOW,
+                    come: 0,
+                    since: now,
                 });
                 self.fetch(now);
             }
@@ -278,7 +308,7 @@ impl Incoming {
         let Phase::Fetching(fetching) = &mut self.phase else { return };
         let chunks = fetching.shape.chunks();
         while fetching.next < chunks
-            && fetching.asked.len() + fetching.writing.len() < WINDOW
+            && fetching.asked.len() + fetching.writing.len() < fetching.window
             && rate_max.is_none_or(|rate| fetching.moved <= allowed(rate, now, fetching.began))
         {
             let chunk = fetching.next;
@@ -305,7 +335,7 @@ impl Incoming {
 
     fn paced_until(&self, fetching: &Fetching) -> Option<Time> {
         let rate = self.rate_max?;
-        let open = fetching.asked.len() + fetching.writing.len() < WINDOW;
+        let open = fetching.asked.len() + fetching.writing.len() < fetching.window;
         let nanos = u128::from(fetching.moved) * 1_000_000_000 / u128::from(rate.max(1));
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         open.then(|| fetching.began + Duration::from_nanos(nanos))
@@ -317,6 +347,7 @@ impl Incoming {
         if !fetching.asked.remove(&chunk) {
             return;
         }
+        fetching.fit_window(now);
         let (at, len) = fetching.shape.place(chunk);
         match data {
             ChunkData::Same if fetching.known.get(chunk as usize) == Some(&hash) => {

@@ -2,7 +2,7 @@
 //!
 //! Most of the time a copy follows its log, and one that was away catches up from it. When the log
 //! of the leader begins behind what the copy holds, or the copy is damaged or gone, the content comes
-//! as a file instead: one of the other copies, the *donor*, takes a snapshot of its own, and the
+//! as a file instead: one of the other copies, the *donor*, holds its own at one position, and the
 //! receiver fetches it in chunks, puts it in place beside its old copy, names it in its store, and
 //! goes on from the log. What must hold:
 //!

@@ -18,6 +18,8 @@ use crate::wire::{COPIES_MAX, Packet, Request};
 
 /// How often copies are looked at, and the others told of them.
 const LOOK: Duration = Duration::from_millis(200);
+/// So long is waited for more peers when one has come, before copies are looked at.
+const ARRIVALS: Duration = Duration::from_millis(50);
 /// How often the others are told of copies of which there is no news.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// For so long a copy that holds nothing waits to hear what others hold; then the log will do.
@@ -74,6 +76,9 @@ pub(super) struct Copies {
     blank: BTreeMap<LogId, Blank>,
     /// Copies that an operator wants replaced by another's.
     forced: BTreeSet<LogId>,
+    /// Copies that have just come whole, and what they still have to apply, once they are open: the
+    /// others are waiting to hear of both.
+    arrived: BTreeMap<LogId, Option<Index>>,
     /// The live generation when the files of a copy were last put in order.
     tidy: BTreeMap<LogId, Generation>,
     next: Time,
@@ -107,6 +112,7 @@ impl Node {
             return;
         }
         let now = self.now;
+        self.watch_arrived();
         if now >= self.copies.next {
             self.copies.next = now + LOOK;
             self.copies.waits.retain(|_, (until, _)| *until > now);
@@ -134,6 +140,26 @@ impl Node {
             self.drain_outgoing(export);
         }
         self.run_restores();
+    }
+
+    /// What has become of a copy that has just come is told at once.
+    fn watch_arrived(&mut self) {
+        let (now, shards) = (self.now, &self.shards);
+        let Copies { arrived, next, .. } = &mut self.copies;
+        arrived.retain(|log, goal| {
+            let Some(held) = shards.all.get(log).filter(|held| held.lack().is_none()) else {
+                return false;
+            };
+            if !held.is_open() {
+                return true;
+            }
+            let news = goal.is_none();
+            let there = held.applied() >= *goal.get_or_insert(held.log().commit());
+            if news || there {
+                *next = now;
+            }
+            !there
+        });
     }
 
     fn begin_transfers(&mut self) {
@@ -388,6 +414,7 @@ impl Node {
             return;
         }
         self.copies.forced.remove(&log);
+        self.copies.arrived.insert(log, None);
         let progress = receiving.machine.progress();
         let (database, shard) = self.shards.name_of(log);
         self.out.push_back(Output::Event(Event::CopyDone {
@@ -605,6 +632,7 @@ impl Node {
         self.copies.reports.retain(|(of, _), _| *of != log);
         self.copies.told.remove(&log);
         self.copies.forced.remove(&log);
+        self.copies.arrived.remove(&log);
         self.copies.tidy.remove(&log);
         let tidy = crate::copies::CopyCall::Tidy { live: None, receiving: false, name };
         self.out.push_back(Output::Copy { log, call: tidy });
@@ -749,8 +777,10 @@ impl Node {
         self.out.push_back(Output::Event(Event::Copies(unwhole)));
     }
 
-    /// A peer that has just come hears of all of them.
+    /// A peer that has just come hears of all of them, and may be the donor that is missing.
     pub(super) fn tell_peer_of_copies(&mut self, peer: NodeId) {
+        // Others may follow at once: of several donors the first to be reached need not be the best.
+        self.copies.next = self.copies.next.min(self.now + ARRIVALS);
         let Some(cluster) = self.identity.cluster.filter(|_| self.cluster_durable) else { return };
         let all: Vec<(LogId, CopyReport)> =
             self.copies.told.iter().map(|(log, report)| (*log, report.clone())).collect();
@@ -782,10 +812,16 @@ impl Node {
         if !document.servers.contains_key(&from) {
             return;
         }
-        let known: BTreeSet<LogId> = document.shards().map(|shard| shard.shard.log).collect();
+        let status_of = |shard: ShardRef<'_>| shard.shard.copies.get(&from).copied();
+        let known: BTreeMap<LogId, Option<CopyStatus>> =
+            document.shards().map(|shard| (shard.shard.log, status_of(shard))).collect();
         let mut asked = Vec::new();
         for (log, report) in copies {
-            if known.contains(&log) {
+            if let Some(status) = known.get(&log) {
+                if report.state == CopyState::Whole && *status != Some(CopyStatus::Online) {
+                    // It may be what the leader of its log waits for.
+                    self.shards.hurry_duties(self.now);
+                }
                 if report.applied == Index::ZERO && report.state != CopyState::Opening {
                     // It has just been given its place: what others hold it has not heard yet.
                     let own = self.own_report(log).filter(|own| own.applied > Index::ZERO);

@@ -325,6 +325,12 @@ impl Node {
                     }
                 }
             }
+            Request::Unbring { cluster, .. } if !document.bringing.contains_key(&cluster) => {
+                // Nothing is kept for it: there is nothing to decide, however often it says so.
+                let (cluster, version) = (document.cluster, document.version);
+                self.answer(waiter, Response::Done { cluster, version });
+                return;
+            }
             Request::Unbring { cluster, attempt } => ConfigCommand::Release { cluster, attempt },
             Request::Dissolve { into, addresses } => match self.may_dissolve(into) {
                 Ok(()) => ConfigCommand::Dissolve { into, addresses },

@@ -60,6 +60,11 @@ impl Shards {
         [first, self.next_duties].into_iter().flatten().min()
     }
 
+    /// What the leaders of logs owe to the document is looked at with the next input.
+    pub(super) fn hurry_duties(&mut self, now: Time) {
+        self.next_duties = self.next_duties.map(|at| at.min(now));
+    }
+
     /// The database and the name of a shard, as far as the document has ever told them here.
     pub(super) fn name_of(&self, log: LogId) -> (String, String) {
         let unnamed = || (format!("log-{}", log.0), MAIN.to_owned());

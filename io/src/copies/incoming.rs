@@ -11,7 +11,7 @@ use quorate_core::engine::{Engine as _, Fault, Position};
 use quorate_core::shard::StageId;
 use quorate_core::{Generation, LogId};
 
-use super::{FILE, Files, INCOMING, make_dir, remove_dir, rename, sync};
+use super::{FILE, Files, INCOMING, make_dir, remove_dir, rename, room, sync};
 use crate::engine::{SqliteEngine, io_fault};
 
 /// So many bytes are written before the system is asked to bring them to the disk: the end has less
@@ -102,6 +102,8 @@ impl Incoming {
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false);
         let file = open.open(&path).map_err(|error| io_fault(&path, &error))?;
+        let held = file.metadata().map_err(|error| io_fault(&path, &error))?.len();
+        room::check(&dir, shape.bytes.saturating_sub(held))?;
         let flusher = Flusher::start(&file).map_err(|error| io_fault(&path, &error))?;
         let begun = Self { files: files.clone(), log, dir, path, file, unflushed: 0, flusher };
         let known = begun.known(shape)?;
@@ -153,6 +155,8 @@ impl Incoming {
         if bytes.len() != len as usize || *blake3::hash(bytes).as_bytes() != hash {
             return Err(broken("it is not what its hash says"));
         }
+        // Others write to the same disk: what there was room for at the beginning may be theirs.
+        room::check(&self.dir, u64::from(len))?;
         self.file.write_all_at(bytes, at).map_err(|error| io_fault(&self.path, &error))?;
         self.unflushed += u64::from(len);
         if self.unflushed >= FLUSH_BYTES {

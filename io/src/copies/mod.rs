@@ -3,7 +3,8 @@
 //! ```text
 //! <data>/shards/<log>/<generation>/copy.sqlite   a copy; the store names the live one
 //!                     incoming/copy.sqlite       what has come of another one; kept over a restart
-//!                     outgoing-<n>/copy.sqlite   a snapshot for others; removed at the next start
+//!                     outgoing-<n>/copy.sqlite   a snapshot for others, or what of the live copy was copied
+//!                                                aside for them; removed at the next start
 //!                     upload-<n>/copy.sqlite     a file that was handed to the node; removed likewise
 //!                     staging-<stage>/           what has come of one that is to be staged; likewise
 //!                     staged-<stage>/copy.sqlite a file that waits for the entry that names it
@@ -17,8 +18,10 @@
 
 mod backup;
 mod brought;
+mod given;
 mod incoming;
 mod outgoing;
+mod room;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -31,6 +34,7 @@ use quorate_core::{Generation, LogId};
 
 pub use backup::{BACKUPS_MAX, retire};
 pub use brought::Former;
+pub use given::Given;
 pub use incoming::Incoming;
 pub use outgoing::Outgoing;
 pub use staged::{UPLOAD_BYTES_MAX, UploadFile};

@@ -93,15 +93,43 @@ impl Outgoing {
     ) -> Result<(ChunkHash, ChunkData), Fault> {
         let mut bytes = vec![0; len as usize];
         self.file.read_exact_at(&mut bytes, at).map_err(|error| io_fault(&self.path, &error))?;
-        let hash = *blake3::hash(&bytes).as_bytes();
-        if known == Some(hash) {
-            return Ok((hash, ChunkData::Same));
-        }
-        let packed = pack.then(|| zstd::bulk::compress(&bytes, LEVEL)).and_then(Result::ok);
-        Ok(match packed.filter(|packed| packed.len() < bytes.len()) {
-            Some(packed) => (hash, ChunkData::Packed(Bytes::from(packed))),
-            None => (hash, ChunkData::Plain(Bytes::from(bytes))),
-        })
+        Ok(chunk(bytes, known, pack))
+    }
+
+    /// Begins a file that is to become what is at this position; parts of it are added.
+    pub(super) fn begin(dir: PathBuf, at: Position) -> Result<Self, Fault> {
+        remove_dir(&dir)?;
+        make_dir(&dir)?;
+        let path = dir.join(FILE);
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(|error| io_fault(&path, &error))?;
+        Ok(Self { dir: Some(dir), path, file, at, bytes: 0 })
+    }
+
+    /// Adds what comes next.
+    pub(super) fn add(&mut self, part: &[u8]) -> Result<(), Fault> {
+        let written = self.file.write_all_at(part, self.bytes);
+        written.map_err(|error| io_fault(&self.path, &error))?;
+        self.bytes += part.len() as u64;
+        Ok(())
+    }
+}
+
+/// A chunk as it travels.
+pub(super) fn chunk(
+    bytes: Vec<u8>,
+    known: Option<ChunkHash>,
+    pack: bool,
+) -> (ChunkHash, ChunkData) {
+    let hash = *blake3::hash(&bytes).as_bytes();
+    if known == Some(hash) {
+        return (hash, ChunkData::Same);
+    }
+    let packed = pack.then(|| zstd::bulk::compress(&bytes, LEVEL)).and_then(Result::ok);
+    match packed.filter(|packed| packed.len() < bytes.len()) {
+        Some(packed) => (hash, ChunkData::Packed(Bytes::from(packed))),
+        None => (hash, ChunkData::Plain(Bytes::from(bytes))),
     }
 }
 

@@ -10,7 +10,7 @@ use quorate_core::engine::{
 use quorate_core::{Generation, Index, LogId, Term};
 use tempfile::TempDir;
 
-use super::{BACKUPS_MAX, Files, Incoming, Outgoing};
+use super::{BACKUPS_MAX, Files, Given, Incoming, Outgoing};
 use crate::engine::SqliteEngine;
 
 const LOG: LogId = LogId(7);
@@ -59,8 +59,9 @@ impl Server {
         );
     }
 
-    fn give(&self) -> (Outgoing, FileShape) {
-        let given = Outgoing::take(&self.files, LOG, LIVE, 1, || true).unwrap();
+    fn give(&self) -> (Given, FileShape) {
+        let given = Given::hold(&self.files, LOG, LIVE, 1, || true).unwrap();
+        assert!(given.holds(), "nobody else uses the copy");
         let shape = FileShape { bytes: given.bytes(), chunk: CHUNK };
         (given, shape)
     }
@@ -72,7 +73,7 @@ impl Server {
 
 /// Fetches chunks `from..to`; how many were known already.
 fn fetch(
-    (given, shape): (&Outgoing, FileShape),
+    (given, shape): (&Given, FileShape),
     (taken, known): (&mut Incoming, &[ChunkHash]),
     chunks: std::ops::Range<u32>,
     pack: bool,
@@ -153,6 +154,34 @@ fn what_has_come_is_kept_and_not_fetched_again_even_from_another_donor() {
 }
 
 #[test]
+fn a_copy_whose_wal_has_grown_for_long_is_copied_aside_and_let_go() {
+    let (mut donor, taker) = (Server::new(), Server::new());
+    for index in 2..6 {
+        donor.fill(index, 3000);
+    }
+    let (mut given, shape) = donor.give();
+    given.bound_wal(1 << 20);
+    assert!(!given.tend().unwrap() && given.holds(), "nothing was written yet");
+    let (mut taken, known) = Incoming::begin(&taker.files, LOG, shape).unwrap();
+    fetch((&given, shape), (&mut taken, &known), 0..10, false);
+    assert!(!donor.path("outgoing-1").exists(), "nothing is copied");
+    for index in 6..11 {
+        donor.fill(index, 300);
+        donor.engine.sync().unwrap();
+    }
+    // A part at a time: chunks are read between two of them.
+    assert!(given.tend().unwrap() && given.holds());
+    fetch((&given, shape), (&mut taken, &known), 10..20, false);
+    while given.tend().unwrap() {}
+    assert!(!given.holds() && donor.path("outgoing-1/copy.sqlite").exists());
+    assert_eq!((given.bytes(), given.position()), (shape.bytes, at(5)));
+    fetch((&given, shape), (&mut taken, &known), 20..shape.chunks(), false);
+    taken.finish(shape.bytes, at(5), Generation(2)).unwrap();
+    drop(given);
+    assert!(!donor.path("outgoing-1").exists());
+}
+
+#[test]
 fn a_chunk_that_is_not_what_it_was_is_refused() {
     let (mut donor, taker) = (Server::new(), Server::new());
     donor.fill(2, 20);
@@ -198,8 +227,10 @@ fn a_file_that_is_no_copy_at_that_position_gets_no_place() {
 fn a_start_removes_snapshots_for_others_and_keeps_what_is_received() {
     let (mut donor, taker) = (Server::new(), Server::new());
     donor.fill(2, 20);
-    let (given, shape) = donor.give();
+    let given = Outgoing::take(&donor.files, LOG, LIVE, 1, || true).unwrap();
+    let shape = FileShape { bytes: given.bytes(), chunk: CHUNK };
     std::mem::forget(given);
+    assert!(donor.path("outgoing-1").exists());
     let (taken, _) = Incoming::begin(&taker.files, LOG, shape).unwrap();
     drop(taken);
     donor.files.sweep().unwrap();

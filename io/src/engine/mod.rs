@@ -1,7 +1,7 @@
 //! The database engine: one copy of one shard in SQLite.
 //!
 //! [`SqliteEngine`] is the writer of a copy, [`SqliteReader`] reads beside it, [`Syncer`] makes it durable,
-//! [`snapshot_to`] copies it. What they promise is said in [`quorate_core::engine`].
+//! [`snapshot_to`] copies it, [`Pinned`] reads its file as it lies. What they promise is said in [`quorate_core::engine`].
 //!
 //! # What travels
 //!
@@ -49,6 +49,7 @@ mod executor;
 mod ffi;
 mod hash;
 mod open;
+mod pinned;
 mod reader;
 mod schema;
 mod sequences;
@@ -77,6 +78,7 @@ use open::{COMMIT, Meta, Role, write_meta};
 pub use adopt::{NotAdopted, adopt};
 pub(crate) use adopt::{check_adopted, put_position};
 pub(crate) use open::io_fault;
+pub use pinned::Pinned;
 pub use reader::SqliteReader;
 pub use snapshot::{SnapshotProgress, snapshot_to, snapshot_unsynced};
 pub use sync::Syncer;

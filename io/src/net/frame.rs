@@ -17,6 +17,8 @@ use super::handshake::session::{
 pub const RECORD_HEAD_BYTES: usize = 2;
 /// The length before each packet, in bytes.
 pub const PACKET_HEAD_BYTES: usize = 4;
+/// Room is made for so much of a packet before it has come.
+const ROOM_BYTES_MAX: usize = 512 * 1024;
 
 /// What came on a link is no stream of packets: close it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -71,6 +73,14 @@ impl FrameWriter {
 
     fn add(&mut self, mut bytes: &[u8]) -> Result<(), FrameError> {
         while !bytes.is_empty() {
+            if self.plain.is_empty()
+                && let Some((record, later)) = bytes.split_at_checked(PLAIN_BYTES_MAX)
+            {
+                // A whole record at once need not be put together first.
+                self.seal(record)?;
+                bytes = later;
+                continue;
+            }
             let room = PLAIN_BYTES_MAX - self.plain.len();
             let (now, later) = bytes.split_at(bytes.len().min(room));
             self.plain.extend_from_slice(now);
@@ -91,20 +101,34 @@ impl FrameWriter {
         if self.plain.is_empty() {
             return Ok(());
         }
-        let sealed = self.plain.len() + TAG_BYTES;
+        let mut plain = std::mem::take(&mut self.plain);
+        let sealed = self.seal(&plain);
+        plain.clear();
+        self.plain = plain;
+        sealed
+    }
+
+    fn seal(&mut self, plain: &[u8]) -> Result<(), FrameError> {
+        let sealed = plain.len() + TAG_BYTES;
         let Ok(length) = u16::try_from(sealed) else {
             unreachable!("a record of {sealed} bytes was cut above {RECORD_BYTES_MAX}")
         };
         self.out.extend_from_slice(&length.to_be_bytes());
-        self.sealer.seal(&self.plain, &mut self.out)?;
-        self.plain.clear();
-        Ok(())
+        Ok(self.sealer.seal(plain, &mut self.out)?)
     }
 
     /// The records made so far.
     #[must_use]
     pub fn sealed(&self) -> &[u8] {
         &self.out
+    }
+
+    /// Makes room for the records of packets of so many bytes in all, so that they are not moved while
+    /// they grow in number.
+    pub fn reserve(&mut self, bytes: usize) {
+        let records = bytes / PLAIN_BYTES_MAX + 1;
+        let heads = records * (RECORD_HEAD_BYTES + TAG_BYTES);
+        self.out.reserve(PACKET_HEAD_BYTES + bytes + heads);
     }
 
     /// Forgets the records made so far: they are written. Memory beyond `keep` bytes is returned.
@@ -160,7 +184,8 @@ impl FrameReader {
             return Ok(false);
         };
         let opener = &mut self.opener;
-        self.packets.fill(length - TAG_BYTES, |plain| opener.open(record, plain))?;
+        // With the room of the whole record it is opened where it is to lie.
+        self.packets.fill(length, |plain| opener.open(record, plain))?;
         self.sealed.advance(RECORD_HEAD_BYTES + length);
         Ok(true)
     }
@@ -179,17 +204,31 @@ pub struct PacketReader {
 }
 
 impl PacketReader {
-    /// Appends `bytes` bytes that `fill` writes.
+    /// Appends what `fill` writes into `bytes` bytes, as many of them as it says.
     fn fill<E>(
         &mut self,
         bytes: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<(), E> {
         let start = self.plain.len();
+        self.reserve(bytes);
         self.plain.resize(start + bytes, 0);
         let filled = fill(&mut self.plain[start..])?;
-        debug_assert_eq!(filled, bytes);
+        debug_assert!(filled <= bytes);
+        self.plain.truncate(start + filled);
         Ok(())
+    }
+
+    /// Makes room for `bytes` more, and for a part of the packet that they are of: one that is long is
+    /// moved a few times at most, and one that is only claimed to be long costs little.
+    fn reserve(&mut self, bytes: usize) {
+        if self.plain.capacity() - self.plain.len() >= bytes {
+            return;
+        }
+        let head = self.plain.first_chunk::<PACKET_HEAD_BYTES>();
+        let claimed = head.map_or(0, |head| u32::from_be_bytes(*head)) as usize;
+        let missing = (PACKET_HEAD_BYTES + claimed).saturating_sub(self.plain.len());
+        self.plain.reserve(bytes.max(missing.min(ROOM_BYTES_MAX) + bytes));
     }
 
     /// Appends decrypted bytes.

@@ -19,7 +19,10 @@ use super::shared::Shared;
 
 /// Queued packets are written together until so many bytes have come together.
 const BATCH_BYTES: usize = 256 * 1024;
-/// What a link keeps of its write buffer while nothing is to be written.
+/// What a link keeps of its write buffer while more is to be written: what a batch and a long packet
+/// behind it need.
+const WRITE_BUSY_BYTES: usize = 4 * BATCH_BYTES;
+/// What it keeps while nothing is to be written.
 const WRITE_KEEP_BYTES: usize = 16 * 1024;
 /// Bounds of one read from the socket: small for a quiet link, larger while much comes.
 const READ_BYTES_MIN: usize = 4 * 1024;
@@ -135,8 +138,10 @@ async fn write(
     mut frames: FrameWriter,
     mut queue: Queue,
 ) -> Result<(), End> {
-    while let Some(first) = queue.next().await {
+    let mut next = queue.next().await;
+    while let Some(first) = next {
         let (mut packets, mut bytes) = (1, first.len());
+        frames.reserve(first.len());
         frames.push(&first)?;
         while frames.sealed().len() < BATCH_BYTES {
             let Some(packet) = queue.next_now() else { break };
@@ -146,8 +151,12 @@ async fn write(
         }
         frames.flush()?;
         to.write_all(frames.sealed()).await?;
-        frames.written(WRITE_KEEP_BYTES);
         queue.written(packets, bytes);
+        next = queue.next_now();
+        frames.written(if next.is_some() { WRITE_BUSY_BYTES } else { WRITE_KEEP_BYTES });
+        if next.is_none() {
+            next = queue.next().await;
+        }
     }
     to.shutdown().await?;
     Ok(())

@@ -1,11 +1,12 @@
-//! The threads that carry full copies: one that receives, and one for each snapshot that is given.
+//! The threads that carry full copies: one that receives, and one for each copy that is given.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use quorate_core::copies::{CopyAnswer, CopyCall};
 use quorate_core::engine::Fault;
@@ -15,12 +16,15 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::handle::{NoSnapshot, Snapshot, UploadBegun};
-use crate::copies::{Files, Former, Incoming, Outgoing, UploadFile};
+use crate::copies::{Files, Former, Given, Incoming, Outgoing, UploadFile};
 
 /// An answer on its way to the node.
 pub(super) type CopyAnswered = (LogId, CopyAnswer);
 
 type Call = (LogId, CopyCall);
+
+/// How often what is given is looked after while nobody reads it.
+const TEND: Duration = Duration::from_secs(1);
 
 struct Export {
     calls: mpsc::Sender<Call>,
@@ -31,7 +35,7 @@ struct Export {
 /// What is given to others.
 #[derive(Clone, Copy)]
 enum Source {
-    /// A snapshot of the live copy.
+    /// The live copy.
     Live(Generation),
     /// A file that was handed to this node.
     Upload(u64),
@@ -184,7 +188,7 @@ impl Drop for Copies {
     }
 }
 
-/// Takes a snapshot and gives its chunks until nobody wants them any more.
+/// Opens what is given and gives its chunks until nobody wants them any more.
 fn give(
     files: &Files,
     (log, export, source): (LogId, u64, Source),
@@ -194,27 +198,45 @@ fn give(
 ) {
     let goes_on = || !stopped.load(Ordering::Relaxed);
     let taken = match source {
-        Source::Live(live) => Outgoing::take(files, log, live, export, goes_on),
-        Source::Upload(upload) => Outgoing::of_upload(files, log, upload),
+        Source::Live(live) => Given::hold(files, log, live, export, goes_on),
+        Source::Upload(upload) => Outgoing::of_upload(files, log, upload).map(Given::file),
     };
-    let snapshot = match taken {
-        Ok(snapshot) => snapshot,
+    let mut given = match taken {
+        Ok(given) => given,
         Err(fault) => {
             let _ = answers.send((log, CopyAnswer::ExportFailed { export, fault }));
             return;
         }
     };
-    let (at, bytes) = (snapshot.position(), snapshot.bytes());
+    let (at, bytes) = (given.position(), given.bytes());
     let _ = answers.send((log, CopyAnswer::Exported { export, at, bytes }));
-    while let Ok((_, call)) = queue.recv() {
-        let CopyCall::Read { at, len, known, pack, .. } = call else { continue };
-        let answer = match snapshot.read(at, len, known, pack) {
-            Ok((hash, data)) => CopyAnswer::Read { export, hash, data },
+    loop {
+        let answer = match next_call(&mut given, queue) {
+            Ok(Some((_, CopyCall::Read { at, len, known, pack, .. }))) => {
+                match given.read(at, len, known, pack) {
+                    Ok((hash, data)) => CopyAnswer::Read { export, hash, data },
+                    Err(fault) => CopyAnswer::ExportFailed { export, fault },
+                }
+            }
+            Ok(Some(_)) => continue,
+            Ok(None) => return,
             Err(fault) => CopyAnswer::ExportFailed { export, fault },
         };
         let over = matches!(answer, CopyAnswer::ExportFailed { .. });
         if answers.send((log, answer)).is_err() || over {
             return;
+        }
+    }
+}
+
+/// Waits for the next call, and tends to what is given meanwhile. `None`: there will be no more.
+fn next_call(given: &mut Given, queue: &mpsc::Receiver<Call>) -> Result<Option<Call>, Fault> {
+    loop {
+        let wait = if given.tend()? { Duration::ZERO } else { TEND };
+        match queue.recv_timeout(wait) {
+            Ok(call) => return Ok(Some(call)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
         }
     }
 }

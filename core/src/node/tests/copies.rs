@@ -24,7 +24,7 @@ fn with_rows(rows: i64, at: usize) -> (World, LogId) {
     world.run(SECOND);
     let log = log(&world, 0, "demo");
     for machine in &mut world.machines {
-        machine.config.shards.as_mut().unwrap().chunk_bytes = 16;
+        machine.config.shards.as_mut().unwrap().chunk_bytes = 4;
     }
     for machine in 0..3 {
         world.kill(machine);
@@ -79,7 +79,7 @@ fn a_copy_whose_file_is_gone_is_fetched_whole_and_comes_online_when_it_is() {
 
 #[test]
 fn while_its_copy_is_not_whole_the_document_does_not_call_it_online() {
-    let (mut world, log) = with_rows(60, 2);
+    let (mut world, log) = with_rows(400, 2);
     world.machines[2].files.clear();
     world.start(2);
     let id = world.id(2);
@@ -224,7 +224,9 @@ fn reads_of_a_copy_that_is_being_fetched_are_served_by_another() {
     let (mut world, log) = with_rows(200, 2);
     world.machines[2].files.clear();
     world.start(2);
-    world.run(SECOND / 10);
+    let receives =
+        |w: &World| w.machines[2].events.iter().any(|e| matches!(e, Event::CopyBegan { .. }));
+    assert!(world.until(SECOND * 5, receives), "{world:?}");
     assert!(!whole(&world, 2, log));
     let all = super::databases::sql("SELECT k, v FROM t ORDER BY k", &[]);
     let id = world.sql(2, "demo", SqlKind::Read(Consistency::Local), all);

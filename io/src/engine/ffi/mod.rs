@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+pub(super) mod file;
 pub(super) mod memory;
 pub(super) mod preupdate;
 

@@ -7,6 +7,7 @@ mod effects;
 mod faults;
 mod generated;
 mod limits;
+mod pinned;
 mod readers;
 mod refusals;
 mod rows;

@@ -49,7 +49,7 @@ const MARK_BYTES: usize = 16;
 /// An X25519 key, and the sealed mark of the sender's process.
 const NOISE_BYTES: usize = 32 + MARK_BYTES + TAG_BYTES;
 
-const NOISE_PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+const NOISE_PATTERN: &str = "Noise_NNpsk0_25519_AESGCM_BLAKE2s";
 const TRANSCRIPT_CONTEXT: &str = "quorate 2026 node handshake: transcript";
 const CONFIRM_INITIATOR_CONTEXT: &str = "quorate 2026 node handshake: the initiator confirms";
 const CONFIRM_RESPONDER_CONTEXT: &str = "quorate 2026 node handshake: the responder confirms";

@@ -102,7 +102,9 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// Opens `sealed` into the first bytes of `plain` and says how many those are.
+    /// Opens `sealed` into the first bytes of `plain` and says how many those are; what follows them
+    /// there may be written over. With room for the whole record it is opened in place, and not
+    /// copied once more.
     ///
     /// # Errors
     /// [`SessionError::Forged`] for everything but the next record of the other end.
@@ -117,7 +119,7 @@ impl Opener {
             self.state.write().unwrap_or_else(PoisonError::into_inner).rekey_incoming();
         }
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let opened = state.read_message(self.nonce, sealed, &mut plain[..bytes]);
+        let opened = state.read_message(self.nonce, sealed, plain);
         self.nonce = next;
         opened.map_err(|_| SessionError::Forged)
     }
