@@ -253,6 +253,7 @@ impl Raft {
             reads: Reads::default(),
             transfer: None,
             unsent: true,
+            tell_commit: None,
             check_quorum: now + self.settings.election_max,
             heartbeat: now,
         }));

@@ -74,6 +74,10 @@ const UNCOMMITTED_MAX: u64 = 16 * 1024;
 /// Batches on their way to a leader's disk beyond which it takes no further entry. What a follower
 /// is owed is bounded by its leader's window.
 const BATCHES_MAX: usize = 256;
+/// How long a leader of a log whose content is apart keeps a new commit index to itself, for the next
+/// entry to take it along. Followers only apply by it, and an acknowledgement rests on none of them; a
+/// message of its own for every entry, and its answer, cost them and the leader as much as the entry.
+const COMMIT_TOLD_WITHIN: Duration = Duration::from_millis(2);
 /// Append messages to one member that may be unanswered.
 const IN_FLIGHT_MAX: usize = 64;
 
@@ -195,6 +199,8 @@ struct Leading {
     transfer: Option<Transfer>,
     /// New entries or a new commit index are to be sent at the next flush.
     unsent: bool,
+    /// When a new commit index is sent, unless entries take it along before.
+    tell_commit: Option<Time>,
     check_quorum: Time,
     heartbeat: Time,
 }
@@ -377,7 +383,10 @@ impl Raft {
     #[must_use]
     pub fn next_timeout(&self) -> Time {
         match &self.office {
-            Office::Leader(leading) => leading.heartbeat.min(leading.check_quorum),
+            Office::Leader(leading) => {
+                let due = leading.heartbeat.min(leading.check_quorum);
+                leading.tell_commit.map_or(due, |at| due.min(at))
+            }
             _ => self.election,
         }
     }
@@ -428,6 +437,7 @@ impl Raft {
         if !std::mem::take(&mut leading.unsent) {
             return;
         }
+        leading.tell_commit = None;
         let members: Vec<NodeId> = leading.progress.keys().copied().collect();
         for member in members {
             self.send_entries(now, member, true);

@@ -2,8 +2,8 @@
 
 use super::progress::Flow;
 use super::{
-    Body, Content, Entry, Index, NodeId, Office, Payload, Quorum, Raft, Rests, Snapshot, Term,
-    size_of_entry,
+    Body, COMMIT_TOLD_WITHIN, Content, Entry, Index, NodeId, Office, Payload, Quorum, Raft, Rests,
+    Snapshot, Term, size_of_entry,
 };
 use crate::faults::{self, Fault};
 use crate::storage::StorageOp;
@@ -254,6 +254,7 @@ impl Raft {
             self.send_heartbeats();
         }
         let Office::Leader(leading) = &mut self.office else { return };
+        leading.unsent |= leading.tell_commit.is_some_and(|at| now >= at);
         if leading.transfer.is_some_and(|transfer| now >= transfer.until) {
             leading.transfer = None;
         }
@@ -311,8 +312,13 @@ impl Raft {
         }
         self.commit_to(index);
         self.serve_reads();
+        let apart = self.settings.content == Content::Apart;
         if let Office::Leader(leading) = &mut self.office {
-            leading.unsent = true;
+            if apart {
+                leading.tell_commit.get_or_insert(now + COMMIT_TOLD_WITHIN);
+            } else {
+                leading.unsent = true;
+            }
         }
         self.continue_change(now);
     }

@@ -31,13 +31,15 @@ enum Source {
     /// A file that does not change.
     File(Outgoing),
     /// The live copy.
-    Held {
-        pinned: Pinned,
-        /// Where to, if that becomes necessary.
-        dir: PathBuf,
-        /// What lies there already.
-        aside: Option<Outgoing>,
-    },
+    Held(Box<Held>),
+}
+
+struct Held {
+    pinned: Pinned,
+    /// Where it is copied aside to, if that becomes necessary.
+    dir: PathBuf,
+    /// What lies there already.
+    aside: Option<Outgoing>,
 }
 
 impl Given {
@@ -60,7 +62,7 @@ impl Given {
         remove_dir(&dir)?;
         // What is in the WAL already stays there until the next write after this.
         let wal_bytes_max = pinned.wal_bytes()?.saturating_add(WAL_BYTES_MAX);
-        let source = Source::Held { pinned, dir, aside: None };
+        let source = Source::Held(Box::new(Held { pinned, dir, aside: None }));
         Ok(Self { source, wal_bytes_max })
     }
 
@@ -75,7 +77,7 @@ impl Given {
     pub fn position(&self) -> Position {
         match &self.source {
             Source::File(file) => file.position(),
-            Source::Held { pinned, .. } => pinned.position(),
+            Source::Held(held) => held.pinned.position(),
         }
     }
 
@@ -84,7 +86,7 @@ impl Given {
     pub fn bytes(&self) -> u64 {
         match &self.source {
             Source::File(file) => file.bytes(),
-            Source::Held { pinned, .. } => pinned.bytes(),
+            Source::Held(held) => held.pinned.bytes(),
         }
     }
 
@@ -101,9 +103,9 @@ impl Given {
     ) -> Result<(ChunkHash, ChunkData), Fault> {
         match &self.source {
             Source::File(file) => file.read(at, len, known, pack),
-            Source::Held { pinned, .. } => {
+            Source::Held(held) => {
                 let mut bytes = vec![0; len as usize];
-                pinned.read(at, &mut bytes)?;
+                held.pinned.read(at, &mut bytes)?;
                 Ok(chunk(bytes, known, pack))
             }
         }
@@ -115,7 +117,8 @@ impl Given {
     /// # Errors
     /// The copy cannot be copied aside.
     pub fn tend(&mut self) -> Result<bool, Fault> {
-        let Source::Held { pinned, dir, aside } = &mut self.source else { return Ok(false) };
+        let Source::Held(held) = &mut self.source else { return Ok(false) };
+        let Held { pinned, dir, aside } = held.as_mut();
         let file = match aside {
             Some(file) => file,
             None if pinned.wal_bytes()? <= self.wal_bytes_max => return Ok(false),
@@ -137,7 +140,7 @@ impl Given {
     /// Whether the live copy is held for it.
     #[cfg(test)]
     pub(super) fn holds(&self) -> bool {
-        matches!(self.source, Source::Held { .. })
+        matches!(self.source, Source::Held(_))
     }
 
     /// Lets the WAL grow for so long only.

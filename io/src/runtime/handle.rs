@@ -173,6 +173,12 @@ impl Handle {
         self.layout.borrow().clone()
     }
 
+    /// The configuration that was applied last, which is part of the layout.
+    #[must_use]
+    pub fn configuration(&self) -> Option<Arc<Configuration>> {
+        self.layout.borrow().configuration.clone()
+    }
+
     /// The changes of the layout from now on. A listener that lags more than 64 behind is told so
     /// and goes on with [`Handle::layout`].
     #[must_use]

@@ -13,6 +13,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::direct::{Direct, Written};
+
 /// A file that is written and read at positions.
 pub(super) trait StoreFile: Send + Sync {
     /// Reads at most `buf.len()` bytes; 0 at the end of the file.
@@ -77,21 +79,39 @@ pub(super) fn read_full(file: &dyn StoreFile, buf: &mut [u8], offset: u64) -> io
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RealFs;
 
-impl StoreFile for File {
+/// A file of the machine.
+struct RealFile {
+    file: File,
+    /// Writes whole blocks past the system's cache, where that can be done.
+    direct: Option<Direct>,
+}
+
+impl RealFile {
+    fn new(file: File, path: &Path, write: bool) -> Self {
+        Self { file, direct: if write { Direct::open(path) } else { None } }
+    }
+}
+
+impl StoreFile for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(self, buf, offset)
+        FileExt::read_at(&self.file, buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        FileExt::write_at(self, buf, offset)
+        if let Some(direct) = &self.direct
+            && let Written::Bytes(bytes) = direct.write_at(buf, offset)?
+        {
+            return Ok(bytes);
+        }
+        FileExt::write_at(&self.file, buf, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }
 
@@ -99,11 +119,12 @@ impl FileSystem for RealFs {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StoreFile>> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Arc::new(file))
+        Ok(Arc::new(RealFile::new(file, path, true)))
     }
 
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StoreFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(write).open(path)?))
+        let file = OpenOptions::new().read(true).write(write).open(path)?;
+        Ok(Arc::new(RealFile::new(file, path, write)))
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use quorate_core::configuration::{Registration, Role};
@@ -14,9 +14,7 @@ use super::{App, refuse};
 
 /// Lets only holders of the token through.
 pub(super) async fn authorize(State(app): State<App>, request: Request, next: Next) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let given = given.and_then(|v| v.strip_prefix("Bearer "));
-    if given.is_some_and(|token| app.token.is(token)) {
+    if has_token(&app, request.headers()) {
         return next.run(request).await;
     }
     refuse(
@@ -24,6 +22,13 @@ pub(super) async fn authorize(State(app): State<App>, request: Request, next: Ne
         "this needs the token in admin.token of the node's data directory, sent as \
          `Authorization: Bearer TOKEN`",
     )
+}
+
+/// Whether a request shows the token.
+pub(super) fn has_token(app: &App, headers: &HeaderMap) -> bool {
+    let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let given = given.and_then(|v| v.strip_prefix("Bearer "));
+    given.is_some_and(|token| app.token.is(token))
 }
 
 /// The body of `/admin/server`.

@@ -104,6 +104,7 @@ mod tests {
             turns: Vec::new(),
             databases: Default::default(),
             last_log: quorate_core::LogId::CONFIGURATION,
+            bringing: std::collections::BTreeMap::new(),
             absorbed: Default::default(),
             expelled: Default::default(),
             dissolved_into: None,

@@ -28,6 +28,7 @@ mod body;
 mod copies;
 mod databases;
 mod events;
+mod front;
 mod metrics;
 mod preview;
 mod restore;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::App;
+use super::front::Front;
 use crate::cli::HttpListen;
 use crate::exit::Failure;
 
@@ -77,7 +77,7 @@ async fn held(address: SocketAddr) -> io::Result<Listening> {
 
 /// Serves until `ended`, and then until the requests under way are answered, two seconds at most.
 pub(crate) async fn serve(listening: Listening, app: App, mut ended: watch::Receiver<bool>) {
-    let service = super::router(app);
+    let service = Front::new(app);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = tokio::select! {
@@ -110,12 +110,11 @@ pub(crate) async fn serve(listening: Listening, app: App, mut ended: watch::Rece
     let _ = tokio::time::timeout(END_MAX_WAIT, places.acquire_many(all)).await;
 }
 
-async fn connection(stream: TcpStream, service: axum::Router, mut ended: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, service: Front, mut ended: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX_WAIT).max_buf_size(16 * 1024);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // Errors of one connection (a client that went away, a head that is too long) concern nobody.
     tokio::select! {

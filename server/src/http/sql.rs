@@ -1,6 +1,7 @@
 //! `POST /db/{db}/execute` and `/query`: transactions as JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use axum::Json;
@@ -15,7 +16,8 @@ use quorate_core::engine::{Position, Rows, SqlErrorKind, Statement, Transaction,
 use quorate_core::node::SqlRequest;
 use quorate_core::shard::{Consistency, Reply, ShardError, SqlKind, Token};
 use quorate_core::{DatabaseId, Index, LogId, Term};
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use super::body::refused;
@@ -67,13 +69,46 @@ pub(crate) struct StatementBody {
 }
 
 /// Parameters of a statement.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Args {
     /// For `?` and `?NNN`.
     List(Vec<serde_json::Value>),
     /// For `:name`, `@name` and `$name`.
     Named(BTreeMap<String, serde_json::Value>),
+}
+
+/// By its first character it is known what it is: nothing is kept to be looked at twice.
+impl<'de> Deserialize<'de> for Args {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListOrObject;
+
+        impl<'de> Visitor<'de> for ListOrObject {
+            type Value = Args;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of values for ?, or an object for :name")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Args, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = list.next_element()? {
+                    values.push(value);
+                }
+                Ok(Args::List(values))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Args, A::Error> {
+                let mut values = BTreeMap::new();
+                while let Some((name, value)) = object.next_entry()? {
+                    values.insert(name, value);
+                }
+                Ok(Args::Named(values))
+            }
+        }
+
+        deserializer.deserialize_any(ListOrObject)
+    }
 }
 
 /// What a query must have seen.
@@ -118,17 +153,22 @@ pub(crate) struct ResultBody {
     pub(crate) last_insert_rowid: Option<i64>,
 }
 
+/// Whether a transaction may write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Access {
+    /// `/execute`.
+    Write,
+    /// `/query`.
+    Read,
+}
+
 pub(super) async fn execute(
     State(app): State<App>,
     Path(database): Path<String>,
     Query(of): Query<OfShard>,
     body: Result<Json<SqlBody>, JsonRejection>,
 ) -> Response {
-    run(&app, database, of, body, |body| match body.consistency.is_some() || body.token.is_some() {
-        true => Err("\"consistency\" and \"token\" are for /query".to_owned()),
-        false => Ok(SqlKind::Write),
-    })
-    .await
+    read_and_run(&app, database, of, body, Access::Write).await
 }
 
 pub(super) async fn query(
@@ -137,38 +177,37 @@ pub(super) async fn query(
     Query(of): Query<OfShard>,
     body: Result<Json<SqlBody>, JsonRejection>,
 ) -> Response {
-    let kind = |body: &SqlBody| {
-        Ok(SqlKind::Read(match (&body.token, body.consistency) {
-            (Some(_), Some(_)) => {
-                return Err("give \"token\" or \"consistency\", not both".to_owned());
-            }
-            (Some(token), None) => Consistency::Since(read_token(token)?),
-            (None, Some(ConsistencyBody::Linearizable)) => Consistency::Linearizable,
-            (None, Some(ConsistencyBody::Local)) => Consistency::Local,
-            (None, None) => Consistency::AsConfigured,
-        }))
-    };
-    run(&app, database, of, body, kind).await
+    read_and_run(&app, database, of, body, Access::Read).await
 }
 
-async fn run(
+async fn read_and_run(
     app: &App,
     database: String,
     of: OfShard,
     body: Result<Json<SqlBody>, JsonRejection>,
-    kind: impl Fn(&SqlBody) -> Result<SqlKind, String>,
+    access: Access,
 ) -> Response {
-    let body = match body {
-        Ok(Json(body)) => body,
+    match body {
+        Ok(Json(body)) => run(app, database, of.shard, body, access).await,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let problem = format!(
                 "the request is longer than {SQL_BYTES_MAX} bytes: split it. Nothing was done"
             );
-            return refuse(StatusCode::PAYLOAD_TOO_LARGE, &problem);
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, &problem)
         }
-        Err(rejection) => return refused(&rejection),
-    };
-    let kind = match kind(&body) {
+        Err(rejection) => refused(&rejection),
+    }
+}
+
+/// Has a transaction run, and tells what came of it.
+pub(super) async fn run(
+    app: &App,
+    database: String,
+    shard: Option<String>,
+    body: SqlBody,
+    access: Access,
+) -> Response {
+    let kind = match kind_of(&body, access) {
         Ok(kind) => kind,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, &problem),
     };
@@ -177,9 +216,9 @@ async fn run(
         Ok(transaction) => transaction,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, &problem),
     };
-    let token = |at| token(app, &database, of.shard.as_deref(), at);
-    let (name, shard) = (database.clone(), of.shard.clone());
-    let request = SqlRequest { database: name, shard, transaction, kind, timeout };
+    let token = |at| token(app, &database, shard.as_deref(), at);
+    let (name, of) = (database.clone(), shard.clone());
+    let request = SqlRequest { database: name, shard: of, transaction, kind, timeout };
     match app.handle.sql(request).await {
         Ok(Reply::Done { at, rows }) => {
             let results = rows.into_iter().map(result).collect();
@@ -190,9 +229,27 @@ async fn run(
     }
 }
 
+fn kind_of(body: &SqlBody, access: Access) -> Result<SqlKind, String> {
+    if access == Access::Write {
+        return match body.consistency.is_some() || body.token.is_some() {
+            true => Err("\"consistency\" and \"token\" are for /query".to_owned()),
+            false => Ok(SqlKind::Write),
+        };
+    }
+    Ok(SqlKind::Read(match (&body.token, body.consistency) {
+        (Some(_), Some(_)) => {
+            return Err("give \"token\" or \"consistency\", not both".to_owned());
+        }
+        (Some(token), None) => Consistency::Since(read_token(token)?),
+        (None, Some(ConsistencyBody::Linearizable)) => Consistency::Linearizable,
+        (None, Some(ConsistencyBody::Local)) => Consistency::Local,
+        (None, None) => Consistency::AsConfigured,
+    }))
+}
+
 /// A token as text: the database's id, the shard's log, and the entry's index and term.
 fn token(app: &App, database: &str, shard: Option<&str>, at: Position) -> Option<String> {
-    let configuration = app.handle.layout().configuration?;
+    let configuration = app.handle.configuration()?;
     let shard = configuration.shard(database, shard.unwrap_or(MAIN))?;
     let (id, log) = (shard.database.id.0, shard.shard.log.0);
     Some(format!("{id:032x}.{log}.{}.{}", at.index.0, at.term.0))
@@ -397,6 +454,11 @@ mod tests {
         let several = r#"{"statements": [{"sql": "a"}, {"sql": "b", "args": {"x": 1}}]}"#;
         assert_eq!(read(several).unwrap().statements[1].named.len(), 1);
         assert!(read("{}").is_err());
+        for wrong in ["1", "\"x\"", "true"] {
+            let body = format!(r#"{{"sql": "a", "args": {wrong}}}"#);
+            let error = serde_json::from_str::<SqlBody>(&body).unwrap_err().to_string();
+            assert!(error.contains("expected a list of values"), "{error}");
+        }
         assert!(serde_json::from_str::<SqlBody>(r#"{"sqll": "SELECT 1"}"#).is_err());
     }
 }

@@ -110,3 +110,58 @@ fn a_copy_from_a_later_term_brings_the_term_with_it() {
     net.timeout(C);
     assert!(net.at(C).last_index() == base.index && net.at(C).term() >= base.term);
 }
+
+/// A network led by `A` in which the content of every log is apart.
+fn all_apart() -> Net {
+    let mut net = Net::of(&[A, B, C]);
+    net.content = Content::Apart;
+    for node in [A, B, C] {
+        net.crash(node, 0);
+        net.restart(node);
+    }
+    net.elect(A);
+    net.run(100);
+    net
+}
+
+/// The commit indices on the wire from the leader to `node`, each with how many entries come with it.
+fn told(net: &Net, node: NodeId) -> Vec<(usize, Index)> {
+    let told = |body: &Body| match body {
+        Body::Append { entries, commit, .. } => Some((entries.len(), *commit)),
+        _ => None,
+    };
+    net.wire(A, node).iter().filter_map(told).collect()
+}
+
+#[test]
+fn the_next_entry_takes_a_commit_index_along() {
+    let mut net = all_apart();
+    let first = net.propose(A, "one").unwrap();
+    net.settle();
+    assert_eq!(net.at(A).commit(), first);
+    assert!(net.at(B).commit() < first, "no message of its own");
+    net.propose(A, "two").unwrap();
+    assert_eq!(told(&net, B), [(1, first)]);
+    net.settle();
+    assert_eq!(net.at(B).commit(), first);
+}
+
+#[test]
+fn a_commit_index_that_no_entry_takes_along_is_told_soon_and_once() {
+    let mut net = all_apart();
+    let index = net.propose(A, "one").unwrap();
+    net.settle();
+    assert_eq!(net.at(A).next_timeout(), net.now + COMMIT_TOLD_WITHIN);
+    net.pass(1);
+    net.tick(A);
+    assert_eq!(told(&net, B), []);
+    net.pass(1);
+    net.tick(A);
+    assert_eq!((told(&net, B), told(&net, C)), (vec![(0, index)], vec![(0, index)]));
+    net.settle();
+    assert_eq!((net.at(B).commit(), net.at(C).commit()), (index, index));
+    assert!(net.at(A).next_timeout() > net.now + COMMIT_TOLD_WITHIN);
+    net.pass(2);
+    net.tick(A);
+    assert_eq!(told(&net, B), []);
+}

@@ -54,6 +54,7 @@ fn until_asked(net: &mut Net) -> LogRead {
 fn only_the_newest_entries_stay_in_memory_and_the_terms_of_all_are_known() {
     let mut net = narrow(&[A, B, C]);
     let last = propose(&mut net, 50);
+    net.run(10);
     for node in [A, B, C] {
         let raft = net.at(node);
         let held = (1..=last.0).filter(|i| raft.entry(Index(*i)).is_some()).count();

@@ -13,6 +13,7 @@ fn copies_are_hashed_at_one_entry_while_writes_go_on() {
     let behind: Vec<RequestId> = (10..20).map(|key| world.write(owner, insert(key))).collect();
     // One copy lags far behind the mark, and all are told of what comes after it.
     world.settle_but(&[late]);
+    world.run_but(10, &[late]);
     assert_eq!(world.hashes[&mark].len(), 2);
     assert!(behind.iter().all(|id| matches!(world.replies[id], Reply::Done { .. })));
     world.settle();
@@ -23,6 +24,7 @@ fn copies_are_hashed_at_one_entry_while_writes_go_on() {
     assert!(told.values().all(|hashed| hashed.as_ref().is_ok_and(|hash| hash.at == at)));
     let next = world.mark(owner);
     world.settle();
+    world.run(10);
     assert!(world.hashes[&next][&late].clone().unwrap().at > at);
 }
 
@@ -33,6 +35,7 @@ fn a_mark_between_a_batch_that_runs_and_its_entry_undoes_nothing() {
     // The batch is with the engine; the mark gets the entry before it.
     let mark = world.mark(owner);
     world.settle();
+    world.run(10);
     let Reply::Done { at, .. } = world.replies[&id] else { panic!("{:?}", world.replies[&id]) };
     let hashed = world.hashes[&mark][&owner].clone().unwrap();
     assert!(hashed.at < at);
@@ -45,11 +48,13 @@ fn a_copy_that_differs_is_seen_and_one_that_cannot_tell_says_why() {
     let (mut world, owner) = World::led(&[A, B, C]);
     world.write(owner, insert(1));
     world.settle();
+    world.run(10);
     let bad = world.other_than(owner);
     world.spoiled = true;
     world.hosts.get_mut(&bad).unwrap().engine.spoil("t", 1);
     let mark = world.mark(owner);
     world.settle();
+    world.run(10);
     let told = world.hashes[&mark].clone();
     let hash = |node: NodeId| told[&node].clone().unwrap().hash;
     let third = [A, B, C].into_iter().find(|n| ![owner, bad].contains(n)).unwrap();
@@ -59,6 +64,7 @@ fn a_copy_that_differs_is_seen_and_one_that_cannot_tell_says_why() {
     // It does not fit what comes next, and is broken from then on.
     world.write(owner, add(1, 1));
     world.settle();
+    world.run(10);
     assert!(world.at(bad).broken().is_some());
     let mark = world.mark(owner);
     assert!(matches!(&world.hashes[&mark][&bad], Err(NoHash::Failed(why)) if why.contains("fit")));

@@ -409,10 +409,15 @@ impl World {
 
     /// Time passes, and all that follows happens at once.
     pub(super) fn run(&mut self, ms: u64) {
+        self.run_but(ms, &[]);
+    }
+
+    /// As [`World::run`], but the engines of `stuck` answer nothing.
+    pub(super) fn run_but(&mut self, ms: u64, stuck: &[NodeId]) {
         for _ in 0..ms / 10 {
             self.now = self.now + Duration::from_millis(10);
             self.tick_all();
-            self.settle();
+            self.settle_but(stuck);
         }
     }
 

@@ -3,7 +3,7 @@
 use quorate_core::configuration::Origin;
 use quorate_core::engine::{Engine as _, Reader as _, SqlLimits, Statement, Transaction, Value};
 use quorate_core::raft::Entry;
-use quorate_core::{ClusterId, HardState, PersistId, StorageOp, Term};
+use quorate_core::{ClusterId, HardState, StorageOp, Term};
 use tempfile::TempDir;
 
 use super::*;
@@ -47,7 +47,6 @@ fn moved_aside(rows: i64, entries: u64) -> (TempDir, NodeId, NodeId) {
     let follows = Follows { was, name: "solo".to_owned(), from: Some(ClusterId(7)), brings: true };
     let (node, aside) = data.follow(&follows).unwrap();
     assert!(aside.is_some());
-    let _ = PersistId::default();
     (dir, was, node)
 }
 
@@ -55,8 +54,9 @@ fn origin(node: NodeId) -> Origin {
     Origin { cluster: ClusterId(7), node, log: OLD }
 }
 
-fn rows(engine: &mut SqliteEngine) -> Value {
-    let (_, outcome) = engine.query(&sql("SELECT count(*) FROM t"), &SqlLimits::default()).unwrap();
+fn rows(engine: &SqliteEngine) -> Value {
+    let mut reader = engine.reader().unwrap();
+    let (_, outcome) = reader.query(&sql("SELECT count(*) FROM t"), &SqlLimits::default()).unwrap();
     outcome.unwrap()[0].rows[0][0].clone()
 }
 
@@ -69,13 +69,13 @@ fn what_was_moved_aside_becomes_a_copy_at_its_new_position_as_often_as_it_is_ask
         files.import(&mut former, (NEW, Generation(1)), origin(was), AT).unwrap();
         let mut engine = files.open(NEW, Generation(1)).unwrap();
         assert_eq!(engine.position(), AT);
-        assert_eq!(rows(&mut engine), Value::Integer(100));
+        assert_eq!(rows(&engine), Value::Integer(100));
         engine.execute(&[sql("DELETE FROM t")], &SqlLimits::default()).unwrap();
         engine.commit(Position { index: Index(2), term: Term(2) }).unwrap();
     }
     let aside = store::put_aside(dir.path(), was).unwrap().unwrap();
-    let mut old = Files::new(&aside).open(OLD, Generation(4)).unwrap();
-    assert_eq!(rows(&mut old), Value::Integer(100), "it stays as it was");
+    let old = Files::new(&aside).open(OLD, Generation(4)).unwrap();
+    assert_eq!(rows(&old), Value::Integer(100), "it stays as it was");
     assert_ne!(was, node);
 }
 
