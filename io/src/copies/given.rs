@@ -23,8 +23,10 @@ const ASIDE_BYTES: usize = 8 * 1024 * 1024;
 /// A copy at one position, or a file that was handed to this node.
 pub struct Given {
     source: Source,
-    /// What is in the WAL when the copy is to be let go.
-    wal_bytes_max: u64,
+    /// How much was in the WAL when the copy was held: SQLite begins it anew with the next write.
+    wal_bytes: u64,
+    /// By how much it may grow before the copy is let go.
+    grows_max: u64,
 }
 
 enum Source {
@@ -60,16 +62,15 @@ impl Given {
         };
         let dir = files.shard(log).join(format!("{OUTGOING}{export}"));
         remove_dir(&dir)?;
-        // What is in the WAL already stays there until the next write after this.
-        let wal_bytes_max = pinned.wal_bytes()?.saturating_add(WAL_BYTES_MAX);
+        let wal_bytes = pinned.wal_bytes()?;
         let source = Source::Held(Box::new(Held { pinned, dir, aside: None }));
-        Ok(Self { source, wal_bytes_max })
+        Ok(Self { source, wal_bytes, grows_max: WAL_BYTES_MAX })
     }
 
     /// A file that does not change.
     #[must_use]
     pub fn file(file: Outgoing) -> Self {
-        Self { source: Source::File(file), wal_bytes_max: WAL_BYTES_MAX }
+        Self { source: Source::File(file), wal_bytes: 0, grows_max: WAL_BYTES_MAX }
     }
 
     /// What it holds.
@@ -119,9 +120,13 @@ impl Given {
     pub fn tend(&mut self) -> Result<bool, Fault> {
         let Source::Held(held) = &mut self.source else { return Ok(false) };
         let Held { pinned, dir, aside } = held.as_mut();
+        let in_wal = pinned.wal_bytes()?;
+        if in_wal < self.wal_bytes {
+            self.wal_bytes = 0;
+        }
         let file = match aside {
             Some(file) => file,
-            None if pinned.wal_bytes()? <= self.wal_bytes_max => return Ok(false),
+            None if in_wal - self.wal_bytes <= self.grows_max => return Ok(false),
             None => aside.insert(Outgoing::begin(dir.clone(), pinned.position())?),
         };
         let left = usize::try_from(pinned.bytes() - file.bytes()).unwrap_or(usize::MAX);
@@ -146,6 +151,6 @@ impl Given {
     /// Lets the WAL grow for so long only.
     #[cfg(test)]
     pub(super) fn bound_wal(&mut self, bytes: u64) {
-        self.wal_bytes_max = self.wal_bytes_max - WAL_BYTES_MAX + bytes;
+        self.grows_max = bytes;
     }
 }
