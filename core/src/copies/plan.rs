@@ -21,8 +21,10 @@ pub struct Donor {
     pub node: NodeId,
     /// What it said last that it holds; `None` if it has said nothing yet.
     pub applied: Option<Index>,
-    /// It is `ONLINE` and in reach.
+    /// It is whole, as far as is known, and in reach.
     pub serves: bool,
+    /// The document calls it `ONLINE`.
+    pub online: bool,
     /// It owns the shard, and has enough to do.
     pub owns: bool,
     /// It failed of late.
@@ -60,8 +62,8 @@ pub enum SyncPlan {
 
 /// What is to be done for a copy. Donors serve, are not this node, and are taken in this order: one
 /// that has not failed of late, then one that has not failed at all, or longest ago (or the last in
-/// order would never be asked where many refuse), not the owner if another serves, the one from which
-/// least is under way, the most advanced.
+/// order would never be asked where many refuse), one that is `ONLINE`, not the owner if another serves,
+/// the one from which least is under way, the most advanced.
 #[must_use]
 pub fn plan_sync(need: Need, donors: &[Donor]) -> SyncPlan {
     let Some(at_least) = need.full else {
@@ -71,8 +73,9 @@ pub fn plan_sync(need: Need, donors: &[Donor]) -> SyncPlan {
         };
     };
     // One that was behind when it last spoke may be there by now: it says so itself.
-    let rank =
-        |d: &Donor| (d.failed, d.rested, d.owns, d.busy, std::cmp::Reverse(d.applied), d.node);
+    let rank = |d: &Donor| {
+        (d.failed, d.rested, !d.online, d.owns, d.busy, std::cmp::Reverse(d.applied), d.node)
+    };
     match donors.iter().filter(|donor| donor.serves).min_by_key(|donor| rank(donor)) {
         Some(donor) if !donor.failed => SyncPlan::Full { donor: donor.node, at_least },
         _ => SyncPlan::NoDonor { at_least },

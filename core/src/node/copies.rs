@@ -330,14 +330,19 @@ impl Node {
             let whole = report.map(|report| report.state == CopyState::Whole);
             let from = |r: &&Receiving| r.machine.donor() == node;
             let rests = self.copies.rests.get(&(log, node)).copied();
-            let serves = match status {
-                Some(status) => status == CopyStatus::Online && whole != Some(false),
-                None => whole == Some(true),
+            // What is in a copy is committed, whatever the document says of it: it may have no leader
+            // who could say more before somebody has this copy.
+            let online = status == Some(CopyStatus::Online);
+            let serves = match (status, whole) {
+                (Some(CopyStatus::Offline), _) | (_, Some(false)) => false,
+                (_, Some(true)) => true,
+                (_, None) => online,
             };
             Donor {
                 node,
                 applied: report.map(|report| report.applied),
                 serves: serves && self.links.usable(node).is_some(),
+                online,
                 owns: owner == Some(node),
                 failed: rests.is_some_and(|until| until > self.now),
                 rested: rests,
@@ -495,9 +500,9 @@ impl Node {
     fn on_ask(&mut self, log: LogId, user: (NodeId, u64), at_least: Index) {
         let now = self.now;
         let listed = self.document.as_ref().and_then(|document| document.shard_of(log));
-        let has_place = listed.is_some_and(|s| s.shard.copies.contains_key(&self.id()));
-        // One that has lost its place holds what it held, for those that are to have one.
-        let serves = self.shards.all.get(&log).filter(|held| held.is_online() || !has_place);
+        let status = listed.and_then(|s| s.shard.copies.get(&self.id()));
+        let offline = status == Some(&CopyStatus::Offline);
+        let serves = self.shards.all.get(&log).filter(|_| !offline);
         let Some((held, position)) = serves.and_then(|h| Some((h, h.serves_copies_of()?))) else {
             self.refuse_copy(log, user, CopyRefusal::NoCopy);
             return;

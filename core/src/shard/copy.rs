@@ -147,7 +147,7 @@ impl Shard {
         match (&self.copy, self.raft.wanted()) {
             (CopyState::Broken(fault), _) => Some(fault.to_string()),
             (_, Some(index)) => Some(format!("the owner's log begins behind entry {index}")),
-            _ => None,
+            _ => self.ails().map(|fault| format!("it cannot be written: {fault}")),
         }
     }
 

@@ -91,6 +91,7 @@ impl Shard {
             return;
         }
         self.copy = CopyState::Open;
+        self.open_since = self.now;
         let follow = &mut self.follow;
         (follow.position, follow.opened) = (position, position);
         // What it holds may stand in the system's memory only. Durable is what was once said to be,
@@ -278,10 +279,12 @@ impl Shard {
         match self.follow.orders.pop_front() {
             Some(Order::Commit { batch, through }) => {
                 (self.follow.position, self.follow.applied) = (batch.at, through);
+                self.ails = None;
                 self.committed(batch);
             }
             Some(Order::Apply { at, through }) => {
                 (self.follow.position, self.follow.applied) = (at, through);
+                self.ails = None;
             }
             Some(Order::Rollback) => {}
             _ => unreachable!("calls are answered in order"),
@@ -302,6 +305,10 @@ impl Shard {
             CopyState::Opening { wait } => (wait * 2).min(self.limits.reopen * 64),
             _ => self.limits.reopen,
         };
+        if self.copy == CopyState::Open {
+            let now = self.now;
+            self.ails.get_or_insert_with(|| (now, fault.clone())).1 = fault.clone();
+        }
         self.abandon_orders();
         match fault {
             Fault::Full(_) | Fault::Io(_) | Fault::Misuse { .. } => {

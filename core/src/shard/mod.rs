@@ -102,6 +102,10 @@ pub struct Shard {
     office_since: Time,
     /// Since when it leads without a copy that it could write.
     lame: Option<Time>,
+    /// Since when no write of the copy has succeeded although it could be opened, and why.
+    ails: Option<(Time, Fault)>,
+    /// Since when the copy is open, if it is.
+    open_since: Time,
     /// No hand-over before this.
     next_handover: Time,
     next_sweep: Option<Time>,
@@ -133,6 +137,8 @@ impl Shard {
             led: None,
             office_since: now,
             lame: None,
+            ails: None,
+            open_since: now,
             next_handover: now,
             next_sweep: None,
         };
@@ -181,6 +187,14 @@ impl Shard {
             | CopyState::Swapping(_)
             | CopyState::Placing(_) => None,
         }
+    }
+
+    /// Why the copy cannot be written, if that has been so for a while: it can be opened, and the next
+    /// write fails. A disk that is full does that.
+    #[must_use]
+    pub fn ails(&self) -> Option<&Fault> {
+        let (since, fault) = self.ails.as_ref()?;
+        (self.now.since(*since) >= self.limits.patience).then_some(fault)
     }
 
     /// Whether it runs transactions at the moment.
@@ -345,6 +359,7 @@ impl Shard {
     /// Lets each part do what can be done now.
     fn drive(&mut self) {
         self.open_if_due();
+        self.heal();
         self.watch_office();
         self.follow_log();
         self.resolve();
@@ -355,6 +370,14 @@ impl Shard {
         self.care_for_ownership();
         self.compact_log();
         self.refuse_if_broken();
+    }
+
+    /// Nothing has failed for as long as makes a copy ail: there was nothing to write.
+    fn heal(&mut self) {
+        let open_for = self.now.since(self.open_since);
+        if self.copy == CopyState::Open && open_for >= self.limits.patience {
+            self.ails = None;
+        }
     }
 
     fn call(&mut self, what: CallKind) {
@@ -397,7 +420,7 @@ impl Shard {
         if !self.raft.is_settled_leader() || self.raft.is_transferring() {
             return;
         }
-        if self.copy == CopyState::Open {
+        if self.copy == CopyState::Open && self.ails.is_none() {
             self.lame = None;
         } else if self.lame.is_none() {
             self.lame = Some(now);

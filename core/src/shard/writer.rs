@@ -108,7 +108,8 @@ impl Shard {
 
     /// A leader whose copy is of no use, and from whom nobody could take over, says why.
     pub(super) fn refuse_if_broken(&mut self) {
-        let Some(reason) = self.broken().map(ToString::to_string) else { return };
+        let reason = self.broken().or(self.ails());
+        let Some(reason) = reason.map(ToString::to_string) else { return };
         let given_up = self.lame.is_some_and(|since| {
             self.now.since(since) >= self.limits.patience * 2 && !self.raft.is_transferring()
         });

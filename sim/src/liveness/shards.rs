@@ -82,6 +82,13 @@ impl Look<'_> {
             all.tally.add("shard-led-from-outside");
             return;
         }
+        let ledger = self.world.checks.shard(self.cluster, self.log());
+        let recovered = ledger.is_some_and(|ledger| ledger.base() > quorate_core::Index::ZERO);
+        if recovered && !self.members.iter().any(|member| self.is_whole(member)) {
+            // By hand, from a server whose copy was damaged: there is nothing that could be given.
+            all.tally.add("recovered-without-content");
+            return;
+        }
         let before = all.unnamed.len();
         let mut takes_writes = false;
         if let Some(membership) = log.membership() {

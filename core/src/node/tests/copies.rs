@@ -328,6 +328,7 @@ fn everybody_is_asked_in_turn_where_many_refuse() {
         node: NodeId(node),
         applied: Some(Index(9)),
         serves: true,
+        online: true,
         owns,
         failed: false,
         rested,

@@ -93,6 +93,42 @@ fn an_owner_whose_copy_fails_for_good_hands_over() {
 }
 
 #[test]
+fn an_owner_whose_disk_is_full_hands_over_and_follows_once_there_is_room() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    world.hosts.get_mut(&owner).unwrap().full = true;
+    let id = world.write(owner, insert(1));
+    world.run(3000);
+    let next = world.owner().expect("another owns it");
+    assert_ne!(next, owner);
+    assert!(!matches!(world.replies.get(&id), Some(Reply::Done { .. })));
+    let id = world.write(next, insert(2));
+    world.settle();
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+    // It opens each time, what comes from the log fails, and it says what is wrong.
+    world.run(1000);
+    let lack = world.at(owner).lack().expect("it is of no use");
+    assert!(lack.contains("cannot be written") && lack.contains("no space"), "{lack}");
+    world.hosts.get_mut(&owner).unwrap().full = false;
+    world.run(1000);
+    assert_eq!(world.at(owner).lack(), None);
+    assert_eq!(world.keys(owner), [2].into());
+}
+
+#[test]
+fn a_failure_that_passes_leaves_the_owner_in_office() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    world.hosts.get_mut(&owner).unwrap().full = true;
+    let id = world.write(owner, insert(1));
+    world.run(100);
+    world.hosts.get_mut(&owner).unwrap().full = false;
+    world.run(3000);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies.get(&id));
+    assert_eq!((world.owner(), world.at(owner).lack()), (Some(owner), None));
+}
+
+#[test]
 fn a_process_that_dies_between_the_commit_of_the_log_and_that_of_the_copy_replays() {
     for power in [false, true] {
         let (mut world, owner) = World::led(&[A, B, C]);

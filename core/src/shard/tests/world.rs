@@ -7,7 +7,7 @@ use rand_core::SeedableRng as _;
 use super::super::*;
 use crate::engine::memory::Memory;
 use crate::engine::{
-    ContentHash, Engine as _, Reader as _, Rows, SqlLimits, Statement, Transaction, Value,
+    ContentHash, Engine as _, Fault, Reader as _, Rows, SqlLimits, Statement, Transaction, Value,
 };
 use crate::ids::LogId;
 use crate::raft::{ConfigVersion, Entry, Half, Limits, Membership, Payload, Settings, Snapshot};
@@ -23,6 +23,8 @@ pub(super) struct Host {
     pub disk: RecoveredLog,
     unwritten: VecDeque<(Ticket, Vec<StorageOp>)>,
     pub engine: Memory,
+    /// Its disk is full: it opens, and every write fails.
+    pub full: bool,
     pub calls: VecDeque<Call>,
     /// Entries wanted from the log on the disk.
     pub wanted: VecDeque<LogRead>,
@@ -116,6 +118,7 @@ impl World {
                 disk,
                 unwritten: VecDeque::new(),
                 engine: Memory::default(),
+                full: false,
                 calls: VecDeque::new(),
                 wanted: VecDeque::new(),
                 failed: 0,
@@ -480,6 +483,10 @@ impl World {
 fn carry_out(host: &mut Host, what: CallKind, sql: &SqlLimits) -> Result<Answer, Fault> {
     let engine = &mut host.engine;
     assert!(host.opened || matches!(what, CallKind::Open { .. }), "{what:?} before it is open");
+    let writes = matches!(what, CallKind::Execute(..) | CallKind::Commit(_) | CallKind::Apply(_));
+    if host.full && writes {
+        return Err(Fault::Full("as told".to_owned()));
+    }
     Ok(match what {
         CallKind::Open { .. } => {
             if let Some(fault) = engine.fail.take() {
