@@ -315,7 +315,6 @@ fn a_disk_that_fills_while_its_node_writes_loses_nothing_and_it_goes_on_once_the
 }
 
 #[test]
-#[ignore = "open: an owner without room for its database, but for its log, keeps the shard all the while"]
 fn while_the_disk_of_an_owner_is_full_the_others_write() {
     fills_while_it_writes(true);
 }
