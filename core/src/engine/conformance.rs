@@ -9,9 +9,10 @@ use std::fmt::Write as _;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
+use super::memory::Memory;
 use super::{
-    Effect, Engine, Executed, Fault, Outcome, Position, Rights, Rows, SqlErrorKind, SqlLimits,
-    Statement, Transaction, Value,
+    Effect, Engine, Executed, Fault, Outcome, Position, Reader as _, Rights, Rows, SqlErrorKind,
+    SqlLimits, Statement, Transaction, Value,
 };
 use crate::ids::{Index, Term};
 
@@ -28,6 +29,27 @@ pub trait Bench {
 
     /// What a reader of the copy gets.
     fn query(&mut self, copy: &mut Self::Copy, transaction: &Transaction) -> (Position, Outcome);
+}
+
+/// Copies in memory.
+#[derive(Debug)]
+pub struct InMemory;
+
+impl Bench for InMemory {
+    type Copy = Memory;
+
+    fn fresh(&mut self) -> Memory {
+        Memory::default()
+    }
+
+    fn restart(&mut self, mut copy: Memory) -> Memory {
+        copy.kill();
+        copy
+    }
+
+    fn query(&mut self, copy: &mut Memory, transaction: &Transaction) -> (Position, Outcome) {
+        done(copy.query(transaction, &SqlLimits::default()))
+    }
 }
 
 /// A promise, by its name; it panics if it is not kept.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::engine::{Statement, conformance};
 use crate::ids::{Index, Term};
+use conformance::InMemory;
 
 fn sql(text: &str, args: &[i64]) -> Transaction {
     let args: Vec<Value> = args.iter().map(|arg| Value::Integer(*arg)).collect();
@@ -121,26 +122,6 @@ fn a_file_holds_what_is_committed_and_a_copy_made_from_it_is_equal() {
     let mut file = copy.to_file();
     file.push(0);
     assert!(Memory::from_file(&file).is_none());
-}
-
-/// Copies in memory, for the suite.
-struct InMemory;
-
-impl conformance::Bench for InMemory {
-    type Copy = Memory;
-
-    fn fresh(&mut self) -> Memory {
-        Memory::default()
-    }
-
-    fn restart(&mut self, mut copy: Memory) -> Memory {
-        copy.kill();
-        copy
-    }
-
-    fn query(&mut self, copy: &mut Memory, transaction: &Transaction) -> (Position, Outcome) {
-        copy.query(transaction, &SqlLimits::default()).unwrap()
-    }
 }
 
 #[test]

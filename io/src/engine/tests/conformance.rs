@@ -1,8 +1,7 @@
 //! The suite that every engine has to pass, on files; and beside the engine in memory, on which the
 //! simulator rests: what that one answers, SQLite answers.
 
-use quorate_core::engine::conformance::{self, Bench};
-use quorate_core::engine::memory::Memory;
+use quorate_core::engine::conformance::{self, Bench, InMemory};
 
 use super::*;
 
@@ -34,26 +33,6 @@ impl Bench for OnFiles {
 
     fn query(&mut self, copy: &mut SqliteEngine, asked: &Transaction) -> (Position, Outcome) {
         copy.reader().unwrap().query(asked, &SqlLimits::default()).unwrap()
-    }
-}
-
-/// Copies in memory.
-struct InMemory;
-
-impl Bench for InMemory {
-    type Copy = Memory;
-
-    fn fresh(&mut self) -> Memory {
-        Memory::default()
-    }
-
-    fn restart(&mut self, mut copy: Memory) -> Memory {
-        copy.kill();
-        copy
-    }
-
-    fn query(&mut self, copy: &mut Memory, asked: &Transaction) -> (Position, Outcome) {
-        copy.query(asked, &SqlLimits::default()).unwrap()
     }
 }
 
