@@ -70,8 +70,12 @@ fn quorum_3_refuses_while_one_is_down() {
         (200, _) => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    let held = ids(&nodes[0]).expect("it answers");
-    assert!(held.is_superset(&(0..6).collect()) && !held.contains(&101), "{held:?}");
+    // Acknowledged through another node: a local read here may be a moment behind.
+    let held = eventually("all of it is here", SETTLE, || {
+        let held = ids(&nodes[0])?;
+        if held.is_superset(&(0..6).collect()) { Ok(held) } else { Err(format!("{held:?}")) }
+    });
+    assert!(!held.contains(&101), "{held:?}");
     equal(&nodes, &held);
 }
 
@@ -273,8 +277,12 @@ fn a_crash_under_load_moves_clients_to_others_and_every_acknowledged_write_is_th
         }
     });
     assert!(acknowledged.len() > 100, "{}", acknowledged.len());
-    let held = eventually("it answers", SETTLE, || ids(&nodes[0]));
-    assert!(acknowledged.is_subset(&held), "an acknowledged write is lost");
+    // A local read may be a moment behind what was acknowledged.
+    let held = eventually("no acknowledged write is lost", SETTLE, || {
+        let held = ids(&nodes[0])?;
+        let lost: Vec<_> = acknowledged.difference(&held).take(5).collect();
+        if lost.is_empty() { Ok(held) } else { Err(format!("{lost:?} are not there")) }
+    });
     assert!(held.difference(&acknowledged).all(|id| unknown.contains(id)));
     verified(&lab, &nodes[0]);
     let held = ids(&nodes[0]).expect("it answers");
@@ -386,8 +394,12 @@ fn a_frozen_node_catches_up() {
     }
     assert!(acknowledged.len() > 50, "{}", acknowledged.len());
     nodes[2].thaw();
-    let held = eventually("it answers", SETTLE, || ids(&nodes[0]));
-    assert!(acknowledged.is_subset(&held), "an acknowledged write is lost");
+    // A local read may be a moment behind what was acknowledged.
+    let held = eventually("no acknowledged write is lost", SETTLE, || {
+        let held = ids(&nodes[0])?;
+        let lost: Vec<_> = acknowledged.difference(&held).take(5).collect();
+        if lost.is_empty() { Ok(held) } else { Err(format!("{lost:?} are not there")) }
+    });
     assert!(held.difference(&acknowledged).all(|id| open.contains(id)));
     equal(&nodes, &held);
     verified(&lab, &nodes[2]);
