@@ -13,8 +13,6 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::direct::{Direct, Written};
-
 /// A file that is written and read at positions.
 pub(super) trait StoreFile: Send + Sync {
     /// Reads at most `buf.len()` bytes; 0 at the end of the file.
@@ -79,39 +77,21 @@ pub(super) fn read_full(file: &dyn StoreFile, buf: &mut [u8], offset: u64) -> io
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RealFs;
 
-/// A file of the machine.
-struct RealFile {
-    file: File,
-    /// Writes whole blocks past the system's cache, where that can be done.
-    direct: Option<Direct>,
-}
-
-impl RealFile {
-    fn new(file: File, path: &Path, write: bool) -> Self {
-        Self { file, direct: if write { Direct::open(path) } else { None } }
-    }
-}
-
-impl StoreFile for RealFile {
+impl StoreFile for File {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(&self.file, buf, offset)
+        FileExt::read_at(self, buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        if let Some(direct) = &self.direct
-            && let Written::Bytes(bytes) = direct.write_at(buf, offset)?
-        {
-            return Ok(bytes);
-        }
-        FileExt::write_at(&self.file, buf, offset)
+        FileExt::write_at(self, buf, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.sync_data()
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.metadata()?.len())
     }
 }
 
@@ -119,12 +99,11 @@ impl FileSystem for RealFs {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StoreFile>> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Arc::new(RealFile::new(file, path, true)))
+        Ok(Arc::new(file))
     }
 
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StoreFile>> {
-        let file = OpenOptions::new().read(true).write(write).open(path)?;
-        Ok(Arc::new(RealFile::new(file, path, write)))
+        Ok(Arc::new(OpenOptions::new().read(true).write(write).open(path)?))
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {

@@ -21,8 +21,7 @@
 //! one sync. So at any instant **at most one frame is not yet synced, and it is the last**. All
 //! below rests on that. The file is filled with zeros ahead of the frames, since a sync that finds
 //! neither size nor extents changed costs half as much. Each frame begins on its own block: no
-//! write ever touches a block that holds something synced. So frames are whole blocks, and are
-//! written past the system's cache where the file system lets them.
+//! write ever touches a block that holds something synced.
 //!
 //! # Torn, or damaged?
 //!
@@ -101,7 +100,6 @@
 //! configuration log whole; [`Reader`] reads entries back, each with its own checksum.
 
 mod checkpoint;
-mod direct;
 mod directory;
 mod entries;
 mod error;
