@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Applied;
 use super::database::{CopyStatus, PlaceRule};
 use super::document::{
-    Absorption, Addresses, Configuration, Dissolved, Registration, Role, Server, ServerStatus,
+    Absorption, Addresses, Configuration, Registration, Role, Server, ServerStatus,
 };
 use super::founding::{Founding, Origin};
 use super::rejection::Rejection;
@@ -90,6 +90,14 @@ impl Configuration {
             logs: database.shards.iter().map(|(name, shard)| (name.clone(), shard.log)).collect(),
         });
         brought.collect()
+    }
+
+    /// Whether these are all databases of this cluster, as it would bring them, whatever ids they are to
+    /// get.
+    #[must_use]
+    pub fn is_all(&self, databases: &[Brought]) -> bool {
+        let as_here = databases.iter().map(|it| Brought { id: it.was, ..it.clone() });
+        self.to_bring().into_iter().eq(as_here)
     }
 
     /// The one server of this cluster, if it has no other and that holds a copy of every shard.
@@ -219,15 +227,10 @@ pub(super) fn dissolve(
     if held.lone_holder().is_none() {
         return Err(Rejection::NotAlone);
     }
-    let same = |(is, was): (&Brought, &Brought)| *is == Brought { id: was.was, ..was.clone() };
-    let is = held.to_bring();
-    if is.len() != databases.len() || !is.iter().zip(databases).all(same) {
+    if !held.is_all(databases) {
         return Err(Rejection::BringsOther);
     }
-    super::merging::check_dissolves(held, into)?;
-    let addresses = addresses.iter().copied().take(16).collect();
-    held.dissolved_into = Some(Dissolved { into, addresses, brings: true });
-    Ok(Applied::Changed)
+    super::merging::end(held, into, addresses, true)
 }
 
 /// A server joins that left `cluster` by its `Dissolve`, in which it was `was`: if that is the holder,

@@ -53,14 +53,16 @@ pub(super) fn dissolve(
     if !held.databases.is_empty() {
         return Err(Rejection::HoldsDatabases);
     }
-    check_dissolves(held, into)?;
-    let addresses = addresses.iter().copied().take(16).collect();
-    held.dissolved_into = Some(Dissolved { into, addresses, brings: false });
-    Ok(Applied::Changed)
+    end(held, into, addresses, false)
 }
 
-/// Whether this cluster may dissolve into that one, as far as it is about what it has taken in.
-pub(super) fn check_dissolves(held: &Configuration, into: ClusterId) -> Result<(), Rejection> {
+/// This cluster ends, unless it is taking in others, or has taken in the one that it is to go to.
+pub(super) fn end(
+    held: &mut Configuration,
+    into: ClusterId,
+    addresses: &[SocketAddr],
+    brings: bool,
+) -> Result<Applied, Rejection> {
     if held.absorbed.values().any(|state| *state == Absorption::Offered) {
         return Err(Rejection::Absorbing);
     }
@@ -68,7 +70,9 @@ pub(super) fn check_dissolves(held: &Configuration, into: ClusterId) -> Result<(
         // An old request of a cluster that has ended since.
         return Err(Rejection::IntoEnded { into });
     }
-    Ok(())
+    let addresses = addresses.iter().copied().take(16).collect();
+    held.dissolved_into = Some(Dissolved { into, addresses, brings });
+    Ok(Applied::Changed)
 }
 
 pub(super) fn recover(

@@ -115,7 +115,8 @@ impl Node {
         }
     }
 
-    fn is_open(&self, (index, term): (Index, Term)) -> bool {
+    /// Whether an entry that this coordinator has put into the log is not decided yet.
+    pub(super) fn is_open(&self, (index, term): (Index, Term)) -> bool {
         self.raft.as_ref().is_some_and(|r| r.term() == term && r.applied() < index)
     }
 
@@ -234,10 +235,7 @@ impl Node {
     /// cluster ends.
     fn seal_and_dissolve(&mut self, other: Other, document: &Configuration) {
         let (now, since) = (self.now, self.bring.agreed.unwrap_or(self.now));
-        let same = |(is, was): (&Brought, &Brought)| *is == Brought { id: was.was, ..was.clone() };
-        let is = document.to_bring();
-        let unchanged = is.len() == self.bring.databases.len()
-            && is.iter().zip(&self.bring.databases).all(same);
+        let unchanged = document.is_all(&self.bring.databases);
         if !unchanged || !self.stands_alone(document) || now.since(since) > SEAL_MAX {
             self.stop_bringing();
             self.bring.next = now + ASK_AGAIN;

@@ -235,10 +235,7 @@ impl Node {
 
     fn is_withdrawing(&self, cluster: ClusterId) -> bool {
         let withdrawal = self.merge.offers.get(&cluster).and_then(|offer| offer.withdrawal);
-        let open = |(index, term): (Index, Term)| {
-            self.raft.as_ref().is_some_and(|r| r.term() == term && r.applied() < index)
-        };
-        withdrawal.is_some_and(open)
+        withdrawal.is_some_and(|entry| self.is_open(entry))
     }
 
     /// Takes back offers to clusters that are no longer seen, or that this one would dissolve into.

@@ -120,14 +120,18 @@ impl Given {
     pub fn tend(&mut self) -> Result<bool, Fault> {
         let Source::Held(held) = &mut self.source else { return Ok(false) };
         let Held { pinned, dir, aside } = held.as_mut();
-        let in_wal = pinned.wal_bytes()?;
-        if in_wal < self.wal_bytes {
-            self.wal_bytes = 0;
-        }
         let file = match aside {
             Some(file) => file,
-            None if in_wal - self.wal_bytes <= self.grows_max => return Ok(false),
-            None => aside.insert(Outgoing::begin(dir.clone(), pinned.position())?),
+            None => {
+                let in_wal = pinned.wal_bytes()?;
+                if in_wal < self.wal_bytes {
+                    self.wal_bytes = 0;
+                }
+                if in_wal - self.wal_bytes <= self.grows_max {
+                    return Ok(false);
+                }
+                aside.insert(Outgoing::begin(dir.clone(), pinned.position())?)
+            }
         };
         let left = usize::try_from(pinned.bytes() - file.bytes()).unwrap_or(usize::MAX);
         let mut part = vec![0; left.min(ASIDE_BYTES)];
