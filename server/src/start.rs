@@ -2,6 +2,7 @@
 
 mod directory;
 mod logging;
+mod ports;
 mod setup;
 mod signals;
 
@@ -18,6 +19,7 @@ use crate::exit::Failure;
 use crate::http::{self, App, Listening};
 use crate::presence::Presence;
 use crate::token::Token;
+use ports::Ports;
 use setup::Prepared;
 
 /// Starts a node and returns when it has ended.
@@ -34,10 +36,12 @@ pub(crate) fn run(args: &Start) -> Result<(), Failure> {
 }
 
 async fn node(args: &Start) -> Result<(), Failure> {
-    let prepared = setup::prepare(args)?;
+    let mut prepared = setup::prepare(args)?;
     let dir = directory::lock(args)?;
     let data = dir.path().to_owned();
-    let listening = http::bind(args.http).await?;
+    let last = Ports::read(&data);
+    prepared.prefer_port(last.node);
+    let listening = http::bind(args.http, last.http).await?;
     let (handle, inbox) = runtime::channel();
     signals::listen(handle.clone(), data.clone())?;
     let (end, ended) = watch::channel(false);
@@ -75,6 +79,8 @@ async fn one_after_another(
         token.write(data).map_err(|error| storage(data, &error))?;
         let presence = Presence { pid: std::process::id(), address, http };
         presence.write(data).map_err(|error| storage(data, &error))?;
+        let ports = Ports { node: Some(local.port()), http: http.map(|http| http.port()) };
+        ports.write(data).map_err(|error| storage(data, &error))?;
         let http = http.map_or_else(|| "off".to_owned(), |h| h.to_string());
         let (id, name, data) = (runtime.id(), runtime.name(), data.display());
         info!(name, %id, %address, listening = %local, http, %data, "node started");

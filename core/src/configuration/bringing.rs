@@ -108,6 +108,13 @@ impl Configuration {
         whole.then_some((*id, server))
     }
 
+    /// Whether a dynamic server that is gone, or goes, may be taken out: nothing would go with it that
+    /// nobody else holds.
+    #[must_use]
+    pub fn may_go(&self, node: NodeId) -> bool {
+        super::servers::keep_what_only_it_has(self, node).is_ok()
+    }
+
     /// Who is to bring a database of that name, and from which cluster.
     #[must_use]
     pub fn reserved(&self, name: &str) -> Option<(ClusterId, &Bringing)> {
@@ -144,6 +151,7 @@ pub(super) fn reserve(
             return Ok(Applied::Unchanged);
         }
     }
+    check_name(held, cluster, bringing)?;
     check_free(held, bringing)?;
     // Whatever could be refused when it comes is refused now: afterwards there is no way back.
     let mut trial = held.clone();
@@ -153,6 +161,38 @@ pub(super) fn reserve(
     super::merging::absorb(held, cluster)?;
     held.bringing.insert(cluster, bringing.clone());
     Ok(Applied::Changed)
+}
+
+/// Once its cluster has ended the holder must come, so its own name must be free too: also that of a
+/// server which is away, whose place it would take.
+fn check_name(
+    held: &Configuration,
+    cluster: ClusterId,
+    bringing: &Bringing,
+) -> Result<(), Rejection> {
+    let name = bringing.name.clone();
+    super::rejection::check_server_name(&name)?;
+    if let Some((_, server)) = held.by_name(&name) {
+        return Err(Rejection::DuplicateName { name, holder: server.addresses.node });
+    }
+    keep_name(held, &name, Some((cluster, bringing.holder)))
+}
+
+/// Nobody takes the name of a holder that is to come but that holder.
+pub(super) fn keep_name(
+    held: &Configuration,
+    name: &str,
+    from: Option<(ClusterId, NodeId)>,
+) -> Result<(), Rejection> {
+    let kept = held.bringing.iter().find(|(cluster, bringing)| {
+        bringing.name == name && from != Some((**cluster, bringing.holder))
+    });
+    match kept {
+        Some((cluster, _)) => {
+            Err(Rejection::ServerNameReserved { name: name.to_owned(), cluster: *cluster })
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_free(held: &Configuration, bringing: &Bringing) -> Result<(), Rejection> {
@@ -173,12 +213,11 @@ fn check_free(held: &Configuration, bringing: &Bringing) -> Result<(), Rejection
     if asked > max { Err(Rejection::TooManyLogs { asked, max }) } else { Ok(()) }
 }
 
-/// The holder as it will be, under a name that nobody else has.
+/// The holder as it will be.
 fn stand_in(held: &Configuration, bringing: &Bringing) -> Server {
-    let taken = held.by_name(&bringing.name).is_some();
     let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
     Server {
-        name: if taken { format!("-{}", bringing.holder.short()) } else { bringing.name.clone() },
+        name: bringing.name.clone(),
         role: Role::Master,
         registration: Registration::Static,
         status: ServerStatus::Online,

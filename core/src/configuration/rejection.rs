@@ -369,6 +369,30 @@ pub enum Rejection {
         /// Its cluster.
         cluster: ClusterId,
     },
+    /// The server's name is kept for one that is to bring databases.
+    #[error(
+        "the name '{name}' is kept for a server that is to come from its own cluster {cluster} with \
+         databases: choose another with --name, start that server, or give up what it brings with \
+         `quorate db drop`"
+    )]
+    ServerNameReserved {
+        /// The server's name.
+        name: String,
+        /// Its cluster.
+        cluster: ClusterId,
+    },
+    /// A cluster that waits for databases does not itself go to another one.
+    #[error(
+        "this cluster waits for '{server}', which is to bring databases from its own cluster \
+         {cluster}, and cannot become part of another one before: start that server, or give up what \
+         it brings with `quorate db drop`"
+    )]
+    AwaitsOther {
+        /// What the server is called there.
+        server: String,
+        /// Its cluster.
+        cluster: ClusterId,
+    },
     /// This cluster keeps nothing for the server.
     #[error(
         "this cluster does not wait for the databases of the cluster {cluster} (any more): to join \

@@ -46,6 +46,9 @@ pub(super) fn join(
         // It has come to another cluster than the one that keeps its names for it.
         return Err(Rejection::NotReserved { cluster: other });
     }
+    if !held.servers.get(&node).is_some_and(|known| known.name == name) {
+        bringing::keep_name(held, name, from.and_then(|(other, was)| Some((other, was?))))?;
+    }
     let done = match from {
         Some((other, brings)) => {
             if brings.is_none() {
@@ -181,8 +184,20 @@ fn keep_a_master(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// No operator takes the last whole copy of a shard from its masters. A server that is removed
-/// because it is gone, or leaves in good order, goes all the same: its data waits for it.
+/// A server that is gone, or leaves in good order, is not taken out while it may hold what nobody else
+/// does: once out, it could only come back as a new one, with nothing. It is awaited instead.
+pub(super) fn keep_what_only_it_has(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
+    for shard in held.shards().filter(|shard| shard.shard.copies.contains_key(&node)) {
+        let mut others = shard.shard.copies.iter().filter(|(id, _)| **id != node);
+        if !others.any(|(_, status)| status.is_whole()) {
+            let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
+            return Err(Rejection::LastCopy { server: held.name_of(node), database, shard });
+        }
+    }
+    Ok(())
+}
+
+/// No operator takes the last whole copy of a shard from its masters.
 fn keep_copies(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
     for shard in held.shards() {
         if bringing::is_awaited(shard.shard, node) {
@@ -220,8 +235,9 @@ pub(super) fn remove(
         return Ok(Applied::Unchanged);
     }
     keep_a_master(held, node)?;
-    if reason == RemoveReason::Operator {
-        keep_copies(held, node)?;
+    match reason {
+        RemoveReason::Operator => keep_copies(held, node)?,
+        RemoveReason::Unreachable | RemoveReason::Left => keep_what_only_it_has(held, node)?,
     }
     held.servers.remove(&node);
     if reason == RemoveReason::Operator {

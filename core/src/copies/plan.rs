@@ -25,6 +25,8 @@ pub struct Donor {
     pub serves: bool,
     /// The document calls it `ONLINE`.
     pub online: bool,
+    /// The document calls it `OFFLINE`: an operator has put it out of use.
+    pub offline: bool,
     /// It owns the shard, and has enough to do.
     pub owns: bool,
     /// It failed of late.
@@ -74,7 +76,8 @@ pub fn plan_sync(need: Need, donors: &[Donor]) -> SyncPlan {
     };
     // One that was behind when it last spoke may be there by now: it says so itself.
     let rank = |d: &Donor| {
-        (d.failed, d.rested, !d.online, d.owns, d.busy, std::cmp::Reverse(d.applied), d.node)
+        let order = (d.failed, d.offline, d.rested, !d.online, d.owns, d.busy);
+        (order, std::cmp::Reverse(d.applied), d.node)
     };
     match donors.iter().filter(|donor| donor.serves).min_by_key(|donor| rank(donor)) {
         Some(donor) if !donor.failed => SyncPlan::Full { donor: donor.node, at_least },

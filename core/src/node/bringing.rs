@@ -166,6 +166,12 @@ impl Node {
             self.bring.next = now + retry;
             return;
         }
+        if let Some((cluster, awaited)) = document.bringing.iter().next() {
+            let awaits = Rejection::AwaitsOther { server: awaited.name.clone(), cluster: *cluster };
+            self.bring.refused.insert(other.cluster, awaits);
+            self.bring.next = now + retry;
+            return;
+        }
         let Some((node, addr)) = other.coordinator else { return };
         let Some(link) = self.links.usable(node) else {
             self.want(addr, Some(node));

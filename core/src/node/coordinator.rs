@@ -211,14 +211,16 @@ impl Node {
         };
         let remove = ConfigCommand::Remove { node, reason: RemoveReason::Unreachable };
         let online = server.status == ServerStatus::Online;
-        let command = match (server.registration, document.defaults.auto_remove) {
-            (Registration::Dynamic, AutoRemove::AtOnce) => Some(remove),
-            (Registration::Dynamic, AutoRemove::AfterMs(ms))
-                if now.since(gone_since).as_millis() >= u128::from(ms) && !online =>
-            {
-                Some(remove)
+        let due = match (server.registration, document.defaults.auto_remove) {
+            (Registration::Dynamic, AutoRemove::AtOnce) => true,
+            (Registration::Dynamic, AutoRemove::AfterMs(ms)) => {
+                now.since(gone_since).as_millis() >= u128::from(ms) && !online
             }
-            _ => online.then_some(away),
+            _ => false,
+        };
+        let command = match due && document.may_go(node) {
+            true => Some(remove),
+            false => online.then_some(away),
         };
         if let Some(command) = command {
             self.propose_about(node, &command);

@@ -333,16 +333,13 @@ impl Node {
             // What is in a copy is committed, whatever the document says of it: it may have no leader
             // who could say more before somebody has this copy.
             let online = status == Some(CopyStatus::Online);
-            let serves = match (status, whole) {
-                (Some(CopyStatus::Offline), _) | (_, Some(false)) => false,
-                (_, Some(true)) => true,
-                (_, None) => online,
-            };
+            let serves = whole.unwrap_or(online);
             Donor {
                 node,
                 applied: report.map(|report| report.applied),
                 serves: serves && self.links.usable(node).is_some(),
                 online,
+                offline: status == Some(CopyStatus::Offline),
                 owns: owner == Some(node),
                 failed: rests.is_some_and(|until| until > self.now),
                 rested: rests,
@@ -499,11 +496,8 @@ impl Node {
 
     fn on_ask(&mut self, log: LogId, user: (NodeId, u64), at_least: Index) {
         let now = self.now;
-        let listed = self.document.as_ref().and_then(|document| document.shard_of(log));
-        let status = listed.and_then(|s| s.shard.copies.get(&self.id()));
-        let offline = status == Some(&CopyStatus::Offline);
-        let serves = self.shards.all.get(&log).filter(|_| !offline);
-        let Some((held, position)) = serves.and_then(|h| Some((h, h.serves_copies_of()?))) else {
+        let held = self.shards.all.get(&log);
+        let Some((held, position)) = held.and_then(|h| Some((h, h.serves_copies_of()?))) else {
             self.refuse_copy(log, user, CopyRefusal::NoCopy);
             return;
         };

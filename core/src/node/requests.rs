@@ -307,13 +307,15 @@ impl Node {
                 ConfigCommand::Join { node: from, name, addresses, start, dissolved_from, brings }
             }
             Request::Leave => match document.servers.get(&from).map(|s| s.registration) {
-                Some(configuration::Registration::Static) => ConfigCommand::SetStatus {
+                Some(configuration::Registration::Dynamic) | None if document.may_go(from) => {
+                    ConfigCommand::Remove { node: from, reason: RemoveReason::Left }
+                }
+                _ => ConfigCommand::SetStatus {
                     node: from,
                     status: ServerStatus::Away,
                     addresses: None,
                     start: None,
                 },
-                _ => ConfigCommand::Remove { node: from, reason: RemoveReason::Left },
             },
             Request::Change(command) => command,
             Request::Bring { cluster, bringing } => {

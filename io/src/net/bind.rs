@@ -81,11 +81,11 @@ pub enum StartError {
     NotAGroup(std::net::Ipv4Addr),
 }
 
-/// Listens on the first free port of the configured range.
+/// Listens on the preferred port, or else the first free one of the configured range.
 pub(crate) fn listen(config: &NetConfig) -> Result<TcpListener, StartError> {
     let ports = config.ports();
     let ip = config.bind;
-    for port in ports.clone() {
+    for port in config.ports_in_order() {
         let addr = SocketAddr::new(ip, port);
         match listen_on(addr, config.reuse_address) {
             Ok(listener) => return Ok(listener),

@@ -25,6 +25,9 @@ pub struct NetConfig {
     pub port_auto_increment: bool,
     /// How many ports are tried; ignored unless `port_auto_increment`. At least 1 is tried.
     pub port_count: u16,
+    /// The port that is tried before all others, if it is one of those that may be taken: where the
+    /// node listened last, so that it is found again where it was.
+    pub port_preferred: Option<u16>,
     /// `SO_REUSEADDR` on the listener: a restarted node gets its port back at once.
     pub reuse_address: bool,
     /// The ports that dialled connections may come from; empty: the system chooses.
@@ -133,6 +136,7 @@ impl NetConfig {
             port: PORT_DEFAULT,
             port_auto_increment: true,
             port_count: PORT_COUNT_DEFAULT,
+            port_preferred: None,
             reuse_address: true,
             outbound_ports: Vec::new(),
             public_address: None,
@@ -142,12 +146,18 @@ impl NetConfig {
         }
     }
 
-    /// The ports to try, in order: the first and, with auto-increment, those after it.
+    /// The ports that may be taken: the first and, with auto-increment, those after it.
     pub(crate) fn ports(&self) -> RangeInclusive<u16> {
         if !self.port_auto_increment || self.port == 0 {
             return self.port..=self.port;
         }
         self.port..=self.port.saturating_add(self.port_count.max(1) - 1)
+    }
+
+    /// The same in the order in which they are tried.
+    pub(crate) fn ports_in_order(&self) -> impl Iterator<Item = u16> + use<> {
+        let preferred = self.port_preferred.filter(|port| self.ports().contains(port));
+        preferred.into_iter().chain(self.ports().filter(move |port| Some(*port) != preferred))
     }
 }
 

@@ -32,18 +32,21 @@ pub(crate) struct Listening {
     pub(crate) address: SocketAddr,
 }
 
-/// Takes the port: exactly the one that was asked for, or by default the first free one from 2480
-/// on the loopback address.
+/// Takes the port: exactly the one that was asked for, or by default, on the loopback address, the one
+/// of the last start if it is free, else the first free one from 2480.
 ///
 /// # Errors
 /// [`Failure::Usage`] naming the address that is in use.
-pub(crate) async fn bind(listen: Option<HttpListen>) -> Result<Option<Listening>, Failure> {
+pub(crate) async fn bind(
+    listen: Option<HttpListen>,
+    last: Option<u16>,
+) -> Result<Option<Listening>, Failure> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let exactly = match listen {
         Some(HttpListen::Off) => return Ok(None),
         Some(HttpListen::Port(port)) => SocketAddr::new(loopback, port),
         Some(HttpListen::Addr(address)) => address,
-        None => return first_free(loopback).await.map(Some),
+        None => return first_free(loopback, last).await.map(Some),
     };
     held(exactly).await.map(Some).map_err(|error| {
         Failure::Usage(format!(
@@ -53,8 +56,10 @@ pub(crate) async fn bind(listen: Option<HttpListen>) -> Result<Option<Listening>
     })
 }
 
-async fn first_free(ip: IpAddr) -> Result<Listening, Failure> {
-    for port in PORT..PORT + PORTS {
+async fn first_free(ip: IpAddr, last: Option<u16>) -> Result<Listening, Failure> {
+    let range = PORT..PORT + PORTS;
+    let last = last.filter(|port| range.contains(port));
+    for port in last.into_iter().chain(range) {
         match held(SocketAddr::new(ip, port)).await {
             Ok(listening) => return Ok(listening),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}

@@ -11,7 +11,7 @@ use crate::exit::Failure;
 
 /// What may lie in a directory that no node was made in yet: what an interrupted first start, a
 /// backup or the system of a fresh disk leaves there.
-const OURS: [&str; 12] = [
+const OURS: [&str; 14] = [
     "lock",
     "log",
     "backup",
@@ -21,6 +21,8 @@ const OURS: [&str; 12] = [
     "FOLLOWS.tmp",
     "node.json",
     "node.json.new",
+    "ports.json",
+    "ports.json.new",
     "admin.token",
     "admin.token.new",
     "lost+found",

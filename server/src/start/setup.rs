@@ -61,6 +61,11 @@ pub(super) fn prepare(args: &Start) -> Result<Prepared, Failure> {
 }
 
 impl Prepared {
+    /// The port of the last start is tried before all others, where there is a choice.
+    pub(super) fn prefer_port(&mut self, port: Option<u16>) {
+        self.net.port_preferred = port;
+    }
+
     /// For the next identity; `http`: where HTTP listens. One that only this machine reaches is
     /// told to others only where the node itself stays on the machine.
     pub(super) fn setup(&self, http: Option<SocketAddr>) -> Setup {

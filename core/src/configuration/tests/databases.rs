@@ -203,7 +203,7 @@ fn main_cannot_be_dropped_nor_what_is_not_there() {
 }
 
 #[test]
-fn no_operator_takes_the_last_whole_copy_of_a_shard() {
+fn nobody_takes_the_last_whole_copy_of_a_shard() {
     let document = after(&cluster(&["a", "b", "c"]), &create(&rules(&[("notes", "b c")])));
     let document = after(&document, &away(3));
     let (database, shard) = names();
@@ -213,8 +213,22 @@ fn no_operator_takes_the_last_whole_copy_of_a_shard() {
     // The one without a whole copy may go, and then the other is the last of all.
     let without = after(&document, &remove(3, RemoveReason::Operator));
     assert_eq!(refused(&without, &remove(2, RemoveReason::Operator)), last);
-    // Whoever is gone is gone: its data waits with it.
-    let gone = after(&document, &remove(2, RemoveReason::Unreachable));
+    // One that is gone is awaited, whatever it is registered as: once out it would come back with
+    // nothing. Neither of the two may go, for the other may have missed something.
+    let gone = after(&document, &away(2));
+    for number in [2, 3] {
+        for reason in [RemoveReason::Unreachable, RemoveReason::Left] {
+            let why = refused(&gone, &remove(number, reason));
+            assert!(matches!(why, Rejection::LastCopy { .. }), "{why}");
+            assert!(!gone.may_go(node(number)));
+        }
+    }
+    let there = after(&gone, &super::back(3));
+    let online = super::set_copy(&there, "notes", 3, CopyStatus::Synchronizing);
+    let there = after(&there, &online);
+    let online = super::set_copy(&there, "notes", 3, CopyStatus::Online);
+    let online = after(&there, &online);
+    let gone = after(&online, &remove(2, RemoveReason::Unreachable));
     assert_eq!(placed(&gone, "notes"), "[b] c");
 }
 

@@ -245,9 +245,9 @@ fn a_wiped_disk_takes_the_vote_of_its_predecessor_in_one_change() {
 }
 
 #[test]
-fn a_shard_whose_every_server_was_removed_keeps_the_voters_it_had() {
+fn a_shard_whose_every_server_was_wiped_keeps_the_voters_it_had() {
     let (document, first) = demo(&["a", "b"], "b");
-    let gone = after(&document, &remove(2, RemoveReason::Unreachable));
+    let gone = after(&document, &away(2));
     assert_eq!(planned(&gone, "notes", &first, &[2]), None);
     let wiped = after(&gone, &join(9, "b"));
     let change = planned(&wiped, "notes", &first, &[2]).unwrap();

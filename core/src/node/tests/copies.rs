@@ -329,6 +329,7 @@ fn everybody_is_asked_in_turn_where_many_refuse() {
         applied: Some(Index(9)),
         serves: true,
         online: true,
+        offline: false,
         owns,
         failed: false,
         rested,
@@ -345,6 +346,36 @@ fn everybody_is_asked_in_turn_where_many_refuse() {
     assert_eq!(plan(&[donor(1, false, rested(5)), donor(2, false, rested(4)), owner]), 3);
     let owner = donor(3, true, rested(6));
     assert_eq!(plan(&[donor(1, false, rested(5)), donor(2, false, rested(4)), owner]), 2);
+    // What an operator has put out of use comes after all that is in use.
+    let out = Donor { online: false, offline: true, ..donor(4, false, None) };
+    assert_eq!(plan(&[out, owner]), 3);
+    assert_eq!(plan(&[out, Donor { failed: true, ..owner }]), 4);
+}
+
+#[test]
+fn what_is_only_left_in_a_copy_that_is_out_of_use_is_given_from_there() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");
+    for key in 0..20 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    let node = world.node(0).id();
+    let offline = ConfigCommand::SetOffline { log, node, offline: true };
+    world.command(0, Command::Change(offline));
+    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 2), "{world:?}");
+    // All that is in use is lost.
+    for machine in 1..3 {
+        world.kill(machine);
+        world.machines[machine].files.clear();
+    }
+    for machine in 1..3 {
+        world.start(machine);
+    }
+    let mended = |w: &World| online(w, 0, "demo") == 2 && [1, 2].iter().all(|m| whole(w, *m, log));
+    assert!(world.until(SECOND * 20, mended), "{world:?}");
+    assert_eq!(keys(&world, 1, log), keys(&world, 0, log));
+    assert!(done(&write(&mut world, 1, insert(100))));
 }
 
 #[test]

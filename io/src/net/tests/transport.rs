@@ -204,6 +204,24 @@ async fn dials_to_one_address_at_one_time_are_answered_together() {
     assert_eq!(a.link_up().await.0.0, 2, "an answered dial may be repeated; ids are not reused");
 }
 
+#[test]
+fn a_preferred_port_is_tried_first_where_it_may_be_taken() {
+    let order = |preferred, auto| {
+        let config = NetConfig {
+            port: 2434,
+            port_count: 3,
+            port_auto_increment: auto,
+            port_preferred: preferred,
+            ..config()
+        };
+        config.ports_in_order().collect::<Vec<u16>>()
+    };
+    assert_eq!(order(None, true), [2434, 2435, 2436]);
+    assert_eq!(order(Some(2436), true), [2436, 2434, 2435]);
+    assert_eq!(order(Some(2437), true), [2434, 2435, 2436], "of another configuration");
+    assert_eq!(order(Some(2436), false), [2434], "the one that was asked for");
+}
+
 #[tokio::test]
 async fn the_next_port_is_taken_when_one_is_taken_and_an_error_names_the_range() {
     // Some run of three free ports; another test may take one in between, so try several times.
