@@ -70,7 +70,7 @@ async fn one_after_another(
 ) -> Result<(), Failure> {
     let Serving { handle, mut listening, end, ended } = serving;
     let http = listening.as_ref().map(|l| l.address);
-    let token = Token::new().map_err(|error| storage(data, &error))?;
+    let token = Token::of(data).map_err(|error| storage(data, &error))?;
     let app = App::new(handle, token.clone(), prepared.warnings.clone());
     let mut server = None;
     let reason = loop {

@@ -164,12 +164,15 @@ impl Node {
 
     fn begin_transfers(&mut self) {
         let Some(document) = self.document.clone() else { return };
-        if !self.takes_requests() {
-            return;
-        }
+        let (member, me) = (self.takes_requests(), self.id());
         let mut needing = BTreeSet::new();
         for shard in document.shards() {
             let log = shard.shard.log;
+            // Whoever has lost its place votes until its successor can, and what it votes on it must be
+            // able to hold.
+            if !member && !self.votes_in(log, me) {
+                continue;
+            }
             self.look_at_blank(shard);
             let needed = self.needed(shard);
             needing.extend(needed.map(|_| log));
@@ -184,15 +187,25 @@ impl Node {
         self.copies.rests.retain(|(log, _), _| needing.contains(log));
     }
 
+    fn votes_in(&self, log: LogId, node: NodeId) -> bool {
+        let held = self.shards.all.get(&log);
+        held.is_some_and(|held| held.log().membership().is_voter(node))
+    }
+
     /// Whether this node is to have a full copy of a shard, with what in it at least.
     fn needed(&self, shard: ShardRef<'_>) -> Option<Index> {
         let held = self.shards.all.get(&shard.shard.log)?;
         let status = *shard.shard.copies.get(&self.id())?;
-        // One that has been part of the log is not deployed: it is mended, for others may count on it.
-        let deployed =
-            shard.database.settings.auto_deploy || held.log().membership().contains(self.id());
-        let wanted =
-            status == CopyStatus::Synchronizing || (status != CopyStatus::Offline && deployed);
+        // One that is part of the log is mended, also where an operator has put it out of use: others
+        // may count on its vote.
+        let wanted = held.log().membership().contains(self.id())
+            || match status {
+                CopyStatus::Offline => false,
+                CopyStatus::Synchronizing => true,
+                CopyStatus::NotAvailable | CopyStatus::Online | CopyStatus::Backup => {
+                    shard.database.settings.auto_deploy
+                }
+            };
         let forced = self.copies.forced.contains(&shard.shard.log) && held.is_open();
         let forced = forced.then(|| held.log().snapshot().index);
         let blank = (held.awaits_copy() && held.is_open()).then_some(Index(1));
@@ -445,7 +458,7 @@ impl Node {
     /// A message about a full copy. Only servers of the cluster get any.
     pub(super) fn on_copy_message(&mut self, from: NodeId, log: LogId, message: CopyMessage) {
         let now = self.now;
-        if !self.is_server(from) {
+        if !self.is_server(from) && !self.votes_in(log, from) {
             return;
         }
         match message {

@@ -62,6 +62,21 @@ impl Look<'_> {
             self.says_so(all);
             return;
         }
+        // Whoever was refused, for its name is another's by now, learns of no shard that was made since
+        // it was last let in, though it holds its log. Its operator is told to start it under another
+        // name.
+        let learns = |member: &&&Living<'_>| {
+            let known = member.status.configuration.as_ref().map(|held| held.version);
+            self.shard.document.servers.contains_key(&member.id)
+                || known >= Some(self.shard.database.created)
+        };
+        let answering = self.members.iter().filter(learns);
+        let answering: Vec<(NodeId, &Shadow)> =
+            answering.filter_map(|m| Some((m.id, self.shadow(m)?))).collect();
+        if !can_elect(&answering) {
+            all.tally.add("shard-voter-refused");
+            return;
+        }
         let leads = |member: &&&Living<'_>| {
             let node = self.world.hosts[member.host].node.as_ref();
             node.and_then(|node| node.shard(self.log())).is_some_and(|s| s.log().is_leader())

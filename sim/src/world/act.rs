@@ -148,10 +148,14 @@ impl World {
         };
         let mut memberships = ledger.governing.iter().chain(directory.written_log.membership());
         let shards = self.checks.shards_of(ledger.cluster);
-        let mut governing = shards.filter_map(|shard| shard.governing.as_ref());
-        let mut own = directory.written_shards.values().filter_map(|shard| shard.membership());
-        let decides = |membership: &std::sync::Arc<_>| {
-            let held = |id| stays(id) || !Self::concerns(membership, lost);
+        let mut governing = shards.filter_map(|shard| Some((shard.log, shard.governing.as_ref()?)));
+        let own = directory.written_shards.iter();
+        let mut own = own.filter_map(|(log, shard)| Some((*log, shard.membership()?)));
+        let decides = |(log, membership): (LogId, &std::sync::Arc<_>)| {
+            // Whose file is damaged has only a vote left.
+            let whole =
+                |id| self.disks.of(id).is_some_and(|d| d.has_sound_copy(log) != Some(false));
+            let held = |id| (stays(id) && whole(id)) || !Self::concerns(membership, lost);
             is_enough(membership, &held)
         };
         memberships.all(|membership| is_enough(membership, &stays))

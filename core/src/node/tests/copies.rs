@@ -353,6 +353,27 @@ fn everybody_is_asked_in_turn_where_many_refuse() {
 }
 
 #[test]
+fn a_copy_that_is_out_of_use_and_votes_is_mended() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");
+    for key in 0..20 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    let node = world.node(2).id();
+    world.command(0, Command::Change(ConfigCommand::SetOffline { log, node, offline: true }));
+    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 2), "{world:?}");
+    world.kill(2);
+    world.machines[2].files.clear();
+    world.start(2);
+    assert!(world.until(SECOND * 20, |w| whole(w, 2, log)), "{world:?}");
+    // With another one gone its vote is needed.
+    world.kill(1);
+    world.run(SECOND * 2);
+    assert!(done(&write(&mut world, 0, insert(100))));
+}
+
+#[test]
 fn what_is_only_left_in_a_copy_that_is_out_of_use_is_given_from_there() {
     let mut world = with_database(3, &Defaults::default(), &Settings::default());
     let log = log(&world, 0, "demo");
