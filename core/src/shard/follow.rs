@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use super::entry::{self, Content};
-use super::writer::Batch;
 use super::{CallKind, CopyState, Shard, Write};
 use crate::engine::{Effect, Fault, Position};
 use crate::ids::{Generation, Index, Term};
@@ -16,8 +15,8 @@ pub(super) enum Order {
     Open,
     /// To run transactions, in this term.
     Execute { writes: Vec<Write>, term: Term },
-    /// To commit what is open; every entry up to `through` is in the copy then.
-    Commit { batch: Batch, through: Index },
+    /// To commit what is open, which is told already: its entry is committed in the log.
+    Commit { at: Position },
     /// To apply entries.
     Apply { at: Position, through: Index },
     /// To undo what is open.
@@ -39,6 +38,9 @@ pub(super) struct Follow {
     pub position: Position,
     /// Every entry up to here is in the copy.
     pub applied: Index,
+    /// The last entry of which a writer was told here that it is done. It may not be in the copy yet:
+    /// whoever reads here waits for it.
+    pub told: Index,
     /// Durable in the copy.
     pub synced: Position,
     /// Bytes of effects that were given to the copy since it was last asked to become durable.
@@ -266,21 +268,23 @@ impl Shard {
         here
     }
 
+    /// The entry of what is open is committed in the log: that decides, and everybody is told. Should
+    /// the copy fail to commit it now, it is opened again and gets the entry from the log.
     fn commit_open(&mut self) {
         let Some(batch) = self.writer.open.take() else { return };
         self.follow.unsynced_bytes += batch.bytes;
-        let (at, through) = (batch.at, batch.at.index);
-        self.follow.orders.push_back(Order::Commit { batch, through });
+        let at = batch.at;
+        self.follow.orders.push_back(Order::Commit { at });
         self.call(CallKind::Commit(at));
+        self.committed(batch);
     }
 
     /// A commit, an application or an undoing is done.
     pub(super) fn on_carried_out(&mut self) {
         match self.follow.orders.pop_front() {
-            Some(Order::Commit { batch, through }) => {
-                (self.follow.position, self.follow.applied) = (batch.at, through);
+            Some(Order::Commit { at }) => {
+                (self.follow.position, self.follow.applied) = (at, at.index);
                 self.ails = None;
-                self.committed(batch);
             }
             Some(Order::Apply { at, through }) => {
                 (self.follow.position, self.follow.applied) = (at, through);
@@ -336,8 +340,12 @@ impl Shard {
         for order in std::mem::take(&mut self.follow.orders) {
             match order {
                 Order::Execute { writes, .. } => self.requeue(writes),
-                Order::Commit { batch, .. } => self.leave_open(batch),
-                Order::Open | Order::Apply { .. } | Order::Rollback | Order::Sync => {}
+                // What was to be committed is told, and comes from the log.
+                Order::Open
+                | Order::Commit { .. }
+                | Order::Apply { .. }
+                | Order::Rollback
+                | Order::Sync => {}
             }
         }
         if let Some(batch) = self.writer.open.take() {

@@ -33,6 +33,38 @@ fn nobody_is_answered_before_the_entry_is_committed() {
     assert_eq!(world.rows(good)[0].affected, 1);
 }
 
+/// An answered write whose entry is committed, and that the owner's copy has not committed yet.
+fn answered_first(world: &mut World, owner: NodeId) -> RequestId {
+    let id = world.write(owner, insert(1));
+    assert!(world.step_engine(owner));
+    world.settle_but(&[owner]);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+    assert!(world.keys(owner).is_empty(), "the copy is still to commit it");
+    id
+}
+
+#[test]
+fn whoever_reads_the_copy_of_an_owner_sees_what_was_answered_before() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    answered_first(&mut world, owner);
+    let read = world.read(owner, select(), Consistency::Local);
+    let asked = |call: &Call| matches!(call.what, CallKind::Query(..));
+    assert!(!world.hosts[&owner].calls.iter().any(asked), "the copy does not hold it yet");
+    world.settle();
+    assert_eq!(world.rows(read)[0].rows, [[Value::Integer(1), Value::Integer(1)]]);
+}
+
+#[test]
+fn a_copy_that_fails_to_commit_what_was_answered_gets_it_from_the_log() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    answered_first(&mut world, owner);
+    world.hosts.get_mut(&owner).unwrap().engine.fail = Some(Fault::Io("as told".to_owned()));
+    world.settle();
+    assert!(world.keys(owner).is_empty());
+    world.run(1000);
+    assert_eq!(world.keys(owner), [1].into());
+}
+
 #[test]
 fn what_gathers_while_a_batch_is_under_way_becomes_one_entry() {
     let (mut world, owner) = World::led(&[A, B, C]);
