@@ -1,12 +1,21 @@
 //! Committed entries on their way into the copy, and the copy's opening and failing.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::entry::{self, Content};
 use super::{CallKind, CopyState, Shard, Write};
 use crate::engine::{Effect, Fault, Position};
 use crate::ids::{Generation, Index, Term};
 use crate::raft::{Entry, Payload, Unreadable};
+use crate::time::Time;
+
+/// How long a follower may keep back what is committed, so that the next entries are applied together
+/// with it: one transaction of the engine then serves several. Nobody who writes waits for it, and a
+/// read that waits for an entry ends it.
+const APPLIED_WITHIN: Duration = Duration::from_millis(5);
+/// How many entries it keeps back at most.
+const HELD_BACK_MAX: u64 = 64;
 
 /// A call to the engine that has not been answered.
 #[derive(Debug)]
@@ -45,6 +54,10 @@ pub(super) struct Follow {
     pub synced: Position,
     /// Bytes of effects that were given to the copy since it was last asked to become durable.
     pub unsynced_bytes: u64,
+    /// When entries were last given to the engine.
+    given: Time,
+    /// Committed entries wait for others to be applied with.
+    held_back: bool,
     /// What the copy held when it was opened.
     opened: Position,
     /// Entries that are not in memory, read back from the disk.
@@ -52,6 +65,11 @@ pub(super) struct Follow {
 }
 
 impl Follow {
+    /// When what is committed is given to the engine at the latest, if some of it waits for that.
+    pub(super) fn due(&self) -> Option<Time> {
+        self.held_back.then(|| self.given + APPLIED_WITHIN)
+    }
+
     pub(super) fn executes(&self) -> bool {
         self.orders.iter().any(|order| matches!(order, Order::Execute { .. }))
     }
@@ -137,7 +155,9 @@ impl Shard {
         // behind it until it is replaced.
         self.raft.take_restored();
         self.take_fetched();
-        while self.copy == CopyState::Open
+        self.follow.held_back = self.holds_back();
+        while !self.follow.held_back
+            && self.copy == CopyState::Open
             && self.follow.next <= self.raft.commit()
             && self.follow.orders.len() < self.limits.calls_max
             && !self.follow.executes()
@@ -150,6 +170,15 @@ impl Shard {
         if self.follow.orders.is_empty() && self.copy == CopyState::Open {
             self.follow.applied = self.follow.applied.max(self.follow.next.previous());
         }
+    }
+
+    /// Whether what is committed waits for more: an owner gives it at once, and so does everybody for
+    /// whoever waits to read it.
+    fn holds_back(&self) -> bool {
+        let some = self.follow.next <= self.raft.commit();
+        let many = self.follow.next.0 + HELD_BACK_MAX <= self.raft.commit().0;
+        let early = self.now < self.follow.given + APPLIED_WITHIN;
+        some && !many && early && !self.raft.is_leader() && !self.reads.any()
     }
 
     /// What is durable in the copy need not be kept in the log.
@@ -262,6 +291,7 @@ impl Shard {
         }
         if let Some(last) = apply.last() {
             let (at, through) = (last.at, self.follow.next.previous());
+            self.follow.given = self.now;
             self.follow.orders.push_back(Order::Apply { at, through });
             self.call(CallKind::Apply(apply));
         }

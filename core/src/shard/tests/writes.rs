@@ -66,6 +66,27 @@ fn a_copy_that_fails_to_commit_what_was_answered_gets_it_from_the_log() {
 }
 
 #[test]
+fn a_follower_applies_quick_writes_together_unless_somebody_waits_for_one() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    let other = world.other_than(owner);
+    let ids: Vec<RequestId> = (0..6)
+        .map(|key| {
+            let id = world.write(owner, insert(key));
+            world.settle();
+            id
+        })
+        .collect();
+    assert_eq!(world.keys(other), [0].into(), "the first at once, the others later");
+    let Reply::Done { at, .. } = world.replies[&ids[3]] else { panic!("it is not done") };
+    let read = world.read(other, select(), Consistency::AtLeast(at));
+    world.settle();
+    assert!(world.rows(read)[0].rows.len() >= 4);
+    world.run(20);
+    assert_eq!(world.keys(other), (0..6).collect());
+}
+
+#[test]
 fn what_gathers_while_a_batch_is_under_way_becomes_one_entry() {
     let (mut world, owner) = World::led(&[A, B, C]);
     let before = world.at(owner).log().last_index();
