@@ -10,6 +10,7 @@ pub mod config;
 pub mod copies;
 #[cfg(feature = "node")]
 pub mod engine;
+mod lull;
 pub mod net;
 pub mod runtime;
 pub mod store;

@@ -9,7 +9,7 @@ use crate::ids::Index;
 use crate::raft::Membership;
 
 impl Shard {
-    /// The batch's entry is committed, and its content is in the copy.
+    /// The batch's entry is committed.
     pub(super) fn committed(&mut self, batch: Batch) {
         if self.terms.asynchronous || self.is_implied(batch.at.index) {
             self.acknowledge(batch);
@@ -102,6 +102,7 @@ impl Shard {
     /// Everybody in the batch learns what came of it.
     pub(super) fn acknowledge(&mut self, batch: Batch) {
         let Batch { at, runs, .. } = batch;
+        self.follow.told = self.follow.told.max(at.index);
         for Run { id, outcome, .. } in runs {
             let reply = match outcome {
                 Ok(rows) => Reply::Done { at, rows },

@@ -1,13 +1,21 @@
 //! Committed entries on their way into the copy, and the copy's opening and failing.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::entry::{self, Content};
-use super::writer::Batch;
 use super::{CallKind, CopyState, Shard, Write};
 use crate::engine::{Effect, Fault, Position};
 use crate::ids::{Generation, Index, Term};
 use crate::raft::{Entry, Payload, Unreadable};
+use crate::time::Time;
+
+/// How long a follower may keep back what is committed, so that the next entries are applied together
+/// with it: one transaction of the engine then serves several. Nobody who writes waits for it, and a
+/// read that waits for an entry ends it.
+const APPLIED_WITHIN: Duration = Duration::from_millis(5);
+/// How many entries it keeps back at most.
+const HELD_BACK_MAX: u64 = 64;
 
 /// A call to the engine that has not been answered.
 #[derive(Debug)]
@@ -16,8 +24,8 @@ pub(super) enum Order {
     Open,
     /// To run transactions, in this term.
     Execute { writes: Vec<Write>, term: Term },
-    /// To commit what is open; every entry up to `through` is in the copy then.
-    Commit { batch: Batch, through: Index },
+    /// To commit what is open, which is told already: its entry is committed in the log.
+    Commit { at: Position },
     /// To apply entries.
     Apply { at: Position, through: Index },
     /// To undo what is open.
@@ -39,10 +47,17 @@ pub(super) struct Follow {
     pub position: Position,
     /// Every entry up to here is in the copy.
     pub applied: Index,
+    /// The last entry of which a writer was told here that it is done. It may not be in the copy yet:
+    /// whoever reads here waits for it.
+    pub told: Index,
     /// Durable in the copy.
     pub synced: Position,
     /// Bytes of effects that were given to the copy since it was last asked to become durable.
     pub unsynced_bytes: u64,
+    /// When entries were last given to the engine.
+    given: Time,
+    /// Committed entries wait for others to be applied with.
+    held_back: bool,
     /// What the copy held when it was opened.
     opened: Position,
     /// Entries that are not in memory, read back from the disk.
@@ -50,6 +65,11 @@ pub(super) struct Follow {
 }
 
 impl Follow {
+    /// When what is committed is given to the engine at the latest, if some of it waits for that.
+    pub(super) fn due(&self) -> Option<Time> {
+        self.held_back.then(|| self.given + APPLIED_WITHIN)
+    }
+
     pub(super) fn executes(&self) -> bool {
         self.orders.iter().any(|order| matches!(order, Order::Execute { .. }))
     }
@@ -135,7 +155,9 @@ impl Shard {
         // behind it until it is replaced.
         self.raft.take_restored();
         self.take_fetched();
-        while self.copy == CopyState::Open
+        self.follow.held_back = self.holds_back();
+        while !self.follow.held_back
+            && self.copy == CopyState::Open
             && self.follow.next <= self.raft.commit()
             && self.follow.orders.len() < self.limits.calls_max
             && !self.follow.executes()
@@ -148,6 +170,15 @@ impl Shard {
         if self.follow.orders.is_empty() && self.copy == CopyState::Open {
             self.follow.applied = self.follow.applied.max(self.follow.next.previous());
         }
+    }
+
+    /// Whether what is committed waits for more: an owner gives it at once, and so does everybody for
+    /// whoever waits to read it.
+    fn holds_back(&self) -> bool {
+        let some = self.follow.next <= self.raft.commit();
+        let many = self.follow.next.0 + HELD_BACK_MAX <= self.raft.commit().0;
+        let early = self.now < self.follow.given + APPLIED_WITHIN;
+        some && !many && early && !self.raft.is_leader() && !self.reads.any()
     }
 
     /// What is durable in the copy need not be kept in the log.
@@ -260,27 +291,30 @@ impl Shard {
         }
         if let Some(last) = apply.last() {
             let (at, through) = (last.at, self.follow.next.previous());
+            self.follow.given = self.now;
             self.follow.orders.push_back(Order::Apply { at, through });
             self.call(CallKind::Apply(apply));
         }
         here
     }
 
+    /// The entry of what is open is committed in the log: that decides, and everybody is told. Should
+    /// the copy fail to commit it now, it is opened again and gets the entry from the log.
     fn commit_open(&mut self) {
         let Some(batch) = self.writer.open.take() else { return };
         self.follow.unsynced_bytes += batch.bytes;
-        let (at, through) = (batch.at, batch.at.index);
-        self.follow.orders.push_back(Order::Commit { batch, through });
+        let at = batch.at;
+        self.follow.orders.push_back(Order::Commit { at });
         self.call(CallKind::Commit(at));
+        self.committed(batch);
     }
 
     /// A commit, an application or an undoing is done.
     pub(super) fn on_carried_out(&mut self) {
         match self.follow.orders.pop_front() {
-            Some(Order::Commit { batch, through }) => {
-                (self.follow.position, self.follow.applied) = (batch.at, through);
+            Some(Order::Commit { at }) => {
+                (self.follow.position, self.follow.applied) = (at, at.index);
                 self.ails = None;
-                self.committed(batch);
             }
             Some(Order::Apply { at, through }) => {
                 (self.follow.position, self.follow.applied) = (at, through);
@@ -336,8 +370,12 @@ impl Shard {
         for order in std::mem::take(&mut self.follow.orders) {
             match order {
                 Order::Execute { writes, .. } => self.requeue(writes),
-                Order::Commit { batch, .. } => self.leave_open(batch),
-                Order::Open | Order::Apply { .. } | Order::Rollback | Order::Sync => {}
+                // What was to be committed is told, and comes from the log.
+                Order::Open
+                | Order::Commit { .. }
+                | Order::Apply { .. }
+                | Order::Rollback
+                | Order::Sync => {}
             }
         }
         if let Some(batch) = self.writer.open.take() {

@@ -244,7 +244,8 @@ impl Shard {
         if let CopyState::Closed { until, .. } = self.copy {
             due = due.min(until);
         }
-        due.min(self.next_sweep.unwrap_or(Time(u64::MAX)))
+        let parts = [self.next_sweep, self.follow.due()];
+        parts.into_iter().flatten().fold(due, Time::min)
     }
 
     /// A batch of the log is durable.

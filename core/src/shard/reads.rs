@@ -69,7 +69,7 @@ impl Shard {
                 | Consistency::Since(_) => {
                     self.reads.asking.push(Asking::Read(read));
                 }
-                Consistency::Local => self.wait_for(Index::ZERO, read),
+                Consistency::Local => self.wait_for(self.follow.told, read),
                 Consistency::AtLeast(position) => self.wait_for(position.index, read),
             }
         }

@@ -23,6 +23,7 @@ use super::handle::{Ask, Inbox, NoSnapshot};
 use super::narrator::Narrator;
 use super::seeds;
 use crate::config::Members;
+use crate::lull::Lull;
 use crate::net::{NetConfig, NetEvent, StartError, Transport, Trouble};
 use crate::store::{Completion, DataDir, Options, Store, StoreError};
 
@@ -217,6 +218,7 @@ impl Runtime {
     pub async fn run(mut self, inbox: &mut Inbox) -> Ended {
         inbox.forget_layout();
         let mut in_a_row = 0;
+        let mut lull = Lull::default();
         let reason = loop {
             if let Some(reason) = self.drain(inbox) {
                 break reason;
@@ -233,7 +235,13 @@ impl Runtime {
                     Some(happened) => happened,
                     None => {
                         in_a_row = 0;
-                        self.wait(inbox).await
+                        let began = Instant::now();
+                        let happened = match self.linger(inbox, &lull, began).await {
+                            Some(happened) => happened,
+                            None => self.wait(inbox).await,
+                        };
+                        lull.ended(began.into_std());
+                        happened
                     }
                 };
                 self.input(happened)
@@ -272,6 +280,26 @@ impl Runtime {
             }
         }
         None
+    }
+
+    /// Looks again for what happens, if that is likely to be soon: links and HTTP, which are on this
+    /// thread, have their turn between two looks.
+    async fn linger(&mut self, inbox: &mut Inbox, lull: &Lull, began: Instant) -> Option<Happened> {
+        let patience = lull.patience()?;
+        let due = self.node.next_timeout();
+        loop {
+            tokio::task::yield_now().await;
+            if let Some(happened) = self.at_hand(inbox) {
+                return Some(happened);
+            }
+            if due.is_some_and(|due| self.clock.now() >= due) {
+                return Some(Happened::Due);
+            }
+            if began.elapsed() >= patience {
+                return None;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Waits for the next thing to happen.

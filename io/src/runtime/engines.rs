@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
 use quorate_core::engine::{ContentHash, Engine as _, Fault, Reader as _, SqlLimits, Transaction};
@@ -12,6 +11,7 @@ use quorate_core::{Generation, LogId};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
+use super::mailbox::{Receiver, Sender, mailbox};
 use crate::copies::Files;
 use crate::engine::{Hashing, SqliteEngine, SqliteReader};
 
@@ -29,8 +29,8 @@ struct Query {
 struct Copy {
     /// The one that was last asked for.
     live: Generation,
-    writer: mpsc::Sender<Call>,
-    reader: mpsc::Sender<Query>,
+    writer: Sender<Call>,
+    reader: Sender<Query>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -64,17 +64,17 @@ impl Engines {
             }
         };
         let Call { epoch, what } = call;
-        // The threads end only when this end of their channels is dropped.
+        // The threads end only when this end of their mailboxes is dropped.
         match what {
             CallKind::Query(id, transaction) => {
                 let path = self.files.copy(log, copy.live);
-                let _ = copy.reader.send(Query { epoch, path, id, transaction });
+                copy.reader.send(Query { epoch, path, id, transaction });
             }
             what => {
                 if let CallKind::Open { generation, .. } = what {
                     copy.live = generation;
                 }
-                let _ = copy.writer.send(Call { epoch, what });
+                copy.writer.send(Call { epoch, what });
             }
         }
     }
@@ -110,15 +110,15 @@ impl Copy {
 }
 
 fn start(files: &Files, log: LogId, answers: &UnboundedSender<Answered>) -> std::io::Result<Copy> {
-    let (writer, calls) = mpsc::channel();
-    let (reader, queries) = mpsc::channel();
+    let (writer, calls) = mailbox();
+    let (reader, queries) = mailbox();
     let files = files.clone();
     let writing = Writing { files, log, hashing: None, engine: None, failed: None };
     let (to, from) = (answers.clone(), answers.clone());
     let name = |what: &str| Builder::new().name(format!("shard {} {what}", log.0));
     let threads = vec![
-        name("writes").spawn(move || write(writing, log, &calls, &to))?,
-        name("reads").spawn(move || read(log, &queries, &from))?,
+        name("writes").spawn(move || write(writing, log, calls, &to))?,
+        name("reads").spawn(move || read(log, queries, &from))?,
     ];
     Ok(Copy { live: Generation::ZERO, writer, reader, threads })
 }
@@ -136,10 +136,10 @@ struct Writing {
 fn write(
     mut writing: Writing,
     log: LogId,
-    calls: &mpsc::Receiver<Call>,
+    mut calls: Receiver<Call>,
     answers: &UnboundedSender<Answered>,
 ) {
-    while let Ok(Call { epoch, what }) = calls.recv() {
+    while let Some(Call { epoch, what }) = calls.receive() {
         if writing.failed == Some(epoch) {
             continue;
         }
@@ -219,9 +219,9 @@ impl Writing {
     }
 }
 
-fn read(log: LogId, queries: &mpsc::Receiver<Query>, answers: &UnboundedSender<Answered>) {
+fn read(log: LogId, mut queries: Receiver<Query>, answers: &UnboundedSender<Answered>) {
     let mut open: Option<(u64, SqliteReader)> = None;
-    while let Ok(Query { epoch, path, id, transaction }) = queries.recv() {
+    while let Some(Query { epoch, path, id, transaction }) = queries.receive() {
         // Of an earlier opening the file may be another one.
         if open.as_ref().is_none_or(|(of, _)| *of != epoch) {
             open = None;

@@ -16,6 +16,7 @@ mod driver;
 mod engines;
 mod entries;
 mod handle;
+mod mailbox;
 mod narrator;
 mod refusals;
 mod seeds;

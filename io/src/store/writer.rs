@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use quorate_core::{PersistId, StorageOp};
 
@@ -10,6 +11,7 @@ use super::Options;
 use super::error::StoreError;
 use super::item::Batch;
 use super::log::Log;
+use crate::lull::Lull;
 
 /// A batch is durable, or never will be.
 #[derive(Debug, Clone)]
@@ -141,7 +143,9 @@ impl Gate {
 
     /// Waits for work. `None`: nothing came for a while, and the log should be sealed.
     /// An empty group: closing.
-    fn next(&self, sealed: bool) -> Option<Vec<Waiting>> {
+    fn next(&self, sealed: bool, lull: &mut Lull) -> Option<Vec<Waiting>> {
+        let began = Instant::now();
+        lull.look(began, || (!self.lock().waiting.is_empty()).then_some(()));
         let mut queue = self.lock();
         while queue.waiting.is_empty() && !queue.closing {
             if sealed {
@@ -157,6 +161,7 @@ impl Gate {
         }
         let group = queue.take_group(&self.options);
         drop(queue);
+        lull.ended(began);
         self.room.notify_all();
         Some(group)
     }
@@ -175,9 +180,10 @@ impl Drop for Ended<'_> {
 fn run(gate: &Gate, mut log: Log, mut complete: impl FnMut(Completion)) {
     let _ended = Ended(gate);
     let mut sealed = true;
+    let mut lull = Lull::default();
     let mut whole = Batch::default();
     loop {
-        let Some(group) = gate.next(sealed) else {
+        let Some(group) = gate.next(sealed, &mut lull) else {
             // A failure is kept by the log and told to the next batch.
             let _ = log.seal(false);
             sealed = true;

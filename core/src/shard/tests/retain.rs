@@ -232,6 +232,7 @@ fn a_copy_is_made_durable_when_many_bytes_were_given_to_it() {
     world.run(3000);
     let owner = world.owner().expect("somebody leads");
     write(&mut world, owner, 0..50);
+    world.run(30);
     for node in [A, B, C] {
         let (held, durable) = (world.at(node).position().index.0, world.at(node).synced().index.0);
         assert!(durable > 0 && held - durable < 30, "{node:?}: {durable} of {held}");

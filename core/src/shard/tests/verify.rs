@@ -24,7 +24,7 @@ fn copies_are_hashed_at_one_entry_while_writes_go_on() {
     assert!(told.values().all(|hashed| hashed.as_ref().is_ok_and(|hash| hash.at == at)));
     let next = world.mark(owner);
     world.settle();
-    world.run(10);
+    world.run(20);
     assert!(world.hashes[&next][&late].clone().unwrap().at > at);
 }
 

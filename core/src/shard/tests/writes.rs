@@ -33,6 +33,59 @@ fn nobody_is_answered_before_the_entry_is_committed() {
     assert_eq!(world.rows(good)[0].affected, 1);
 }
 
+/// An answered write whose entry is committed, and that the owner's copy has not committed yet.
+fn answered_first(world: &mut World, owner: NodeId) -> RequestId {
+    let id = world.write(owner, insert(1));
+    assert!(world.step_engine(owner));
+    world.settle_but(&[owner]);
+    assert!(matches!(world.replies[&id], Reply::Done { .. }));
+    assert!(world.keys(owner).is_empty(), "the copy is still to commit it");
+    id
+}
+
+#[test]
+fn whoever_reads_the_copy_of_an_owner_sees_what_was_answered_before() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    answered_first(&mut world, owner);
+    let read = world.read(owner, select(), Consistency::Local);
+    let asked = |call: &Call| matches!(call.what, CallKind::Query(..));
+    assert!(!world.hosts[&owner].calls.iter().any(asked), "the copy does not hold it yet");
+    world.settle();
+    assert_eq!(world.rows(read)[0].rows, [[Value::Integer(1), Value::Integer(1)]]);
+}
+
+#[test]
+fn a_copy_that_fails_to_commit_what_was_answered_gets_it_from_the_log() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    answered_first(&mut world, owner);
+    world.hosts.get_mut(&owner).unwrap().engine.fail = Some(Fault::Io("as told".to_owned()));
+    world.settle();
+    assert!(world.keys(owner).is_empty());
+    world.run(1000);
+    assert_eq!(world.keys(owner), [1].into());
+}
+
+#[test]
+fn a_follower_applies_quick_writes_together_unless_somebody_waits_for_one() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.run(200);
+    let other = world.other_than(owner);
+    let ids: Vec<RequestId> = (0..6)
+        .map(|key| {
+            let id = world.write(owner, insert(key));
+            world.settle();
+            id
+        })
+        .collect();
+    assert_eq!(world.keys(other), [0].into(), "the first at once, the others later");
+    let Reply::Done { at, .. } = world.replies[&ids[3]] else { panic!("it is not done") };
+    let read = world.read(other, select(), Consistency::AtLeast(at));
+    world.settle();
+    assert!(world.rows(read)[0].rows.len() >= 4);
+    world.run(20);
+    assert_eq!(world.keys(other), (0..6).collect());
+}
+
 #[test]
 fn what_gathers_while_a_batch_is_under_way_becomes_one_entry() {
     let (mut world, owner) = World::led(&[A, B, C]);
