@@ -57,6 +57,10 @@ pub(crate) fn list(databases: &[DatabaseView]) -> String {
     }
     let mut table = table(&["DATABASE", "SHARD", "OWNER", "COPIES"]);
     for database in databases {
+        if let Some(server) = &database.awaited_from {
+            let row = format!("to be brought by {server}, whose own cluster has it");
+            table.add_row([database.name.as_str(), "-", "-", &row]);
+        }
         for (name, shard) in &database.shards {
             let copies: Vec<String> =
                 shard.copies.iter().map(|(server, status)| format!("{server} {status}")).collect();

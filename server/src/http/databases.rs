@@ -74,6 +74,9 @@ pub(crate) struct DatabaseView {
     pub(crate) id: String,
     /// Its shards, by name.
     pub(crate) shards: BTreeMap<String, ShardView>,
+    /// Whom it comes from: a server that is to bring it from its own cluster. Nothing of it is here yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) awaited_from: Option<String>,
     /// Its configuration, as its JSON says it (`GET /db/{db}` only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) config: Option<Written>,
@@ -129,11 +132,23 @@ fn views(configuration: &Configuration) -> Vec<DatabaseView> {
             name: shard.database_name.to_owned(),
             id: shard.database.id.to_string(),
             shards: BTreeMap::new(),
+            awaited_from: None,
             config: None,
         });
         view.shards.insert(shard.name.to_owned(), shard_view(shard));
     }
-    views.into_values().collect()
+    let awaited = configuration.bringing.values().flat_map(|bringing| {
+        bringing.databases.iter().map(|database| DatabaseView {
+            name: database.name.clone(),
+            id: database.id.to_string(),
+            shards: BTreeMap::new(),
+            awaited_from: Some(bringing.name.clone()),
+            config: None,
+        })
+    });
+    let mut all: Vec<DatabaseView> = views.into_values().chain(awaited).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
 }
 
 fn shard_view(shard: ShardRef<'_>) -> ShardView {
