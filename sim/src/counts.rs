@@ -136,6 +136,14 @@ counts! {
     FullCopies = "full-copies",
     /// A copy was let come online.
     Grants = "grants",
+    /// The content of a shard was kept as a file.
+    Backups = "backups",
+    /// A file was given to a node, to be the content of a shard.
+    ContentRestores = "content-restores",
+    /// It became that.
+    ContentRestored = "content-restored",
+    /// It took its place beside a copy.
+    ContentPlaced = "content-placed",
     /// A write was taken by every node of a shard's cluster after the last fault.
     Probes = "probes",
 }

@@ -13,7 +13,7 @@ use quorate_core::{
 
 use super::copies::Promise;
 use super::workloads::{APPENDS, Asked, Operation};
-use super::{Checks, Content};
+use super::{Checks, Content, Stages};
 use crate::disk::{Batch, DirId, Directory, Disks, Shadow};
 use crate::outcome::Verdict;
 
@@ -96,7 +96,7 @@ fn done(index: u64) -> Reply {
 fn a_copy_with_other_content_at_a_position_is_found() {
     let (entries, mut copy) = history(&[5, 6]);
     let mut content = Content::default();
-    entries.iter().for_each(|entry| content.take(entry).expect("sound"));
+    entries.iter().for_each(|entry| content.take(entry, &Stages::new()).expect("sound"));
     let held = copy.content_hash().expect("a hash");
     content.agrees("it", &held).expect("equal");
     copy.spoil(APPENDS, 5);
@@ -111,11 +111,11 @@ fn a_copy_with_other_content_at_a_position_is_found() {
 fn effects_that_do_not_follow_from_those_before_are_found() {
     let (entries, _) = history(&[5, 6]);
     let mut content = Content::default();
-    content.take(&entries[0]).expect("the table");
-    content.take(&entries[1]).expect("a key");
+    content.take(&entries[0], &Stages::new()).expect("the table");
+    content.take(&entries[1], &Stages::new()).expect("a key");
     let mut again = entries[1].clone();
     again.index = Index(9);
-    assert_eq!(broken(content.take(&again)), "committed-effects-unfit");
+    assert_eq!(broken(content.take(&again, &Stages::new())), "committed-effects-unfit");
 }
 
 #[test]

@@ -49,6 +49,21 @@ pub enum DatabaseOrder {
     SetOwner(&'static str, Option<usize>),
     /// The copy of a shard at that host to be put out of use, or taken back.
     SetOffline(&'static str, usize, bool),
+    /// The content of a shard to be kept as a file.
+    BackUp(&'static str),
+    /// That of a shard to become what a file holds.
+    Restore(&'static str, Content),
+}
+
+/// What a file holds that is to become the content of a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// What some shard once held, the latest backup being 0.
+    Backup(usize),
+    /// Nothing.
+    Nothing,
+    /// It is no database.
+    Rubbish,
 }
 
 /// A fault or an order. Times are in nanoseconds; sets of hosts have a bit for each.

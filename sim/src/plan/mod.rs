@@ -7,8 +7,8 @@ mod databases;
 mod hosts;
 mod schedule;
 
-pub use action::{Action, DatabaseOrder, Moment, Order};
-pub use databases::{ClientPlan, DatabasePlan, Work};
+pub use action::{Action, Content, DatabaseOrder, Moment, Order};
+pub use databases::{ClientPlan, DatabasePlan, Loner, Work};
 pub use hosts::{Credentials, HostPlan};
 pub use schedule::{Due, schedule};
 
@@ -156,13 +156,27 @@ impl Plan {
         let mut dice = Dice::new(seed, Stream::Plan);
         let timings = timings(&mut dice);
         let hosts = hosts::draw(&mut dice);
-        let defaults = hosts::defaults(&mut dice, &hosts);
+        let mut defaults = hosts::defaults(&mut dice, &hosts);
         let safety = dice.between(10_000, 60_000) * MS;
         let all = (1_u32 << hosts.len()) - 1;
         let apart = dice.one_in(4).then(|| {
             let side = u32::try_from(dice.bits() & u64::from(all)).unwrap_or(0);
             (side, dice.between(1_000, 20_000) * MS)
         });
+        let mut databases = databases::draw(&mut Dice::new(seed, Stream::Databases), &hosts);
+        let mut others = Dice::new(seed ^ 0x10e, Stream::Databases);
+        if others.one_in(3) {
+            databases = databases.map(|plan| plan.with_loners(&mut others, &hosts, safety));
+        }
+        if others.one_in(2)
+            && let Some(plan) = &mut databases
+        {
+            plan.restore_every_ms = others.between(500, 6_000);
+        }
+        if databases.as_ref().is_some_and(|plan| !plan.loners.is_empty()) {
+            // Who waits for others founds nothing by itself.
+            defaults.expect = 0;
+        }
         Self {
             seed,
             timings,
@@ -170,7 +184,7 @@ impl Plan {
             defaults,
             safety,
             apart,
-            databases: databases::draw(&mut Dice::new(seed, Stream::Databases), &hosts),
+            databases,
             network: network(&mut dice),
             disks: disks(&mut dice),
             clocks: clocks(&mut dice),

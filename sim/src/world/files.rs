@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use quorate_core::configuration::Origin;
 use quorate_core::copies::{CopyAnswer, CopyCall};
 use quorate_core::engine::{Fault, Position};
+use quorate_core::shard::StageId;
 use quorate_core::{Generation, Input, LogId};
 
 use super::{RunRef, What, World};
@@ -53,10 +54,18 @@ impl World {
         let Some(dir) = self.hosts[host].dir else { return Ok(()) };
         self.draw_file_fault(host, dir, log, &call);
         let finishes = matches!(call, CopyCall::Finish { .. });
+        let staged = match &call {
+            CopyCall::FinishStage { stage, .. } | CopyCall::StageOwn { stage, .. } => Some(*stage),
+            _ => None,
+        };
         let answer = self.perform_on_files(host, dir, log, call);
         if finishes {
             self.counts.add(Count::FullCopies);
         }
+        if let Some(CopyAnswer::Placed { result: Ok(()), .. }) = &answer {
+            self.counts.add(Count::ContentPlaced);
+        }
+        self.note_staged(dir, log, staged)?;
         self.keeps_live_copy(host, dir, log)?;
         self.print.word(0x500 + host as u64);
         let Some(answer) = answer else { return Ok(()) };
@@ -75,6 +84,9 @@ impl World {
                 | CopyCall::Write { .. }
                 | CopyCall::Finish { .. }
                 | CopyCall::Import { .. }
+                | CopyCall::StageOwn { .. }
+                | CopyCall::FinishStage { .. }
+                | CopyCall::Place { .. }
         );
         let ppm = self.plan.databases.as_ref().map_or(0, |plan| plan.fail_ppm);
         let fails = self.peace.is_none() && self.engine_dice.chance(ppm);
@@ -103,12 +115,28 @@ impl World {
             return Some(CopyAnswer::Imported { result });
         }
         let files = self.disks.get_mut(dir).files(log);
-        if let CopyCall::Finish { generation, .. } = &call {
+        if let CopyCall::Finish { generation, .. } | CopyCall::Place { generation, .. } = &call {
             files.rotten.remove(generation);
+        }
+        if let CopyCall::StageOwn { stage, .. } = &call
+            && let Some(fault) = files.held.fail.take()
+        {
+            return Some(CopyAnswer::Staged { stage: *stage, result: Err(fault) });
         }
         let answer = files.held.carry_out(call);
         files.held.fail = None;
         answer
+    }
+
+    /// What was staged is what somebody gave, everywhere.
+    fn note_staged(&mut self, dir: DirId, log: LogId, stage: Option<StageId>) -> Verdict {
+        let directory = self.disks.get(dir);
+        let files = directory.engines.get(&log);
+        let staged = stage.and_then(|stage| Some((stage, files?.held.staged.get(&stage)?)));
+        match (directory.written_log.cluster, staged) {
+            (Some(cluster), Some((stage, held))) => self.checks.stages((cluster, log), stage, held),
+            _ => Ok(()),
+        }
     }
 
     /// What the host held as another node becomes a copy.

@@ -415,3 +415,28 @@ fn a_shard_moves_to_a_server_that_holds_nothing_though_its_log_begins_late() {
     assert_eq!(keys(&world, late, log).len(), 70);
     assert!(done(&write(&mut world, 0, insert(1000))));
 }
+
+#[test]
+fn what_is_put_away_beside_a_live_copy_is_never_the_one_that_is_about_to_take_its_place() {
+    for opening in (200..4_000).step_by(200).map(Duration::from_millis) {
+        let mut world = with_database(3, &Defaults::default(), &Settings::default());
+        for key in 0..200 {
+            assert!(done(&write(&mut world, 0, insert(key))));
+        }
+        let log = log(&world, 0, "demo");
+        let late = world.add("late", Defaults::default());
+        world.machines[late].config.shards.as_mut().unwrap().blank_worth = 1;
+        // Its empty copy is open at last while the whole one is being put in its place.
+        world.machines[late].engine = opening;
+        world.machines[late].filing = SECOND;
+        world.start(late);
+        let end = world.now + SECOND * 9;
+        while world.now < end {
+            world.run(super::world::STEP * 20);
+            let live = world.machines[late].disk.logs.get(&log).and_then(|held| held.copy);
+            let Some(live) = live else { continue };
+            let there = world.machines[late].files[&log].generations.contains_key(&live);
+            assert!(there, "{live:?} is recorded and put away, opened after {opening:?}");
+        }
+    }
+}
