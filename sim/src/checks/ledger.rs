@@ -263,6 +263,12 @@ impl Ledger {
         self.history.last()
     }
 
+    /// The latest version in which a log is that of a shard.
+    #[must_use]
+    pub fn last_with(&self, log: LogId) -> Option<&Configuration> {
+        self.history.iter().rev().find(|held| held.shard_of(log).is_some()).map(AsRef::as_ref)
+    }
+
     /// Whether a version was committed before the history begins, in a cluster that was given up.
     #[must_use]
     pub fn is_before(&self, version: ConfigVersion) -> bool {

@@ -100,6 +100,9 @@ pub struct DatabasePlan {
     pub loners: Vec<Loner>,
     /// Between two backups or restores on average, in milliseconds; 0: there are none.
     pub restore_every_ms: u64,
+    /// Between two processes on average that are to die while a copy takes the place of another, in
+    /// milliseconds; 0: there are none.
+    pub swap_crash_every_ms: u64,
 }
 
 impl DatabasePlan {
@@ -136,6 +139,7 @@ impl DatabasePlan {
             clients: [Work::Appends, Work::Bank, Work::Registers].map(client).to_vec(),
             loners: Vec::new(),
             restore_every_ms: 0,
+            swap_crash_every_ms: 0,
         }
     }
 
@@ -224,6 +228,7 @@ pub(super) fn draw(dice: &mut Dice, hosts: &[HostPlan]) -> Option<DatabasePlan> 
         clients,
         loners: Vec::new(),
         restore_every_ms: 0,
+        swap_crash_every_ms: 0,
     })
 }
 

@@ -7,7 +7,7 @@ mod databases;
 mod hosts;
 mod schedule;
 
-pub use action::{Action, Content, DatabaseOrder, Moment, Order};
+pub use action::{Action, Content, DatabaseOrder, Moment, Order, Step};
 pub use databases::{ClientPlan, DatabasePlan, Loner, Work};
 pub use hosts::{Credentials, HostPlan};
 pub use schedule::{Due, schedule};
@@ -147,6 +147,8 @@ pub struct Plan {
     pub workload: WorkloadPlan,
     /// Databases, their engines and clients; `None`: nodes hold no copies.
     pub databases: Option<DatabasePlan>,
+    /// What happens besides what is drawn: for tests.
+    pub script: Vec<Due>,
 }
 
 impl Plan {
@@ -173,6 +175,11 @@ impl Plan {
         {
             plan.restore_every_ms = others.between(500, 6_000);
         }
+        if others.one_in(2)
+            && let Some(plan) = &mut databases
+        {
+            plan.swap_crash_every_ms = others.between(300, 5_000);
+        }
         if databases.as_ref().is_some_and(|plan| !plan.loners.is_empty()) {
             // Who waits for others founds nothing by itself.
             defaults.expect = 0;
@@ -185,6 +192,7 @@ impl Plan {
             safety,
             apart,
             databases,
+            script: Vec::new(),
             network: network(&mut dice),
             disks: disks(&mut dice),
             clocks: clocks(&mut dice),

@@ -4,7 +4,8 @@ use quorate_core::configuration::{Registration, Role};
 
 use super::databases::{DATABASES, SHARDS, rules, shard_rules};
 use super::{
-    Action, Content, DatabaseOrder, DatabasePlan, FaultPlan, Moment, Order, Plan, WorkloadPlan,
+    Action, Content, DatabaseOrder, DatabasePlan, FaultPlan, Moment, Order, Plan, Step,
+    WorkloadPlan,
 };
 use crate::network::MS;
 use crate::random::{Dice, Stream};
@@ -21,7 +22,7 @@ pub struct Due {
 /// Draws all faults and orders of a run.
 #[must_use]
 pub fn schedule(plan: &Plan) -> Vec<Due> {
-    let mut due = Vec::new();
+    let mut due = plan.script.clone();
     let starting = plan.hosts.iter().filter(|host| host.start_at.is_some()).count();
     let mut draw = Draw { hosts: starting, cuts: 1, dice: Dice::new(plan.seed, Stream::Faults) };
     if let Some((side, until)) = plan.apart {
@@ -54,6 +55,8 @@ pub fn schedule(plan: &Plan) -> Vec<Due> {
         draw.loners(databases, &mut due);
         draw.dice = Dice::new(plan.seed ^ 0x4e57, Stream::Databases);
         draw.restores(plan, databases, &mut due);
+        draw.dice = Dice::new(plan.seed ^ 0x57e9, Stream::Databases);
+        draw.swap_crashes(plan, databases, &mut due);
     }
     due
 }
@@ -265,6 +268,18 @@ impl Draw {
             let host = home.filter(|_| self.dice.one_in(2)).unwrap_or_else(|| self.host());
             let order = Order::Database(number, Box::new(order));
             due.push(Due { at, action: Action::Order { host, order } });
+            at += 1 + self.dice.tailed(every);
+        }
+    }
+
+    /// Processes die at each step by which a copy takes the place of another.
+    fn swap_crashes(&mut self, plan: &Plan, databases: &DatabasePlan, due: &mut Vec<Due>) {
+        let every = databases.swap_crash_every_ms * MS;
+        let mut at = 2_000 * MS;
+        while every > 0 && at < plan.safety {
+            let (host, moment) = (self.host(), Moment::Swap(self.dice.pick(&Step::ALL)));
+            let action = Action::Arm { host, moment, skip: 0, down: self.down() / 4 };
+            due.push(Due { at, action });
             at += 1 + self.dice.tailed(every);
         }
     }

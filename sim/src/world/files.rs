@@ -12,6 +12,7 @@ use super::{RunRef, What, World};
 use crate::counts::Count;
 use crate::disk::DirId;
 use crate::outcome::{Verdict, Violation};
+use crate::plan::Step;
 use crate::trace::tell;
 
 /// The most calls of the files of one copy that may be unanswered.
@@ -26,6 +27,14 @@ impl World {
         tell!(self, "host {host} calls the files of {log:?}: {}", brief(&call));
         let by = self.run_of(host);
         let wait = self.engine_wait(host);
+        match call {
+            CopyCall::Write { .. } => self.comes_to(host, Step::Receiving),
+            CopyCall::Finish { .. } | CopyCall::Place { .. } | CopyCall::Import { .. } => {
+                self.comes_to(host, Step::Finishing)
+            }
+            CopyCall::Tidy { live: Some(_), .. } => self.comes_to(host, Step::Tidying),
+            _ => false,
+        };
         let held = &mut self.hosts[host];
         let calls = held.file_calls.entry(log).or_default();
         calls.push_back(call);
@@ -69,6 +78,15 @@ impl World {
         self.keeps_live_copy(host, dir, log)?;
         self.print.word(0x500 + host as u64);
         let Some(answer) = answer else { return Ok(()) };
+        let placed = matches!(
+            answer,
+            CopyAnswer::Finished { .. }
+                | CopyAnswer::Placed { result: Ok(()), .. }
+                | CopyAnswer::Imported { result: Ok(()) }
+        );
+        if placed && self.comes_to(host, Step::Placed) {
+            return self.die_if_armed(host);
+        }
         self.deliver(host, Input::Copy { log, answer }, false)
     }
 
@@ -123,7 +141,7 @@ impl World {
         {
             return Some(CopyAnswer::Staged { stage: *stage, result: Err(fault) });
         }
-        let answer = files.held.carry_out(call);
+        let answer = files.carry_out(call);
         files.held.fail = None;
         answer
     }
@@ -188,12 +206,30 @@ impl World {
     pub(super) fn crash_files(&mut self, host: usize, dir: DirId) {
         let calls = std::mem::take(&mut self.hosts[host].file_calls);
         for (log, mut calls) in calls {
-            if let Some(call) = calls.pop_front()
-                && self.engine_dice.one_in(2)
-            {
+            let Some(call) = calls.pop_front() else { continue };
+            if self.engine_dice.one_in(2) {
+                let tidies = matches!(call, CopyCall::Tidy { .. });
                 let _nobody_hears = self.perform_on_files(host, dir, log, call);
+                if tidies {
+                    // Files go one after the other.
+                    self.lose_names(dir, log);
+                }
             }
         }
+    }
+}
+
+impl World {
+    /// The power has failed, or a process has: of the files that were put away since the directory was
+    /// synced, some lie where they lay, from one on.
+    pub(super) fn lose_names(&mut self, dir: DirId, log: LogId) {
+        let files = self.disks.get_mut(dir).files(log);
+        let unsynced = files.unsynced();
+        let kept = self.engine_dice.index(unsynced + 1);
+        if kept < unsynced {
+            self.counts.add(Count::NamesLost);
+        }
+        files.lose_names_after(kept);
     }
 }
 

@@ -418,19 +418,29 @@ fn a_shard_moves_to_a_server_that_holds_nothing_though_its_log_begins_late() {
 
 #[test]
 fn what_is_put_away_beside_a_live_copy_is_never_the_one_that_is_about_to_take_its_place() {
-    for opening in (200..4_000).step_by(200).map(Duration::from_millis) {
+    let mut swapped = 0;
+    for opening in (500..3_000).step_by(100).map(Duration::from_millis) {
         let mut world = with_database(3, &Defaults::default(), &Settings::default());
-        for key in 0..200 {
+        let log = log(&world, 0, "demo");
+        for machine in 0..3 {
+            // The log begins late, so that its leader has nothing but a whole copy to offer.
+            let limits = world.machines[machine].config.shards.as_mut().unwrap();
+            (limits.retain_bytes, limits.retain_bytes_max, limits.sync_after) = (0, 0, 1);
+            limits.retain_age = Duration::ZERO;
+            world.kill(machine);
+            world.start(machine);
+        }
+        assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3));
+        world.run(SECOND);
+        for key in 0..20 {
             assert!(done(&write(&mut world, 0, insert(key))));
         }
-        let log = log(&world, 0, "demo");
         let late = world.add("late", Defaults::default());
-        world.machines[late].config.shards.as_mut().unwrap().blank_worth = 1;
         // Its empty copy is open at last while the whole one is being put in its place.
         world.machines[late].engine = opening;
-        world.machines[late].filing = SECOND;
+        world.machines[late].filing = Duration::from_millis(400);
         world.start(late);
-        let end = world.now + SECOND * 9;
+        let end = world.now + SECOND * 5;
         while world.now < end {
             world.run(super::world::STEP * 20);
             let live = world.machines[late].disk.logs.get(&log).and_then(|held| held.copy);
@@ -438,5 +448,8 @@ fn what_is_put_away_beside_a_live_copy_is_never_the_one_that_is_about_to_take_it
             let there = world.machines[late].files[&log].generations.contains_key(&live);
             assert!(there, "{live:?} is recorded and put away, opened after {opening:?}");
         }
+        let live = world.machines[late].disk.logs[&log].copy;
+        swapped += usize::from(live == Some(Generation(2)));
     }
+    assert!(swapped > 10, "a whole copy came in {swapped} of the runs");
 }
