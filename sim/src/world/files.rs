@@ -33,8 +33,8 @@ impl World {
                 self.comes_to(host, Step::Finishing)
             }
             CopyCall::Tidy { live: Some(_), .. } => self.comes_to(host, Step::Tidying),
-            _ => false,
-        };
+            _ => {}
+        }
         let held = &mut self.hosts[host];
         let calls = held.file_calls.entry(log).or_default();
         calls.push_back(call);
@@ -84,7 +84,10 @@ impl World {
                 | CopyAnswer::Placed { result: Ok(()), .. }
                 | CopyAnswer::Imported { result: Ok(()) }
         );
-        if placed && self.comes_to(host, Step::Placed) {
+        if placed {
+            self.comes_to(host, Step::Placed);
+        }
+        if self.dying == Some(host) {
             return self.die_if_armed(host);
         }
         self.deliver(host, Input::Copy { log, answer }, false)

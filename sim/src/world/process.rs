@@ -287,10 +287,9 @@ impl World {
         }
     }
 
-    /// A copy that takes the place of another has come to a step: whether the process is to die there.
-    pub(super) fn comes_to(&mut self, host: usize, step: Step) -> bool {
+    /// A copy that takes the place of another has come to a step, at which a process may be meant to die.
+    pub(super) fn comes_to(&mut self, host: usize, step: Step) {
         self.arm(host, Moment::Swap(step));
-        self.dying == Some(host)
     }
 
     /// The disk takes no more writes; the node is told.
