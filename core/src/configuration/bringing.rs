@@ -147,9 +147,11 @@ pub(super) fn reserve(
     check_free(held, bringing)?;
     // Whatever could be refused when it comes is refused now: afterwards there is no way back.
     let mut trial = held.clone();
-    trial.servers.insert(bringing.holder, stand_in(&trial, bringing));
+    let stand_in = stand_in(&trial, bringing);
+    let name = stand_in.name.clone();
+    trial.servers.insert(bringing.holder, stand_in);
     placement::enter(&mut trial, bringing.holder, None);
-    make(&mut trial, cluster, (bringing.holder, &bringing.name), bringing)?;
+    make(&mut trial, cluster, (bringing.holder, &name), bringing)?;
     super::merging::absorb(held, cluster)?;
     held.bringing.insert(cluster, bringing.clone());
     Ok(Applied::Changed)

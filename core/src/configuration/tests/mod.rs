@@ -1,6 +1,7 @@
 //! The document's transitions and the plan, one property a test.
 
 mod bounds;
+mod bringing;
 mod configure;
 mod copies;
 mod databases;
