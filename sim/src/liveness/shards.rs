@@ -8,6 +8,7 @@ use quorate_core::{ClusterId, LogId, NodeId};
 
 use super::quorate::can_elect;
 use super::{Assessment, Living};
+use crate::checks::quorum::is_enough;
 use crate::disk::Shadow;
 use crate::world::World;
 
@@ -89,6 +90,10 @@ impl Look<'_> {
             all.tally.add("recovered-without-content");
             return;
         }
+        if self.waits_for_one_out_of_use(log) {
+            all.tally.add("offline-voter-behind");
+            return;
+        }
         let before = all.unnamed.len();
         let mut takes_writes = false;
         if let Some(membership) = log.membership() {
@@ -109,6 +114,21 @@ impl Look<'_> {
                 leader.status.state
             ));
         }
+    }
+
+    /// Whether nothing can be decided without a voter whose copy an operator has put out of use, and
+    /// which cannot go on from the leader's log: nobody mends it until it is taken back.
+    fn waits_for_one_out_of_use(&self, leaders: &Shadow) -> bool {
+        let Some(membership) = leaders.membership() else { return false };
+        let member = |id: NodeId| self.members.iter().find(|member| member.id == id);
+        let behind = |member: &Living<'_>| {
+            let status = self.shard.shard.copies.get(&member.id);
+            let held = self.shadow(member);
+            let lacks = held.is_none_or(|held| held.last_index() < leaders.base);
+            status == Some(&CopyStatus::Offline) && lacks
+        };
+        let able = |id: NodeId| member(id).is_some_and(|member| !behind(member));
+        is_enough(membership, &|id| member(id).is_some()) && !is_enough(membership, &able)
     }
 
     /// Nobody says that a shard without a quorum has a leader.
