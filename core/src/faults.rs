@@ -51,11 +51,15 @@ pub enum Fault {
     OldCopyPutAsideFirst,
     /// A member goes on from entries of a leader that do not follow from its own.
     DeltaFromDivergedHistory,
+    /// A cluster of one server ends without sealing the shards that it brings.
+    BroughtUnsealed,
+    /// What was brought is imported again by each start, though the shard's log has begun.
+    BroughtTwice,
 }
 
 impl Fault {
     /// Every fault, with the name it is chosen by.
-    pub const ALL: [(Self, &'static str); 22] = [
+    pub const ALL: [(Self, &'static str); 24] = [
         (Self::SendBeforePersist, "send-before-persist"),
         (Self::CommitOldTerm, "commit-old-term"),
         (Self::SingleStepChange, "single-step-change"),
@@ -78,6 +82,8 @@ impl Fault {
         (Self::CompactedPastSynced, "compacted-past-synced"),
         (Self::OldCopyPutAsideFirst, "old-copy-put-aside-first"),
         (Self::DeltaFromDivergedHistory, "delta-from-diverged-history"),
+        (Self::BroughtUnsealed, "brought-unsealed"),
+        (Self::BroughtTwice, "brought-twice"),
     ];
 }
 

@@ -136,6 +136,30 @@ counts! {
     FullCopies = "full-copies",
     /// A copy was let come online.
     Grants = "grants",
+    /// The content of a shard was kept as a file.
+    Backups = "backups",
+    /// A file was given to a node, to be the content of a shard.
+    ContentRestores = "content-restores",
+    /// It became that.
+    ContentRestored = "content-restored",
+    /// It took its place beside a copy.
+    ContentPlaced = "content-placed",
+    /// A process died while a part of a full copy was written.
+    CrashesReceiving = "swap-crashes-receiving",
+    /// While the whole file was synced and given its name.
+    CrashesFinishing = "swap-crashes-finishing",
+    /// When it bore its name, and the node did not know.
+    CrashesPlaced = "swap-crashes-placed",
+    /// While the record that names it was outstanding.
+    CrashesRecording = "swap-crashes-recording",
+    /// When the record was durable, and the node did not know.
+    CrashesRecorded = "swap-crashes-recorded",
+    /// While it was opened.
+    CrashesOpening = "swap-crashes-opening",
+    /// While the other one was put away.
+    CrashesTidying = "swap-crashes-tidying",
+    /// Files that were put away lay where they had lain after a power failure.
+    NamesLost = "names-lost",
     /// A write was taken by every node of a shard's cluster after the last fault.
     Probes = "probes",
 }

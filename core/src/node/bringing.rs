@@ -19,7 +19,8 @@ use crate::configuration::{
     Absorption, Attempt, Bringing, Brought, ConfigCommand, Configuration, Origin, Rejection,
 };
 use crate::copies::CopyCall;
-use crate::engine::{Fault, Position};
+use crate::engine::{self, Position};
+use crate::faults::{self, Fault};
 use crate::ids::{ClusterId, DatabaseId, Generation, Index, LinkId, LogId, NodeId, Term};
 use crate::raft::{Entry, Payload, Snapshot};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
@@ -250,6 +251,9 @@ impl Node {
         let logs: Vec<LogId> = document.shards().map(|shard| shard.shard.log).collect();
         let mut sealed = true;
         for log in logs {
+            if faults::active(Fault::BroughtUnsealed) {
+                break;
+            }
             if let Some(shard) = self.shards.touch(log) {
                 shard.seal(now, true);
                 sealed &= shard.is_sealed();
@@ -389,7 +393,7 @@ impl Node {
     }
 
     /// What was brought lies whole and durable in its place, or cannot.
-    pub(super) fn on_imported(&mut self, log: LogId, result: Result<(), Fault>) {
+    pub(super) fn on_imported(&mut self, log: LogId, result: Result<(), engine::Fault>) {
         let now = self.now;
         let (database, shard) = self.shards.name_of(log);
         let Some(import) = self.shards.importing.get_mut(&log) else { return };
@@ -423,9 +427,10 @@ impl Node {
 
 /// Whether the store holds nothing of a log but what an import writes before it.
 pub(super) fn is_unbegun(recovered: &RecoveredLog) -> bool {
-    recovered.snapshot.index == Index::ZERO
-        && recovered.entries.is_empty()
-        && recovered.on_disk.runs.is_empty()
+    faults::active(Fault::BroughtTwice)
+        || recovered.snapshot.index == Index::ZERO
+            && recovered.entries.is_empty()
+            && recovered.on_disk.runs.is_empty()
 }
 
 /// What the configuration of another cluster says of this one is an offer.

@@ -662,6 +662,8 @@ impl Node {
     /// Puts away what is not needed beside the live copy: after a start, a swap, a transfer.
     fn put_in_order(&mut self) {
         let open = self.shards.all.iter().filter(|(_, held)| held.is_open());
+        // What is on its way may be the live one by the time that the files come to it.
+        let open = open.filter(|(log, _)| !self.copies.incoming.contains_key(*log));
         let due = open.filter_map(|(log, held)| {
             let live = held.generation()?;
             (self.copies.tidy.get(log) != Some(&live)).then_some((*log, live))
@@ -669,8 +671,7 @@ impl Node {
         let due: Vec<(LogId, Generation)> = due.collect();
         for (log, live) in due {
             self.copies.tidy.insert(log, live);
-            let receiving = self.copies.incoming.contains_key(&log)
-                || self.shards.all.get(&log).is_some_and(|held| held.needs_copy().is_some());
+            let receiving = self.shards.all.get(&log).is_some_and(|h| h.needs_copy().is_some());
             let name = self.shards.name_of(log);
             let call = crate::copies::CopyCall::Tidy { live: Some(live), receiving, name };
             self.out.push_back(Output::Copy { log, call });

@@ -289,8 +289,11 @@ impl Node {
             let report = self.report_of(log, *node);
             report.is_some_and(|r| r.applied >= index && r.state == CopyState::Whole)
         };
-        let come = held.log().membership().voters().into_iter().filter(come).collect();
-        held.applied() >= index && held.is_open() && held.are_enough(&come)
+        // Whoever votes has been added or taken out since, perhaps: the promise is that of the entry.
+        let mut voters = held.log().membership().voters();
+        voters.extend(held.log().membership_at(index).voters());
+        let come = voters.into_iter().filter(come).collect();
+        held.applied() >= index && held.is_open() && held.are_enough_for(index, &come)
     }
 
     /// The entry is not in the log and will not be: nobody needs to keep the file.

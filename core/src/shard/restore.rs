@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{CopyState, Shard, ShardError, entry};
 use crate::engine::{Fault, Position};
 use crate::ids::{Generation, Index, NodeId, Term};
-use crate::raft::{ProposeError, Quorum};
+use crate::raft::{Membership, ProposeError, Quorum};
 use crate::time::Time;
 
 /// Names a staged file: the term of the leader that has it staged, and a number that it has not used
@@ -133,7 +133,17 @@ impl Shard {
     /// Whether the copies in `holders` are as many as the log and the write quorum ask for.
     #[must_use]
     pub fn are_enough(&self, holders: &BTreeSet<NodeId>) -> bool {
-        let membership = self.raft.membership();
+        self.are_enough_of(self.raft.membership(), holders)
+    }
+
+    /// Whether that holds of those who vote now and of those who did at the entry at `index`, which
+    /// made the promise.
+    #[must_use]
+    pub fn are_enough_for(&self, index: Index, holders: &BTreeSet<NodeId>) -> bool {
+        self.are_enough(holders) && self.are_enough_of(self.raft.membership_at(index), holders)
+    }
+
+    fn are_enough_of(&self, membership: &Membership, holders: &BTreeSet<NodeId>) -> bool {
         let mut halves = std::iter::once(&membership.incoming).chain(&membership.outgoing);
         let enough = halves.all(|half| {
             let held = half.voters.iter().filter(|voter| holders.contains(voter)).count();

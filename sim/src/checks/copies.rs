@@ -155,7 +155,8 @@ impl Checks {
         (cluster, log): (ClusterId, LogId),
         base: &Snapshot,
     ) -> Verdict {
-        let Some(document) = self.known(cluster).and_then(|ledger| ledger.document()) else {
+        // Its database may have been dropped, which the node does not know yet.
+        let Some(document) = self.known(cluster).and_then(|ledger| ledger.last_with(log)) else {
             return Ok(());
         };
         let founding = document.shard_of(log).and_then(|shard| shard.shard.founding.as_ref());

@@ -105,7 +105,9 @@ impl Checks {
             return Err(Violation::new("commit-without-cluster", detail));
         };
         let now = self.now;
-        let ledger = self.ledger_of(cluster, mind.log.log);
+        let of = (cluster, mind.log.log);
+        let ledger = self.ledger_of(of.0, of.1);
+        let began = ledger.content.began(Index(u64::MAX));
         let mut decided = None;
         if to > ledger.commit() {
             let Some(term) = led.or_else(|| founds(ledger, node, mind, to)) else {
@@ -118,6 +120,9 @@ impl Checks {
             decided = Some(decide(ledger, disks, node, mind, (to, term), now)?);
         }
         diverged(ledger, node, mind, to)?;
+        if ledger.content.began(Index(u64::MAX)) > began {
+            self.restored(of)?;
+        }
         Ok(decided)
     }
 }

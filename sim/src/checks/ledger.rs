@@ -7,9 +7,10 @@ use quorate_core::configuration::{self, ConfigCommand, Configuration};
 use quorate_core::engine::Position;
 use quorate_core::node::decode_command;
 use quorate_core::raft::{Entry, Membership, Payload, Snapshot};
+use quorate_core::shard::StageId;
 use quorate_core::{ClusterId, ConfigVersion, Index, LogId, NodeId, Term};
 
-use super::Content;
+use super::{Content, Stages, restores};
 use crate::disk::{Shadow, Stub};
 use crate::outcome::{Verdict, Violation};
 
@@ -36,6 +37,8 @@ pub struct Ledger {
     pub content: Content,
     /// What it had made of them where the history begins.
     content_before: Content,
+    /// Files that were staged to be the content.
+    pub stages: Stages,
     /// Who was elected in which term.
     pub leaders: BTreeMap<Term, NodeId>,
     /// Every entry ever written, by index and term: with one predecessor for each, any two logs
@@ -107,6 +110,7 @@ impl Ledger {
             log,
             content: Content::default(),
             content_before: Content::default(),
+            stages: Stages::new(),
             leaders: BTreeMap::new(),
             chain: BTreeMap::new(),
             committed: Vec::new(),
@@ -155,6 +159,7 @@ impl Ledger {
         if let Some((given_up, (index, term))) = given_up {
             ledger.content = given_up.content_at(index, term)?;
             ledger.content_before = ledger.content.clone();
+            ledger.stages = given_up.stages.clone();
         }
         Ok(ledger)
     }
@@ -182,8 +187,23 @@ impl Ledger {
             at = (at.0.previous(), written.previous);
         }
         let mut content = self.content_before.clone();
-        entries.into_iter().rev().try_for_each(|entry| content.take(entry))?;
+        entries.into_iter().rev().try_for_each(|entry| content.take(entry, &self.stages))?;
         Ok(content)
+    }
+
+    /// The stage that the committed entry at a position makes the content, if it does.
+    #[must_use]
+    pub fn restored_at(&self, at: Position) -> Option<StageId> {
+        self.chain.get(&(at.index, at.term)).and_then(|written| restores(&written.entry.payload))
+    }
+
+    /// Whether a file with such a hash has become the content.
+    pub fn has_restored(&self, is_it: impl Fn([u8; 32]) -> bool) -> bool {
+        let done = self.content.replaced().filter_map(|index| {
+            let term = self.committed_term(index)?;
+            self.stages.get(&self.restored_at(Position { index, term })?)
+        });
+        done.into_iter().any(|held| is_it(held.hash().hash))
     }
 
     /// Where the history begins: what is before it was never compared.
@@ -243,6 +263,12 @@ impl Ledger {
         self.history.last()
     }
 
+    /// The latest version in which a log is that of a shard.
+    #[must_use]
+    pub fn last_with(&self, log: LogId) -> Option<&Configuration> {
+        self.history.iter().rev().find(|held| held.shard_of(log).is_some()).map(AsRef::as_ref)
+    }
+
     /// Whether a version was committed before the history begins, in a cluster that was given up.
     #[must_use]
     pub fn is_before(&self, version: ConfigVersion) -> bool {
@@ -296,7 +322,7 @@ impl Ledger {
         };
         self.committed.push((term, by));
         if self.log != LogId::CONFIGURATION {
-            return self.content.take(&written.entry);
+            return self.content.take(&written.entry, &self.stages);
         }
         if let Payload::Data(bytes) = &written.entry.payload {
             let Some(command) = decode_command(bytes) else {

@@ -22,7 +22,7 @@ mod writes;
 
 use std::collections::BTreeMap;
 
-pub use content::{Content, total};
+pub use content::{Content, Stages, restores, total};
 pub use decisions::Mind;
 pub use documents::{Acknowledged, RunView};
 pub use ledger::{Ledger, Written};

@@ -6,14 +6,14 @@ use quorate_core::configuration::QuorumRule;
 use quorate_core::engine::memory::Memory;
 use quorate_core::engine::{Engine as _, Position, SqlLimits, Statement, Transaction};
 use quorate_core::raft::{Entry, Half, Membership, Payload};
-use quorate_core::shard::{Reply, ShardError};
+use quorate_core::shard::{Reply, ShardError, StageId};
 use quorate_core::{
     ClusterId, ConfigVersion, Index, LogId, NodeId, PersistId, Recovered, StorageOp, Term,
 };
 
 use super::copies::Promise;
 use super::workloads::{APPENDS, Asked, Operation};
-use super::{Checks, Content};
+use super::{Checks, Content, Stages};
 use crate::disk::{Batch, DirId, Directory, Disks, Shadow};
 use crate::outcome::Verdict;
 
@@ -96,7 +96,7 @@ fn done(index: u64) -> Reply {
 fn a_copy_with_other_content_at_a_position_is_found() {
     let (entries, mut copy) = history(&[5, 6]);
     let mut content = Content::default();
-    entries.iter().for_each(|entry| content.take(entry).expect("sound"));
+    entries.iter().for_each(|entry| content.take(entry, &Stages::new()).expect("sound"));
     let held = copy.content_hash().expect("a hash");
     content.agrees("it", &held).expect("equal");
     copy.spoil(APPENDS, 5);
@@ -111,11 +111,11 @@ fn a_copy_with_other_content_at_a_position_is_found() {
 fn effects_that_do_not_follow_from_those_before_are_found() {
     let (entries, _) = history(&[5, 6]);
     let mut content = Content::default();
-    content.take(&entries[0]).expect("the table");
-    content.take(&entries[1]).expect("a key");
+    content.take(&entries[0], &Stages::new()).expect("the table");
+    content.take(&entries[1], &Stages::new()).expect("a key");
     let mut again = entries[1].clone();
     again.index = Index(9);
-    assert_eq!(broken(content.take(&again)), "committed-effects-unfit");
+    assert_eq!(broken(content.take(&again, &Stages::new())), "committed-effects-unfit");
 }
 
 #[test]
@@ -165,4 +165,68 @@ fn two_swaps_of_one_value_are_found() {
     let swap = |new| asked(Operation::Swap { key: 0, old: 7, new }, 0);
     checks.answered(&swap(8), &done(3)).expect("the first");
     assert_eq!(broken(checks.answered(&swap(9), &done(3))), "done-otherwise");
+}
+
+const STAGE: StageId = StageId { term: Term(2), number: 7 };
+
+/// An entry by which [`STAGE`] becomes the content.
+fn replacing(index: u64) -> Entry {
+    let data = [&[3], STAGE.term.0.to_le_bytes().as_slice(), &STAGE.number.to_le_bytes()].concat();
+    Entry { index: Index(index), term: Term(2), payload: Payload::Data(data.into()) }
+}
+
+/// A log in which 5 was added as entry 3, and a file that holds 9 became the content as entry 4.
+fn restored() -> Checks {
+    let (mut checks, _) = scene(&[5], 2);
+    let (_, file) = history(&[9]);
+    checks.gives_file((CLUSTER, LOG), 70, &file);
+    checks.stages((CLUSTER, LOG), STAGE, &file).expect("somebody gave it");
+    let ledger = checks.ledger_of(CLUSTER, LOG);
+    ledger.write(Term(2), &replacing(4)).expect("it is new");
+    ledger.extend(Term(2), Term(2), 0).expect("it was staged");
+    checks
+}
+
+#[test]
+fn an_entry_that_names_a_file_which_was_never_staged_is_found() {
+    let judged = Content::default().take(&replacing(4), &Stages::new());
+    assert_eq!(broken(judged), "restored-unstaged");
+}
+
+#[test]
+fn a_staged_file_that_nobody_gave_or_that_is_another_one_elsewhere_is_found() {
+    let (mut checks, _) = scene(&[5], 2);
+    let [(_, nine), (_, eight)] = [9, 8].map(|key| history(&[key]));
+    assert_eq!(broken(checks.stages((CLUSTER, LOG), STAGE, &nine)), "staged-otherwise");
+    let mut checks = restored();
+    checks.gives_file((CLUSTER, LOG), 71, &eight);
+    assert_eq!(broken(checks.stages((CLUSTER, LOG), STAGE, &eight)), "staged-otherwise");
+}
+
+#[test]
+fn what_was_acknowledged_is_judged_up_to_the_restore_or_from_it_on() {
+    let mut checks = restored();
+    let append = |key| asked(Operation::Append(key), 0);
+    checks.answered(&append(5), &done(3)).expect("it was there until the file came");
+    let lost = checks.answered(&append(6), &done(3));
+    assert_eq!(broken(lost), "acknowledged-lost");
+    let gone = checks.answered(&append(5), &done(4));
+    assert_eq!(broken(gone), "acknowledged-lost");
+    checks.answered(&append(9), &done(4)).expect("the file holds it");
+    let refused = Reply::Failed(ShardError::Busy);
+    let ghost = checks.answered(&append(5), &refused);
+    assert_eq!(broken(ghost), "refused-and-done");
+}
+
+#[test]
+fn a_restore_that_is_told_otherwise_than_it_was_is_found() {
+    let mut checks = restored();
+    let restore = |file| asked(Operation::Restore(file), 0);
+    checks.answered(&restore(70), &done(4)).expect("it became the content");
+    let another = checks.answered(&restore(71), &done(4));
+    assert_eq!(broken(another), "restored-otherwise");
+    let elsewhere = checks.answered(&restore(70), &done(3));
+    assert_eq!(broken(elsewhere), "restored-otherwise");
+    let refused = checks.answered(&restore(70), &Reply::Failed(ShardError::Busy));
+    assert_eq!(broken(refused), "refused-and-done");
 }

@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_core::engine::memory::Memory;
 use quorate_core::engine::{Position, Rows, SqlErrorKind, Value};
-use quorate_core::shard::{Consistency, Reply, ShardError};
+use quorate_core::shard::{Consistency, Reply, ShardError, StageId};
 use quorate_core::{ClusterId, Index, LogId};
 
 use super::{Checks, Ledger, total};
@@ -47,6 +48,8 @@ pub enum Operation {
     Read(i64, Consistency),
     /// To compare all copies at one position.
     Compare,
+    /// To make a file the content, which has this number.
+    Restore(u64),
 }
 
 /// A request as it was made.
@@ -67,12 +70,16 @@ pub struct Asked {
 struct Clients {
     /// The last position that anybody was told of as done.
     floor: Index,
-    /// Keys that were acknowledged as added.
-    added: BTreeSet<i64>,
+    /// Keys that were acknowledged as added, and as which entry.
+    added: BTreeMap<i64, Index>,
     /// Keys that were not added, as somebody was told.
     refused: BTreeSet<i64>,
-    /// Values that a swap has replaced, by register.
-    swapped: BTreeSet<(i64, i64)>,
+    /// Values that a swap has replaced, by register, and by the entry that began the content.
+    swapped: BTreeSet<(Index, i64, i64)>,
+    /// Files that were given to nodes, to be the content: by the hash of what they hold.
+    files: BTreeMap<[u8; 32], u64>,
+    /// Those of which somebody was told that they will not be.
+    given_up: BTreeSet<u64>,
 }
 
 /// What clients did and saw.
@@ -140,7 +147,7 @@ impl Checks {
             }
             (_, Reply::Done { at, rows }) => {
                 done(clients, ledger, asked, *at, reply)?;
-                has_effect(clients, asked, rows, reply)
+                has_effect(clients, ledger.content.began(at.index), asked, rows, reply)
             }
             (_, Reply::Failed(ShardError::CommittedBelowQuorum { at })) => {
                 done(clients, ledger, asked, *at, reply)
@@ -153,7 +160,14 @@ impl Checks {
                     return Err(wrong("done-twice", asked, reply));
                 }
                 clients.refused.insert(*key);
-                if ledger.content.last.row(APPENDS, *key).is_some() {
+                if ledger.content.had(*key) {
+                    return Err(wrong("refused-and-done", asked, reply));
+                }
+                Ok(())
+            }
+            (Operation::Restore(file), Reply::Failed(_)) => {
+                clients.given_up.insert(*file);
+                if ledger.has_restored(|hash| clients.files.get(&hash) == Some(file)) {
                     return Err(wrong("refused-and-done", asked, reply));
                 }
                 Ok(())
@@ -162,11 +176,63 @@ impl Checks {
         }
     }
 
-    /// What was told of one shard holds of the one that it was brought as.
+    /// What was told of one shard holds of the one that it was brought as, as far as it was not replaced.
     pub(super) fn carry_answers(&mut self, from: (ClusterId, LogId), to: (ClusterId, LogId)) {
-        if let Some(clients) = self.workloads.shards.get(&from).cloned() {
-            self.workloads.shards.insert(to, Clients { floor: Index::ZERO, ..clients });
+        let Some(clients) = self.workloads.shards.get(&from) else { return };
+        let began =
+            self.shards.get(&from).map_or(Index::ZERO, |l| l.content.began(Index(u64::MAX)));
+        let base = self.shards.get(&to).map_or(Index::ZERO, Ledger::base);
+        let added = clients.added.iter().filter(|(_, at)| **at >= began);
+        let swapped = clients.swapped.iter().filter(|(of, ..)| *of == began);
+        let carried = Clients {
+            floor: Index::ZERO,
+            added: added.map(|(key, _)| (*key, base)).collect(),
+            refused: clients.refused.clone(),
+            swapped: swapped.map(|(_, key, old)| (Index::ZERO, *key, *old)).collect(),
+            ..Clients::default()
+        };
+        self.workloads.shards.insert(to, carried);
+    }
+
+    /// A file is given to a node, to be the content of a shard.
+    pub fn gives_file(&mut self, of: (ClusterId, LogId), number: u64, holds: &Memory) {
+        let clients = self.workloads.shards.entry(of).or_default();
+        clients.files.insert(holds.hash().hash, number);
+    }
+
+    /// A file lies staged beside a copy.
+    ///
+    /// # Errors
+    /// `staged-otherwise` if nobody gave a file that holds this, or the stage is another file elsewhere.
+    pub fn stages(&mut self, of: (ClusterId, LogId), stage: StageId, held: &Memory) -> Verdict {
+        let hash = held.hash().hash;
+        let given = self.workloads.shards.get(&of).is_some_and(|c| c.files.contains_key(&hash));
+        let ledger = self.ledger_of(of.0, of.1);
+        let known = ledger.stages.entry(stage).or_insert_with(|| held.clone());
+        if given && known.hash().hash == hash {
+            return Ok(());
         }
+        let detail = format!("the file {stage} of {of:?}, given by somebody: {given}");
+        Err(Violation::new("staged-otherwise", detail))
+    }
+
+    /// An entry that makes a file the content is committed.
+    ///
+    /// # Errors
+    /// `refused-and-done`.
+    pub(super) fn restored(&self, of: (ClusterId, LogId)) -> Verdict {
+        let (Some(clients), Some(ledger)) = (self.workloads.shards.get(&of), self.shards.get(&of))
+        else {
+            return Ok(());
+        };
+        let given_up = |hash: [u8; 32]| {
+            clients.files.get(&hash).is_some_and(|file| clients.given_up.contains(file))
+        };
+        if ledger.has_restored(given_up) {
+            let detail = format!("{of:?} holds a file of which somebody was told that it will not");
+            return Err(Violation::new("refused-and-done", detail));
+        }
+        Ok(())
     }
 
     /// Looks at everything that was ever acknowledged or refused.
@@ -176,12 +242,12 @@ impl Checks {
     pub fn all_answers_hold(&self) -> Verdict {
         for (key, clients) in &self.workloads.shards {
             let Some(ledger) = self.shards.get(key) else { continue };
-            let held = |key: &&i64| ledger.content.last.row(APPENDS, **key).is_some();
-            if let Some(lost) = clients.added.iter().find(|key| !held(key)) {
+            let lost = clients.added.iter().find(|(key, at)| !ledger.content.kept(**key, **at));
+            if let Some((lost, _)) = lost {
                 let detail = format!("{key:?} was told that {lost} was added, and it is not there");
                 return Err(Violation::new("acknowledged-lost", detail));
             }
-            if let Some(there) = clients.refused.iter().find(held) {
+            if let Some(there) = clients.refused.iter().find(|key| ledger.content.had(**key)) {
                 let detail =
                     format!("{key:?} was told that {there} was not added, and it is there");
                 return Err(Violation::new("refused-and-done", detail));
@@ -204,11 +270,21 @@ fn done(
         return Err(wrong("answered-behind", asked, reply));
     }
     clients.floor = clients.floor.max(at.index);
-    if let Operation::Append(key) = asked.operation {
-        clients.added.insert(key);
-        if ledger.content.last.row(APPENDS, key).is_none() {
-            return Err(wrong("acknowledged-lost", asked, reply));
+    match asked.operation {
+        Operation::Append(key) => {
+            clients.added.insert(key, at.index);
+            if !ledger.content.kept(key, at.index) {
+                return Err(wrong("acknowledged-lost", asked, reply));
+            }
         }
+        Operation::Restore(file) => {
+            let stage = ledger.restored_at(at).and_then(|stage| ledger.stages.get(&stage));
+            let holds = stage.and_then(|held| clients.files.get(&held.hash().hash));
+            if holds != Some(&file) {
+                return Err(wrong("restored-otherwise", asked, reply));
+            }
+        }
+        _ => {}
     }
     Ok(())
 }
@@ -221,16 +297,26 @@ fn is_committed(ledger: &Ledger, asked: &Asked, at: Position, reply: &Reply) -> 
     Err(wrong("answered-before-commit", asked, reply))
 }
 
-fn has_effect(clients: &mut Clients, asked: &Asked, rows: &[Rows], reply: &Reply) -> Verdict {
+fn has_effect(
+    clients: &mut Clients,
+    began: Index,
+    asked: &Asked,
+    rows: &[Rows],
+    reply: &Reply,
+) -> Verdict {
     let affected: u64 = rows.iter().map(|rows| rows.affected).sum();
     let due = match &asked.operation {
         Operation::Append(_) | Operation::Set(..) => affected == 1,
         Operation::Transfer => affected == 2,
-        // Values are used once: none can be replaced by two swaps.
-        Operation::Swap { key, old, .. } => affected == 0 || clients.swapped.insert((*key, *old)),
-        Operation::Make(_) | Operation::Read(..) | Operation::ReadBank(_) | Operation::Compare => {
-            true
+        // Values are used once: none can be replaced by two swaps, unless a file has brought it back.
+        Operation::Swap { key, old, .. } => {
+            affected == 0 || clients.swapped.insert((began, *key, *old))
         }
+        Operation::Make(_)
+        | Operation::Read(..)
+        | Operation::ReadBank(_)
+        | Operation::Compare
+        | Operation::Restore(_) => true,
     };
     if due { Ok(()) } else { Err(wrong("done-otherwise", asked, reply)) }
 }
@@ -270,7 +356,7 @@ fn saw(
         _ => {
             let values = first.iter().filter_map(|row| row.get(1));
             let sum = total(values);
-            if !first.is_empty() && ledger.content.sum() != Some(sum) {
+            if !first.is_empty() && ledger.content.sum_at(at.index) != Some(sum) {
                 return Err(wrong("money-made", asked, reply));
             }
         }

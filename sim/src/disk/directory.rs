@@ -310,12 +310,22 @@ fn apply(
 /// Applies an operation as [`Recovered::apply`] does, at the cost of what it changes: the logs of
 /// shards become long.
 fn keep(durable: &mut Recovered, op: &StorageOp) {
-    let StorageOp::Append { log, entries } = op else { return durable.apply(op) };
-    let held = &mut durable.logs.entry(*log).or_default().entries;
-    if let Some(first) = entries.first() {
-        held.truncate(held.partition_point(|entry| entry.index < first.index));
+    match op {
+        StorageOp::Append { log, entries } => {
+            let held = &mut durable.logs.entry(*log).or_default().entries;
+            if let Some(first) = entries.first() {
+                held.truncate(held.partition_point(|entry| entry.index < first.index));
+            }
+            held.extend(entries.iter().cloned());
+        }
+        StorageOp::Snapshot { log, snapshot, reset: false } => {
+            let held = durable.logs.entry(*log).or_default();
+            let gone = held.entries.partition_point(|entry| entry.index <= snapshot.index);
+            held.entries.drain(..gone);
+            held.snapshot = snapshot.clone();
+        }
+        op => durable.apply(op),
     }
-    held.extend(entries.iter().cloned());
 }
 
 #[cfg(test)]
@@ -348,6 +358,43 @@ mod tests {
             assert_eq!(directory.durable_log.hard.term, Term(survive as u64));
             assert_eq!(directory.written_log.hard, directory.durable_log.hard);
             assert!(directory.pending.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_the_operations_mean() {
+        let log = LogId(3);
+        let entry = |index| quorate_core::raft::Entry {
+            index: Index(index),
+            term: Term(1),
+            payload: quorate_core::raft::Payload::Empty,
+        };
+        let append = |entries: std::ops::Range<u64>| {
+            let entries = entries.map(entry).collect();
+            StorageOp::Append { log, entries }
+        };
+        let snapshot = |index, reset| {
+            let snapshot = quorate_core::raft::Snapshot {
+                index: Index(index),
+                term: Term(1),
+                ..quorate_core::raft::Snapshot::default()
+            };
+            StorageOp::Snapshot { log, snapshot, reset }
+        };
+        let ops = [
+            append(1..9),
+            snapshot(3, false),
+            append(7..12),
+            snapshot(3, false),
+            snapshot(20, false),
+            append(21..24),
+            snapshot(22, true),
+        ];
+        let (mut kept, mut meant) = (Recovered::fresh(NodeId(1)), Recovered::fresh(NodeId(1)));
+        for op in &ops {
+            keep(&mut kept, op);
+            meant.apply(op);
+            assert_eq!(kept, meant, "{op:?}");
         }
     }
 

@@ -35,7 +35,8 @@ impl Stub {
 /// Whether an entry of a shard's log changes the copies.
 fn has_content(entry: &Entry) -> bool {
     match &entry.payload {
-        Payload::Data(data) => effects(data).is_some_and(|effects| !effects.is_empty()),
+        // What is no list of effects replaces all content.
+        Payload::Data(data) => effects(data).is_none_or(|effects| !effects.is_empty()),
         Payload::Empty | Payload::Membership(_) => false,
     }
 }

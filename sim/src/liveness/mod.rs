@@ -8,6 +8,7 @@
 mod health;
 pub(crate) mod quorate;
 mod shards;
+mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -153,20 +154,8 @@ fn class(
             all.unnamed.push(format!("{cluster:?} has no quorum and nobody says so"));
         }
     }
-    let with_databases = |cluster: &&ClusterId| {
-        let document = world.checks.known(**cluster).and_then(|l| l.document());
-        document.is_some_and(|held| !held.databases.is_empty())
-    };
-    let holding = alive.iter().filter(with_databases).count();
-    if alive.len() > 1 && holding == alive.len() {
-        all.tally.add("split-with-databases");
-        for cluster in &alive {
-            if of(*cluster).all(|member| member.status.split_with.is_empty()) {
-                all.unnamed.push(format!("nobody in {cluster:?} sees the split"));
-            }
-        }
-    } else if alive.len() > 1 {
-        all.unnamed.push(format!("clusters {alive:?} have not become one"));
+    if alive.len() > 1 {
+        split::check(world, &alive, living, all);
     }
     for cluster in &alive {
         let members: Vec<&Living<'_>> = of(*cluster).collect();

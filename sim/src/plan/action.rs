@@ -11,6 +11,40 @@ pub enum Moment {
     Send,
     /// When the next write has become durable, before the node learns of it.
     Durable,
+    /// While a copy takes the place of another.
+    Swap(Step),
+}
+
+/// The steps by which a copy takes the place of another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A part of it is being written.
+    Receiving,
+    /// The whole file is being synced and given its name.
+    Finishing,
+    /// It bears its name, before the node learns of it.
+    Placed,
+    /// The record that names it is outstanding.
+    Recording,
+    /// The record is durable, before the node learns of it.
+    Recorded,
+    /// It is being opened.
+    Opening,
+    /// The other one is being put away.
+    Tidying,
+}
+
+impl Step {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Receiving,
+        Self::Finishing,
+        Self::Placed,
+        Self::Recording,
+        Self::Recorded,
+        Self::Opening,
+        Self::Tidying,
+    ];
 }
 
 /// What an operator wants.
@@ -49,6 +83,21 @@ pub enum DatabaseOrder {
     SetOwner(&'static str, Option<usize>),
     /// The copy of a shard at that host to be put out of use, or taken back.
     SetOffline(&'static str, usize, bool),
+    /// The content of a shard to be kept as a file.
+    BackUp(&'static str),
+    /// That of a shard to become what a file holds.
+    Restore(&'static str, Content),
+}
+
+/// What a file holds that is to become the content of a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// What some shard once held, the latest backup being 0.
+    Backup(usize),
+    /// Nothing.
+    Nothing,
+    /// It is no database.
+    Rubbish,
 }
 
 /// A fault or an order. Times are in nanoseconds; sets of hosts have a bit for each.

@@ -10,6 +10,7 @@ use quorate_core::configuration::{
 use quorate_core::shard::ShardLimits;
 
 use super::{HostPlan, maybe};
+use crate::network::MS;
 use crate::random::Dice;
 
 /// How many databases there may be at most.
@@ -43,6 +44,29 @@ pub struct ClientPlan {
     pub timeout_ms: u64,
     /// Always asks the same host, as long as that is there.
     pub sticky: bool,
+    /// The host that it asks first.
+    pub home: usize,
+}
+
+/// A host that is by itself at first: it founds a cluster of one server, which makes databases, and
+/// brings them when it meets the others.
+#[derive(Clone, Debug)]
+pub struct Loner {
+    /// Which.
+    pub host: usize,
+    /// Until when nobody sees it, in nanoseconds.
+    pub until: u64,
+    /// The number of its database; 0 is that of the others too, so that the clusters stay apart.
+    pub database: u8,
+    /// What that is like.
+    pub rules: DatabaseRules,
+    /// When an operator drops the database that both have.
+    pub gives_up: Option<u64>,
+}
+
+/// The number of the database that a host makes by itself.
+fn own_database(host: usize) -> u8 {
+    10 + u8::try_from(host).unwrap_or(0)
 }
 
 /// Databases of a world.
@@ -72,6 +96,13 @@ pub struct DatabasePlan {
     pub databases: Vec<DatabaseRules>,
     /// Who uses them.
     pub clients: Vec<ClientPlan>,
+    /// Who is by itself at first.
+    pub loners: Vec<Loner>,
+    /// Between two backups or restores on average, in milliseconds; 0: there are none.
+    pub restore_every_ms: u64,
+    /// Between two processes on average that are to die while a copy takes the place of another, in
+    /// milliseconds; 0: there are none.
+    pub swap_crash_every_ms: u64,
 }
 
 impl DatabasePlan {
@@ -91,6 +122,7 @@ impl DatabasePlan {
             every_ms: 100,
             timeout_ms: 2_000,
             sticky: false,
+            home: 0,
         };
         Self {
             limits: ShardLimits::default(),
@@ -105,7 +137,48 @@ impl DatabasePlan {
             order_weights: [0; Self::ORDERS.len()],
             databases: vec![DatabaseRules::default()],
             clients: [Work::Appends, Work::Bank, Work::Registers].map(client).to_vec(),
+            loners: Vec::new(),
+            restore_every_ms: 0,
+            swap_crash_every_ms: 0,
         }
+    }
+
+    /// The same in a world in which some are by themselves at first, and have databases of their own
+    /// and clients there.
+    #[must_use]
+    pub(super) fn with_loners(mut self, dice: &mut Dice, hosts: &[HostPlan], safety: u64) -> Self {
+        let usual = hosts.first().map(|host| host.credentials);
+        let fit = |host: &&HostPlan| host.start_at.is_some() && Some(host.credentials) == usual;
+        let mut fit: Vec<&HostPlan> = hosts.iter().filter(fit).collect();
+        let count = dice.pick(&[1, 1, 2]).min(fit.len().saturating_sub(1));
+        for _ in 0..count {
+            let host = fit.remove(dice.index(fit.len()));
+            let met = host.start_at.unwrap_or(0) + dice.between(3_000, 12_000) * MS;
+            let same = dice.one_in(5);
+            let gives_up = met + dice.between(1_000, 15_000) * MS;
+            let rules = if dice.one_in(3) { rules(dice, hosts) } else { DatabaseRules::default() };
+            let database = if same { 0 } else { own_database(host.place) };
+            let loner = Loner {
+                host: host.place,
+                until: met.min(safety),
+                database,
+                rules,
+                gives_up: (same && dice.one_in(2)).then_some(gives_up),
+            };
+            for _ in 0..dice.between(1, 3) {
+                self.clients.push(ClientPlan {
+                    work: dice.pick(&[Work::Appends, Work::Appends, Work::Bank, Work::Registers]),
+                    database,
+                    shard: MAIN,
+                    every_ms: dice.pick(&[20, 50, 200]),
+                    timeout_ms: dice.pick(&[300, 2_000]),
+                    sticky: true,
+                    home: host.place,
+                });
+            }
+            self.loners.push(loner);
+        }
+        self
     }
 }
 
@@ -153,6 +226,9 @@ pub(super) fn draw(dice: &mut Dice, hosts: &[HostPlan]) -> Option<DatabasePlan> 
         order_weights,
         databases,
         clients,
+        loners: Vec::new(),
+        restore_every_ms: 0,
+        swap_crash_every_ms: 0,
     })
 }
 
@@ -194,6 +270,7 @@ fn clients(dice: &mut Dice, databases: &[DatabaseRules]) -> Vec<ClientPlan> {
             every_ms: pace,
             timeout_ms: dice.pick(&[300, 2_000, 2_000, 10_000]),
             sticky: dice.one_in(2),
+            home: 0,
         }
     };
     (0..count).map(one).collect()

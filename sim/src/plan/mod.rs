@@ -7,8 +7,8 @@ mod databases;
 mod hosts;
 mod schedule;
 
-pub use action::{Action, DatabaseOrder, Moment, Order};
-pub use databases::{ClientPlan, DatabasePlan, Work};
+pub use action::{Action, Content, DatabaseOrder, Moment, Order, Step};
+pub use databases::{ClientPlan, DatabasePlan, Loner, Work};
 pub use hosts::{Credentials, HostPlan};
 pub use schedule::{Due, schedule};
 
@@ -147,6 +147,8 @@ pub struct Plan {
     pub workload: WorkloadPlan,
     /// Databases, their engines and clients; `None`: nodes hold no copies.
     pub databases: Option<DatabasePlan>,
+    /// What happens besides what is drawn: for tests.
+    pub script: Vec<Due>,
 }
 
 impl Plan {
@@ -156,13 +158,32 @@ impl Plan {
         let mut dice = Dice::new(seed, Stream::Plan);
         let timings = timings(&mut dice);
         let hosts = hosts::draw(&mut dice);
-        let defaults = hosts::defaults(&mut dice, &hosts);
+        let mut defaults = hosts::defaults(&mut dice, &hosts);
         let safety = dice.between(10_000, 60_000) * MS;
         let all = (1_u32 << hosts.len()) - 1;
         let apart = dice.one_in(4).then(|| {
             let side = u32::try_from(dice.bits() & u64::from(all)).unwrap_or(0);
             (side, dice.between(1_000, 20_000) * MS)
         });
+        let mut databases = databases::draw(&mut Dice::new(seed, Stream::Databases), &hosts);
+        let mut others = Dice::new(seed ^ 0x10e, Stream::Databases);
+        if others.one_in(3) {
+            databases = databases.map(|plan| plan.with_loners(&mut others, &hosts, safety));
+        }
+        if others.one_in(2)
+            && let Some(plan) = &mut databases
+        {
+            plan.restore_every_ms = others.between(500, 6_000);
+        }
+        if others.one_in(2)
+            && let Some(plan) = &mut databases
+        {
+            plan.swap_crash_every_ms = others.between(300, 5_000);
+        }
+        if databases.as_ref().is_some_and(|plan| !plan.loners.is_empty()) {
+            // Who waits for others founds nothing by itself.
+            defaults.expect = 0;
+        }
         Self {
             seed,
             timings,
@@ -170,7 +191,8 @@ impl Plan {
             defaults,
             safety,
             apart,
-            databases: databases::draw(&mut Dice::new(seed, Stream::Databases), &hosts),
+            databases,
+            script: Vec::new(),
             network: network(&mut dice),
             disks: disks(&mut dice),
             clocks: clocks(&mut dice),

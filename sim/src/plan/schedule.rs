@@ -3,7 +3,10 @@
 use quorate_core::configuration::{Registration, Role};
 
 use super::databases::{DATABASES, SHARDS, rules, shard_rules};
-use super::{Action, DatabaseOrder, DatabasePlan, FaultPlan, Moment, Order, Plan, WorkloadPlan};
+use super::{
+    Action, Content, DatabaseOrder, DatabasePlan, FaultPlan, Moment, Order, Plan, Step,
+    WorkloadPlan,
+};
 use crate::network::MS;
 use crate::random::{Dice, Stream};
 
@@ -19,7 +22,7 @@ pub struct Due {
 /// Draws all faults and orders of a run.
 #[must_use]
 pub fn schedule(plan: &Plan) -> Vec<Due> {
-    let mut due = Vec::new();
+    let mut due = plan.script.clone();
     let starting = plan.hosts.iter().filter(|host| host.start_at.is_some()).count();
     let mut draw = Draw { hosts: starting, cuts: 1, dice: Dice::new(plan.seed, Stream::Faults) };
     if let Some((side, until)) = plan.apart {
@@ -49,8 +52,31 @@ pub fn schedule(plan: &Plan) -> Vec<Due> {
     if let Some(databases) = &plan.databases {
         draw.dice = Dice::new(plan.seed ^ 0xdb, Stream::Databases);
         draw.databases(plan, databases, &mut due);
+        draw.loners(databases, &mut due);
+        draw.dice = Dice::new(plan.seed ^ 0x4e57, Stream::Databases);
+        draw.restores(plan, databases, &mut due);
+        draw.dice = Dice::new(plan.seed ^ 0x57e9, Stream::Databases);
+        draw.swap_crashes(plan, databases, &mut due);
     }
     due
+}
+
+/// What others make must not be made by one that is by itself, or the two would have one name.
+fn spare_loners(databases: &DatabasePlan, due: &mut [Due]) {
+    let alone = |at: u64, host: usize| {
+        databases.loners.iter().any(|loner| loner.host == host && at < loner.until)
+    };
+    for Due { at, action } in due {
+        let Action::Order { host, order } = action else { continue };
+        let makes = match order {
+            Order::Create(_) => true,
+            Order::Database(_, order) => matches!(**order, DatabaseOrder::Create(_)),
+            _ => false,
+        };
+        if makes && alone(*at, *host) {
+            *host = (0..).find(|other| !alone(*at, *other)).unwrap_or(*host);
+        }
+    }
 }
 
 struct Draw {
@@ -194,6 +220,70 @@ impl Draw {
         due.retain(|due| due.at < plan.safety);
     }
 
+    /// Each is cut off from everybody, makes its database, and meets the others.
+    fn loners(&mut self, databases: &DatabasePlan, due: &mut Vec<Due>) {
+        spare_loners(databases, due);
+        for loner in &databases.loners {
+            let (host, until) = (loner.host, loner.until);
+            let action = self.cut(1 << host, self.all() & !(1 << host), true, (true, true), until);
+            due.push(Due { at: 0, action });
+            let made = Order::Database(
+                loner.database,
+                Box::new(DatabaseOrder::Create(loner.rules.clone())),
+            );
+            let (first, every) = (until.saturating_sub(2_500 * MS), 500 * MS);
+            for round in 0..5 {
+                let at = first + round * every;
+                due.push(Due { at, action: Action::Order { host, order: made.clone() } });
+            }
+            if let Some(at) = loner.gives_up {
+                let order = Order::Database(loner.database, Box::new(DatabaseOrder::Drop));
+                due.push(Due { at, action: Action::Order { host, order } });
+            }
+        }
+    }
+
+    /// Operators keep what shards hold, and put it back into these or others.
+    fn restores(&mut self, plan: &Plan, databases: &DatabasePlan, due: &mut Vec<Due>) {
+        let every = databases.restore_every_ms * MS;
+        let mut at = 3_000 * MS;
+        while every > 0 && at < plan.safety {
+            let order = match self.dice.below(8) {
+                0..4 => DatabaseOrder::BackUp(self.dice.pick(&SHARDS)),
+                4..7 => {
+                    let content = Content::Backup(self.dice.index(3));
+                    DatabaseOrder::Restore(self.dice.pick(&SHARDS), content)
+                }
+                _ => {
+                    let content = self.dice.pick(&[Content::Nothing, Content::Rubbish]);
+                    DatabaseOrder::Restore(self.dice.pick(&SHARDS), content)
+                }
+            };
+            let number = self.dice.index(databases.databases.len() + databases.loners.len());
+            let loner = databases.loners.get(number.wrapping_sub(databases.databases.len()));
+            let (number, home) = match loner {
+                Some(loner) => (loner.database, Some(loner.host)),
+                None => (u8::try_from(number).unwrap_or(0), None),
+            };
+            let host = home.filter(|_| self.dice.one_in(2)).unwrap_or_else(|| self.host());
+            let order = Order::Database(number, Box::new(order));
+            due.push(Due { at, action: Action::Order { host, order } });
+            at += 1 + self.dice.tailed(every);
+        }
+    }
+
+    /// Processes die at each step by which a copy takes the place of another.
+    fn swap_crashes(&mut self, plan: &Plan, databases: &DatabasePlan, due: &mut Vec<Due>) {
+        let every = databases.swap_crash_every_ms * MS;
+        let mut at = 2_000 * MS;
+        while every > 0 && at < plan.safety {
+            let (host, moment) = (self.host(), Moment::Swap(self.dice.pick(&Step::ALL)));
+            let action = Action::Arm { host, moment, skip: 0, down: self.down() / 4 };
+            due.push(Due { at, action });
+            at += 1 + self.dice.tailed(every);
+        }
+    }
+
     fn database_order(&mut self, plan: &Plan, databases: &DatabasePlan) -> Action {
         let kind = DatabasePlan::ORDERS[self.dice.weighted(&databases.order_weights)];
         let shard = self.dice.pick(&SHARDS);
@@ -286,6 +376,8 @@ mod tests {
             "DropShard",
             "SetOwner",
             "SetOffline",
+            "BackUp(",
+            "Restore(",
         ] {
             assert!(all.contains(kind), "{kind} is never drawn");
         }

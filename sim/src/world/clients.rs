@@ -75,7 +75,7 @@ impl Clients {
         let client = |plan: &ClientPlan| Client {
             plan: plan.clone(),
             waits: None,
-            host: 0,
+            host: plan.home,
             lacks_table: true,
             wrote: None,
             read: BTreeMap::new(),
@@ -99,7 +99,8 @@ impl Clients {
 
     /// A packet with a transaction leaves over a link, as its sender calls it.
     pub(super) fn passes_on(&mut self, link: LinkId, id: u64, log: LogId, kind: SqlKind) {
-        self.passed_on.insert((link, id), (log, kind == SqlKind::Write));
+        self.passed_on
+            .insert((link, id), (log, matches!(kind, SqlKind::Write | SqlKind::Restore(_))));
     }
 
     /// The answer leaves; `link` is what the asker calls it.
@@ -168,7 +169,10 @@ impl World {
         self.clients.all[which].host = host;
         let shard = Some(plan.shard).filter(|shard| *shard != "main" || self.client_dice.one_in(2));
         let name = format!("db{}", plan.database);
-        let Some((cluster, log)) = self.shard_at(host, &name, plan.shard) else { return Ok(()) };
+        let Some((cluster, log)) = self.shard_at(host, &name, plan.shard) else {
+            self.clients.all[which].host = plan.home;
+            return Ok(());
+        };
         let (operation, statements) = self.next_operation(which, log);
         let kind = match &operation {
             Operation::Read(_, consistency) | Operation::ReadBank(consistency) => {
@@ -218,7 +222,8 @@ impl World {
         let asked = Asked { cluster, log, operation, floor };
         tell!(self, "host {host} is asked {id}: {asked:?}");
         self.counts.add(Count::Requests);
-        let (by, writes) = (self.run_of(host), request.kind == SqlKind::Write);
+        let writes = matches!(request.kind, SqlKind::Write | SqlKind::Restore(_));
+        let by = self.run_of(host);
         let held = Request { client, by, at: self.now, asked, writes };
         self.clients.requests.insert(id, held);
         self.deliver(host, Input::Sql { id: CommandId(id), request }, false)?;
@@ -305,6 +310,9 @@ impl World {
         self.count_reply(reply);
         self.late
             .push(super::outputs::Late::Answered(Box::new(request.asked.clone()), reply.clone()));
+        if let (Operation::Restore(_), Reply::Done { .. }) = (&request.asked.operation, reply) {
+            self.counts.add(Count::ContentRestored);
+        }
         let Some(which) = request.client else {
             self.probe_answered(host, &request, reply);
             return Ok(());
@@ -349,7 +357,7 @@ impl World {
     pub(super) fn promise(&self, host: usize, log: LogId, reply: &Reply) -> Option<Promise> {
         let Reply::Done { at, rows } = reply else { return None };
         // What changed nothing says where the copy stood, which is committed and no more.
-        if rows.iter().all(|rows| rows.affected == 0) {
+        if !rows.is_empty() && rows.iter().all(|rows| rows.affected == 0) {
             return None;
         }
         let node = self.hosts[host].node.as_ref()?;

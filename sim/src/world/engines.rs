@@ -13,6 +13,7 @@ use crate::counts::Count;
 use crate::disk::{DirId, Files};
 use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
+use crate::plan::Step;
 use crate::trace::tell;
 
 /// The most calls of one engine that may be unanswered.
@@ -39,11 +40,15 @@ impl World {
         tell!(self, "host {host} calls the engine of {log:?}: {:?}", call.what);
         let by = self.run_of(host);
         let wait = self.engine_wait(host);
-        let held = &mut self.hosts[host];
         if let CallKind::Query(..) = call.what {
             self.queue.push(self.now + wait, What::Query { by, log, call: Box::new(call) });
             return Ok(());
         }
+        let opens = matches!(call.what, CallKind::Open { create: false, .. });
+        if opens {
+            self.comes_to(host, Step::Opening);
+        }
+        let held = &mut self.hosts[host];
         let term = held.node.as_ref().and_then(|node| node.shard(log)).map(|s| s.log().term());
         let pump = held.engines.entry(log).or_default();
         match call.what {
@@ -335,11 +340,12 @@ impl World {
         self.crash_files(host, dir);
         let logs: Vec<LogId> = self.disks.get(dir).engines.keys().copied().collect();
         for log in logs {
-            let Files { held, .. } = self.disks.get_mut(dir).files(log);
-            held.kill();
+            self.disks.get_mut(dir).files(log).held.kill();
             if !power {
                 continue;
             }
+            self.lose_names(dir, log);
+            let Files { held, .. } = self.disks.get_mut(dir).files(log);
             // What was received and not put in place yet was never synced.
             if let Some(incoming) = &mut held.incoming {
                 incoming.truncate(self.engine_dice.index(incoming.len() + 1));

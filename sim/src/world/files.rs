@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use quorate_core::configuration::Origin;
 use quorate_core::copies::{CopyAnswer, CopyCall};
 use quorate_core::engine::{Fault, Position};
+use quorate_core::shard::StageId;
 use quorate_core::{Generation, Input, LogId};
 
 use super::{RunRef, What, World};
 use crate::counts::Count;
 use crate::disk::DirId;
 use crate::outcome::{Verdict, Violation};
+use crate::plan::Step;
 use crate::trace::tell;
 
 /// The most calls of the files of one copy that may be unanswered.
@@ -25,6 +27,14 @@ impl World {
         tell!(self, "host {host} calls the files of {log:?}: {}", brief(&call));
         let by = self.run_of(host);
         let wait = self.engine_wait(host);
+        match call {
+            CopyCall::Write { .. } => self.comes_to(host, Step::Receiving),
+            CopyCall::Finish { .. } | CopyCall::Place { .. } | CopyCall::Import { .. } => {
+                self.comes_to(host, Step::Finishing)
+            }
+            CopyCall::Tidy { live: Some(_), .. } => self.comes_to(host, Step::Tidying),
+            _ => {}
+        }
         let held = &mut self.hosts[host];
         let calls = held.file_calls.entry(log).or_default();
         calls.push_back(call);
@@ -53,13 +63,33 @@ impl World {
         let Some(dir) = self.hosts[host].dir else { return Ok(()) };
         self.draw_file_fault(host, dir, log, &call);
         let finishes = matches!(call, CopyCall::Finish { .. });
+        let staged = match &call {
+            CopyCall::FinishStage { stage, .. } | CopyCall::StageOwn { stage, .. } => Some(*stage),
+            _ => None,
+        };
         let answer = self.perform_on_files(host, dir, log, call);
         if finishes {
             self.counts.add(Count::FullCopies);
         }
+        if let Some(CopyAnswer::Placed { result: Ok(()), .. }) = &answer {
+            self.counts.add(Count::ContentPlaced);
+        }
+        self.note_staged(dir, log, staged)?;
         self.keeps_live_copy(host, dir, log)?;
         self.print.word(0x500 + host as u64);
         let Some(answer) = answer else { return Ok(()) };
+        let placed = matches!(
+            answer,
+            CopyAnswer::Finished { .. }
+                | CopyAnswer::Placed { result: Ok(()), .. }
+                | CopyAnswer::Imported { result: Ok(()) }
+        );
+        if placed {
+            self.comes_to(host, Step::Placed);
+        }
+        if self.dying == Some(host) {
+            return self.die_if_armed(host);
+        }
         self.deliver(host, Input::Copy { log, answer }, false)
     }
 
@@ -75,6 +105,9 @@ impl World {
                 | CopyCall::Write { .. }
                 | CopyCall::Finish { .. }
                 | CopyCall::Import { .. }
+                | CopyCall::StageOwn { .. }
+                | CopyCall::FinishStage { .. }
+                | CopyCall::Place { .. }
         );
         let ppm = self.plan.databases.as_ref().map_or(0, |plan| plan.fail_ppm);
         let fails = self.peace.is_none() && self.engine_dice.chance(ppm);
@@ -103,12 +136,28 @@ impl World {
             return Some(CopyAnswer::Imported { result });
         }
         let files = self.disks.get_mut(dir).files(log);
-        if let CopyCall::Finish { generation, .. } = &call {
+        if let CopyCall::Finish { generation, .. } | CopyCall::Place { generation, .. } = &call {
             files.rotten.remove(generation);
         }
-        let answer = files.held.carry_out(call);
+        if let CopyCall::StageOwn { stage, .. } = &call
+            && let Some(fault) = files.held.fail.take()
+        {
+            return Some(CopyAnswer::Staged { stage: *stage, result: Err(fault) });
+        }
+        let answer = files.carry_out(call);
         files.held.fail = None;
         answer
+    }
+
+    /// What was staged is what somebody gave, everywhere.
+    fn note_staged(&mut self, dir: DirId, log: LogId, stage: Option<StageId>) -> Verdict {
+        let directory = self.disks.get(dir);
+        let files = directory.engines.get(&log);
+        let staged = stage.and_then(|stage| Some((stage, files?.held.staged.get(&stage)?)));
+        match (directory.written_log.cluster, staged) {
+            (Some(cluster), Some((stage, held))) => self.checks.stages((cluster, log), stage, held),
+            _ => Ok(()),
+        }
     }
 
     /// What the host held as another node becomes a copy.
@@ -160,12 +209,30 @@ impl World {
     pub(super) fn crash_files(&mut self, host: usize, dir: DirId) {
         let calls = std::mem::take(&mut self.hosts[host].file_calls);
         for (log, mut calls) in calls {
-            if let Some(call) = calls.pop_front()
-                && self.engine_dice.one_in(2)
-            {
+            let Some(call) = calls.pop_front() else { continue };
+            if self.engine_dice.one_in(2) {
+                let tidies = matches!(call, CopyCall::Tidy { .. });
                 let _nobody_hears = self.perform_on_files(host, dir, log, call);
+                if tidies {
+                    // Files go one after the other.
+                    self.lose_names(dir, log);
+                }
             }
         }
+    }
+}
+
+impl World {
+    /// The power has failed, or a process has: of the files that were put away since the directory was
+    /// synced, some lie where they lay, from one on.
+    pub(super) fn lose_names(&mut self, dir: DirId, log: LogId) {
+        let files = self.disks.get_mut(dir).files(log);
+        let unsynced = files.unsynced();
+        let kept = self.engine_dice.index(unsynced + 1);
+        if kept < unsynced {
+            self.counts.add(Count::NamesLost);
+        }
+        files.lose_names_after(kept);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `mod` the loop · `event` what can happen · `host` a machine · `process` starts and ends ·
 //! `deliver` one input and all it causes · `outputs` what a node wants done · `streams` dialling ·
-//! `engines` and `files` of copies · `clients` and what they are told · `act` faults · `orders` operators · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
+//! `engines` and `files` of copies · `clients` and what they are told · `act` faults · `orders` operators · `restores` files of content · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
 
 mod act;
 mod clients;
@@ -18,6 +18,7 @@ mod peace;
 mod probes;
 mod process;
 mod recovery;
+mod restores;
 mod streams;
 
 pub use clients::{Client, Clients};
@@ -77,6 +78,8 @@ pub struct World {
     pub issued: Vec<Issued>,
     /// Who uses databases.
     pub clients: Clients,
+    /// What operators have kept of the content of shards, the oldest first.
+    pub backups: Vec<Vec<u8>>,
     /// Whether every shard takes writes in the end.
     pub probes: Probes,
     /// Set once every fault has ended.
@@ -136,6 +139,7 @@ impl World {
             trace,
             issued: Vec::new(),
             clients: Clients::of(users),
+            backups: Vec::new(),
             probes: Probes::default(),
             peace: None,
             queue,

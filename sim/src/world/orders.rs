@@ -4,6 +4,7 @@ use quorate_core::configuration::ConfigCommand;
 use quorate_core::{Command, CommandId, ConfigVersion, DatabaseId, Input, Reply};
 
 use super::{RunRef, World};
+use crate::checks::workloads::Operation;
 use crate::counts::Count;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::{DatabaseOrder, Order};
@@ -27,6 +28,11 @@ pub struct Issued {
 impl World {
     pub(super) fn order(&mut self, host: usize, order: Order) -> Verdict {
         if !self.hosts[host].is_up() || self.hosts[host].paused {
+            return Ok(());
+        }
+        if let Order::Database(database, order) = &order
+            && self.file_order(host, *database, order)?
+        {
             return Ok(());
         }
         let Some(command) = self.command(host, order) else { return Ok(()) };
@@ -109,6 +115,8 @@ impl World {
                 let log = held?.shards.get(shard)?.log;
                 ConfigCommand::SetOffline { log, node: server(host)?, offline }
             }
+            // No commands: see `file_order`.
+            DatabaseOrder::BackUp(_) | DatabaseOrder::Restore(..) => return None,
         })
     }
 
@@ -146,7 +154,8 @@ impl World {
         }
         for (id, request) in &self.clients.requests {
             // A probe may be under way.
-            if request.client.is_some() && self.is_now(request.by) {
+            let restores = matches!(request.asked.operation, Operation::Restore(_));
+            if (request.client.is_some() || restores) && self.is_now(request.by) {
                 let detail = format!(
                     "host {} was asked transaction {id} at {} ms, {:?}, and has not answered",
                     request.by.host,

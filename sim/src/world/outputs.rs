@@ -19,7 +19,7 @@ use crate::counts::Count;
 use crate::disk::{Batch, DirId};
 use crate::network::{LinkRef, MS};
 use crate::outcome::{Verdict, Violation};
-use crate::plan::Moment;
+use crate::plan::{Moment, Step};
 use crate::trace::tell;
 
 /// A check that can be made only once all outputs of an input are there.
@@ -161,10 +161,14 @@ impl World {
             self.count_op(op, change);
         }
         self.print.word(ops.len() as u64);
+        let records = ops.iter().any(is_record);
         let directory = self.disks.get_mut(dir);
         directory.enqueue(Batch { id, ops });
         bounded(directory.node, "outstanding writes", directory.pending.len(), PENDING_MAX)?;
         self.arm(host, Moment::Write);
+        if records {
+            self.comes_to(host, Step::Recording);
+        }
         if !self.hosts[host].disk_failed {
             self.schedule_sync(host, dir);
         }
@@ -236,6 +240,8 @@ impl World {
         if !self.is_now(by) || self.hosts[by.host].disk_failed {
             return Ok(());
         }
+        let records =
+            self.disks.get(dir).pending.front().is_some_and(|b| b.ops.iter().any(is_record));
         let Some((id, grown)) = self.disks.get_mut(dir).sync() else { return Ok(()) };
         if !grown.is_empty() {
             let directory = self.disks.get(dir);
@@ -247,6 +253,9 @@ impl World {
         self.counts.add(Count::Syncs);
         self.print.word(id.0);
         self.arm(by.host, Moment::Durable);
+        if records {
+            self.comes_to(by.host, Step::Recorded);
+        }
         if self.dying == Some(by.host) {
             return self.die_if_armed(by.host);
         }
@@ -568,6 +577,11 @@ impl World {
         );
         Err(Violation::new("executed-before-own-term", detail))
     }
+}
+
+/// Whether an operation names the live copy of a shard.
+fn is_record(op: &StorageOp) -> bool {
+    matches!(op, StorageOp::Copy { .. })
 }
 
 /// The shard's log that an operation is about.

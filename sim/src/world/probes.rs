@@ -85,6 +85,15 @@ impl World {
 
     pub(super) fn probe_answered(&mut self, host: usize, request: &Request, reply: &Reply) {
         let asked = &request.asked;
+        if matches!(asked.operation, Operation::Restore(_)) {
+            return;
+        }
+        // A file may have become the content that holds no table.
+        if let Reply::Failed(ShardError::Sql(error)) = reply
+            && error.message.starts_with("no such table")
+        {
+            self.probes.tables.remove(&(asked.cluster, asked.log));
+        }
         let probe = (host, asked.cluster, asked.log);
         if asked.operation == Operation::Make(APPENDS) {
             let there = match reply {

@@ -9,7 +9,7 @@ use crate::counts::Count;
 use crate::disk::{DirId, Directory};
 use crate::network::{MS, address};
 use crate::outcome::{Verdict, Violation};
-use crate::plan::Moment;
+use crate::plan::{Moment, Step};
 use crate::trace::tell;
 
 /// How many backups of a disk are kept.
@@ -277,9 +277,19 @@ impl World {
         }
         self.dying = None;
         match self.hosts[host].armed.take() {
+            Some(Armed { moment: Moment::Swap(step), down, .. }) => {
+                self.counts.add(count_of(step));
+                let power = self.engine_dice.one_in(2);
+                self.kill(host, power, Some(down))
+            }
             Some(Armed { down, .. }) => self.kill(host, false, Some(down)),
             None => Ok(()),
         }
+    }
+
+    /// A copy that takes the place of another has come to a step, at which a process may be meant to die.
+    pub(super) fn comes_to(&mut self, host: usize, step: Step) {
+        self.arm(host, Moment::Swap(step));
     }
 
     /// The disk takes no more writes; the node is told.
@@ -306,5 +316,17 @@ impl World {
         }
         self.queue.push(self.now + down, What::Start { host, run });
         Ok(())
+    }
+}
+
+fn count_of(step: Step) -> Count {
+    match step {
+        Step::Receiving => Count::CrashesReceiving,
+        Step::Finishing => Count::CrashesFinishing,
+        Step::Placed => Count::CrashesPlaced,
+        Step::Recording => Count::CrashesRecording,
+        Step::Recorded => Count::CrashesRecorded,
+        Step::Opening => Count::CrashesOpening,
+        Step::Tidying => Count::CrashesTidying,
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use quorate_tests::binary::{quorate, simulator, simulator_with_faults};
 
 /// The names by which the deliberate faults are chosen.
-const FAULTS: [&str; 22] = [
+const FAULTS: [&str; 24] = [
     "send-before-persist",
     "commit-old-term",
     "single-step-change",
@@ -29,6 +29,8 @@ const FAULTS: [&str; 22] = [
     "compacted-past-synced",
     "old-copy-put-aside-first",
     "delta-from-diverged-history",
+    "brought-unsealed",
+    "brought-twice",
 ];
 
 fn run(binary: &Path, arguments: &[&str]) -> Output {

@@ -467,3 +467,41 @@ fn a_shard_moves_to_a_server_that_holds_nothing_though_its_log_begins_late() {
     assert_eq!(keys(&world, late, log).len(), 70);
     assert!(done(&write(&mut world, 0, insert(1000))));
 }
+
+#[test]
+fn what_is_put_away_beside_a_live_copy_is_never_the_one_that_is_about_to_take_its_place() {
+    let mut swapped = 0;
+    for opening in (500..3_000).step_by(100).map(Duration::from_millis) {
+        let mut world = with_database(3, &Defaults::default(), &Settings::default());
+        let log = log(&world, 0, "demo");
+        for machine in 0..3 {
+            // The log begins late, so that its leader has nothing but a whole copy to offer.
+            let limits = world.machines[machine].config.shards.as_mut().unwrap();
+            (limits.retain_bytes, limits.retain_bytes_max, limits.sync_after) = (0, 0, 1);
+            limits.retain_age = Duration::ZERO;
+            world.kill(machine);
+            world.start(machine);
+        }
+        world.run(SECOND * 4);
+        assert_eq!(online(&world, 0, "demo"), 3);
+        for key in 0..20 {
+            assert!(done(&write(&mut world, 0, insert(key))));
+        }
+        let late = world.add("late", Defaults::default());
+        // Its empty copy is open at last while the whole one is being put in its place.
+        world.machines[late].engine = opening;
+        world.machines[late].filing = Duration::from_millis(400);
+        world.start(late);
+        let end = world.now + SECOND * 5;
+        while world.now < end {
+            world.run(super::world::STEP * 20);
+            let live = world.machines[late].disk.logs.get(&log).and_then(|held| held.copy);
+            let Some(live) = live else { continue };
+            let there = world.machines[late].files[&log].generations.contains_key(&live);
+            assert!(there, "{live:?} is recorded and put away, opened after {opening:?}");
+        }
+        let live = world.machines[late].disk.logs[&log].copy;
+        swapped += usize::from(live == Some(Generation(2)));
+    }
+    assert!(swapped > 10, "a whole copy came in {swapped} of the runs");
+}

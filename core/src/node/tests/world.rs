@@ -37,6 +37,10 @@ pub(crate) struct Machine {
     pub password: &'static str,
     /// How long a write takes to become durable.
     pub sync: Duration,
+    /// How long a call of an engine takes.
+    pub engine: Duration,
+    /// How long a call to the files of a copy takes.
+    pub filing: Duration,
     /// The process dies as soon as it has handed out so many operations, and just these survive.
     pub crash_after: Option<usize>,
     /// Operations handed out over all starts.
@@ -231,6 +235,8 @@ impl World {
             failed: BTreeMap::new(),
             password: "secret",
             sync: STEP,
+            engine: STEP,
+            filing: STEP,
             crash_after: None,
             written: 0,
             durable_at: Time::ZERO,
@@ -518,12 +524,18 @@ impl World {
                 let before = self.machines[number].answers.insert(id, reply);
                 assert_eq!(before, None, "{id:?} is answered twice");
             }
-            Output::Engine { log, call } => self.later(number, What::Engine(log, call)),
+            Output::Engine { log, call } => {
+                let at = self.now + self.machines[number].engine;
+                self.at(at, number, What::Engine(log, call));
+            }
             Output::ReadLog { log, read } => self.later(number, What::ReadLog(log, read)),
             Output::CloseEngine { log } => {
                 self.machines[number].open.remove(&log);
             }
-            Output::Copy { log, call } => self.later(number, What::Copy(log, call)),
+            Output::Copy { log, call } => {
+                let at = self.now + self.machines[number].filing;
+                self.at(at, number, What::Copy(log, call));
+            }
             Output::Event(event) => self.machines[number].events.push(event),
             Output::Stop(reason) => {
                 self.machines[number].stopped = Some(reason);
