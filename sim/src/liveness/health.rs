@@ -109,6 +109,11 @@ fn listed(
     let awaited = server.registration == Registration::Static
         || document.defaults.auto_remove == AutoRemove::Never
         || last;
+    if !lives && !awaited && server.status == ServerStatus::Away && !document.may_go(id) {
+        // What it holds, nobody else may have; whether the others' copies are whole is looked at by itself.
+        all.tally.add("last-copy-away");
+        return;
+    }
     let problem = match (lives, server.status) {
         (true, ServerStatus::Away) => "is there, but AWAY",
         (false, ServerStatus::Online) => "is not there, but ONLINE",
