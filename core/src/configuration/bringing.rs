@@ -175,22 +175,11 @@ fn check_name(
     if let Some((_, server)) = held.by_name(&name) {
         return Err(Rejection::DuplicateName { name, holder: server.addresses.node });
     }
-    keep_name(held, &name, Some((cluster, bringing.holder)))
-}
-
-/// Nobody takes the name of a holder that is to come but that holder.
-pub(super) fn keep_name(
-    held: &Configuration,
-    name: &str,
-    from: Option<(ClusterId, NodeId)>,
-) -> Result<(), Rejection> {
-    let kept = held.bringing.iter().find(|(cluster, bringing)| {
-        bringing.name == name && from != Some((**cluster, bringing.holder))
-    });
-    match kept {
-        Some((cluster, _)) => {
-            Err(Rejection::ServerNameReserved { name: name.to_owned(), cluster: *cluster })
-        }
+    // Whoever joins under the name of a holder that is to come is let in: it may be that holder, with
+    // an empty disk.
+    let mut others = held.bringing.iter().filter(|(other, _)| **other != cluster);
+    match others.find(|(_, other)| other.name == name) {
+        Some((cluster, _)) => Err(Rejection::ServerNameReserved { name, cluster: *cluster }),
         None => Ok(()),
     }
 }

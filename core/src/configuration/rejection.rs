@@ -369,10 +369,10 @@ pub enum Rejection {
         /// Its cluster.
         cluster: ClusterId,
     },
-    /// The server's name is kept for one that is to bring databases.
+    /// A holder of that name is awaited already.
     #[error(
-        "the name '{name}' is kept for a server that is to come from its own cluster {cluster} with \
-         databases: choose another with --name, start that server, or give up what it brings with \
+        "another server named '{name}' is to come from its own cluster {cluster} with databases: start \
+         this one with another --name, or that one first, or give up what it brings with \
          `quorate db drop`"
     )]
     ServerNameReserved {
@@ -392,6 +392,18 @@ pub enum Rejection {
         server: String,
         /// Its cluster.
         cluster: ClusterId,
+    },
+    /// What should be brought cannot be read.
+    #[error(
+        "the only copy of the shard '{shard}' of '{database}' cannot be used, so that this cluster's \
+         databases are not brought to the other one: see why in `quorate status`; restore that \
+         database from a backup, or drop it"
+    )]
+    CopyUnusable {
+        /// The database.
+        database: String,
+        /// The shard.
+        shard: String,
     },
     /// This cluster keeps nothing for the server.
     #[error(

@@ -46,9 +46,6 @@ pub(super) fn join(
         // It has come to another cluster than the one that keeps its names for it.
         return Err(Rejection::NotReserved { cluster: other });
     }
-    if !held.servers.get(&node).is_some_and(|known| known.name == name) {
-        bringing::keep_name(held, name, from.and_then(|(other, was)| Some((other, was?))))?;
-    }
     let done = match from {
         Some((other, brings)) => {
             if brings.is_none() {

@@ -155,6 +155,14 @@ impl Node {
             && logs.all(|held| held.is_some_and(|held| alone(held.log())))
     }
 
+    /// A shard whose copy here is not open.
+    fn first_unusable(&self, document: &Configuration) -> Option<Rejection> {
+        let open = |log| self.shards.all.get(&log).is_some_and(|held| held.is_open());
+        let shard = document.shards().find(|shard| !open(shard.shard.log))?;
+        let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
+        Some(Rejection::CopyUnusable { database, shard })
+    }
+
     fn ask_to_bring(&mut self, other: Other, document: &Configuration) {
         self.unseal();
         let (now, retry) = (self.now, self.config.timings.retry);
@@ -171,6 +179,12 @@ impl Node {
             let awaits = Rejection::AwaitsOther { server: awaited.name.clone(), cluster: *cluster };
             self.bring.refused.insert(other.cluster, awaits);
             self.bring.next = now + retry;
+            return;
+        }
+        if let Some(unusable) = self.first_unusable(document) {
+            // It could not be sealed, and all others would be sealed in vain, again and again.
+            self.bring.refused.insert(other.cluster, unusable);
+            self.bring.next = now + ASK_AGAIN;
             return;
         }
         let Some((node, addr)) = other.coordinator else { return };
@@ -376,9 +390,14 @@ impl Node {
         self.shards.importing.entry(log).or_insert(Import { first, origin, due });
     }
 
-    /// Asks the files for what is to be imported.
+    /// Asks the files for what is to be imported, once a member has acknowledged this node since its
+    /// start: a directory that was put back may have forgotten that all this was done, and more
+    /// written. Its own log would not stop it, for nobody else votes in it.
     pub(super) fn run_imports(&mut self) {
         let now = self.now;
+        if self.state != State::Member {
+            return;
+        }
         let due = self.shards.importing.iter_mut().filter(|(_, i)| i.due.is_some_and(|d| d <= now));
         for (log, import) in due {
             import.due = None;
@@ -389,7 +408,8 @@ impl Node {
     }
 
     pub(super) fn next_import(&self) -> Option<Time> {
-        self.shards.importing.values().filter_map(|import| import.due).min()
+        let importing = self.shards.importing.values().filter(|_| self.state == State::Member);
+        importing.filter_map(|import| import.due).min()
     }
 
     /// What was brought lies whole and durable in its place, or cannot.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::document::encode_command;
 use super::{Command, CommandError, Node, Output, Reply, State};
 use crate::configuration::{
@@ -73,6 +75,8 @@ pub(super) struct Requests {
     last: u64,
     pending: BTreeMap<u64, Pending>,
     waiters: BTreeMap<Index, (Term, Vec<Owed>)>,
+    /// What the leaders of shards have asked for and is not decided yet, by what it says.
+    open: BTreeMap<Bytes, (Index, Term)>,
     /// Servers whose leave is committed and whose membership has still to follow.
     leaving: BTreeMap<NodeId, Vec<Waiter>>,
     /// Commands of this node that are done, in a version that it has not applied yet, and how long
@@ -384,7 +388,7 @@ impl Node {
             self.answer(waiter, Response::Unknown);
             return;
         }
-        match self.propose(command) {
+        match self.propose_once(command) {
             Some((index, term)) => {
                 let waiters = self.requests.waiters.entry(index).or_insert((term, Vec::new()));
                 waiters.1.push(owed);
@@ -446,6 +450,25 @@ impl Node {
     pub(super) fn propose(&mut self, command: &ConfigCommand) -> Option<(Index, Term)> {
         let raft = self.raft.as_mut()?;
         raft.propose(encode_command(command)).ok()
+    }
+
+    /// Proposes what the leader of a shard asks again and again until the document says so only if it
+    /// is not under way: where entries are slow to commit, the log would fill with it faster than it
+    /// is worked off. Should another entry undo it meanwhile, it is asked for again.
+    fn propose_once(&mut self, command: &ConfigCommand) -> Option<(Index, Term)> {
+        if !matches!(command, ConfigCommand::SetCopy { .. } | ConfigCommand::Born { .. }) {
+            return self.propose(command);
+        }
+        let mut open = std::mem::take(&mut self.requests.open);
+        open.retain(|_, entry| self.is_open(*entry));
+        let said = encode_command(command);
+        let entry = match open.get(&said) {
+            Some(entry) => Some(*entry),
+            None => self.propose(command),
+        };
+        open.extend(entry.map(|entry| (said, entry)));
+        self.requests.open = open;
+        entry
     }
 
     /// The entry at `index` was applied with this outcome.

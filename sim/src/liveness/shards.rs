@@ -104,6 +104,12 @@ impl Look<'_> {
             all.tally.add("recovered-without-content");
             return;
         }
+        if self.members.iter().all(|member| self.holds_nothing_sound(member)) {
+            // A file was damaged, and all who had it sound have been taken out since, or have left:
+            // nobody had read the damaged one.
+            all.tally.add("shard-sound-copies-gone");
+            return;
+        }
         let before = all.unnamed.len();
         let mut takes_writes = false;
         if let Some(membership) = log.membership() {
@@ -124,6 +130,14 @@ impl Look<'_> {
                 leader.status.state
             ));
         }
+    }
+
+    /// Whether its copy is damaged, or has never come to hold what its log does not give any more.
+    fn holds_nothing_sound(&self, member: &Living<'_>) -> bool {
+        let node = self.world.hosts[member.host].node.as_ref();
+        let held = node.and_then(|node| node.shard(self.log()));
+        let lacks = held.is_none_or(|held| held.needs_copy().is_some());
+        !self.is_whole(member) || lacks
     }
 
     /// Nobody says that a shard without a quorum has a leader.

@@ -227,18 +227,23 @@ fn a_holder_whose_name_is_taken_keeps_its_cluster() {
 }
 
 #[test]
-fn nobody_else_takes_the_name_of_a_holder_that_is_to_come() {
+fn two_holders_of_one_name_are_not_both_waited_for() {
     let document = after(&cluster(&["a"]), &reserve_names((1, 1), &["shop"]));
     let kept = Rejection::ServerNameReserved { name: "guest".into(), cluster: OTHER };
-    assert_eq!(refused(&document, &join(5, "guest")), kept);
-    assert_eq!(refused(&document, &join(1, "guest")), kept, "nor by renaming itself");
     let third = ConfigCommand::Reserve {
         cluster: ClusterId(78),
         bringing: Box::new(Bringing { holder: NodeId(780), ..bringing((1, 1), &["x"]) }),
     };
     assert_eq!(refused(&document, &third), kept);
     let document = after(&document, &ConfigCommand::DropDatabase { name: "shop".into() });
-    after(&document, &join(5, "guest"));
+    after(&document, &third);
+}
+
+#[test]
+fn a_holder_whose_disk_was_lost_joins_with_nothing() {
+    let document = after(&cluster(&["a"]), &reserve_names((1, 1), &["shop"]));
+    let document = after(&document, &join(5, "guest"));
+    assert!(document.reserved("shop").is_some(), "until an operator gives it up");
 }
 
 #[test]

@@ -538,6 +538,53 @@ fn a_dynamic_holder_that_is_gone_for_long_before_it_has_imported_is_awaited() {
 }
 
 #[test]
+fn a_database_that_cannot_be_read_keeps_its_cluster_apart_and_the_others_writable() {
+    let mut world = demo_and_solo();
+    fill(&mut world, SOLO, "sound", DatabaseRules::default(), 0..5);
+    world.run(SECOND);
+    let log = log(&world, SOLO, "solo", "main").unwrap();
+    world.kill(SOLO);
+    world.machines[SOLO].files.remove(&log);
+    world.start(SOLO);
+    world.heal();
+    let reason = |e: &Event| {
+        matches!(e, Event::Split { clash: Some(Rejection::CopyUnusable { database, .. }), .. }
+            if database == "solo")
+    };
+    assert!(world.until(SECOND * 10, |w| w.machines[SOLO].events.iter().any(reason)), "{world:?}");
+    for key in 100..120 {
+        assert!(done(&insert(&mut world, SOLO, "sound", key)));
+        world.run(SECOND / 2);
+    }
+    let drop = ConfigCommand::DropDatabase { name: "solo".to_owned() };
+    assert!(matches!(change(&mut world, SOLO, drop), Reply::Done { .. }));
+    assert!(become_one(&mut world, 20), "{world:?}");
+    let keys: Vec<i64> = (0..5).chain(100..120).collect();
+    assert!(all_hold(&mut world, "sound", "main", &keys), "{world:?}");
+}
+
+#[test]
+fn nothing_is_imported_before_a_member_has_acknowledged_the_start() {
+    let mut world = demo_and_solo();
+    world.heal();
+    assert!(world.until(SECOND * 10, |w| w.machines[SOLO].stopped.is_some()), "{world:?}");
+    restart_the_dissolved(&mut world);
+    let aside = std::mem::take(&mut world.machines[SOLO].aside);
+    assert!(world.until(SECOND * 10, |w| w.agree(&[0, 1, 2, SOLO])), "{world:?}");
+    let log = log(&world, SOLO, "solo", "main").unwrap();
+    world.kill(SOLO);
+    world.machines[SOLO].aside = aside;
+    // Alone, it could be an old copy of its directory, and others hold what came after.
+    (0..3).for_each(|at| world.cut(at, SOLO));
+    world.start(SOLO);
+    world.run(SECOND * 5);
+    assert_eq!(world.node(SOLO).state(), State::Returning);
+    assert!(world.node(SOLO).shard(log).is_none(), "it leads what it has not been told to begin");
+    world.heal();
+    settled(&mut world, &(0..20).collect(), &(0..20).collect());
+}
+
+#[test]
 fn a_token_from_before_is_known_to_be_of_another_database() {
     let mut world = demo_and_solo();
     let SqlReply::Done { at, .. } = insert(&mut world, SOLO, "solo", 20) else { panic!() };
