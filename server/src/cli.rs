@@ -93,12 +93,12 @@ pub(crate) struct Start {
     /// The address to listen on for nodes and to send multicast from [default: all interfaces]
     #[arg(long, env = "QUORATE_BIND", value_name = "IP")]
     pub(crate) bind: Option<IpAddr>,
-    /// The port for nodes; the next free one is taken if it is in use, unless given here
+    /// The port for nodes; the one of the last start or the next free one, unless given here
     /// [default: 2434]
     #[arg(long, env = "QUORATE_PORT")]
     pub(crate) port: Option<u16>,
     /// Where to serve HTTP: PORT, IP:PORT or `off`. Given here, the port must be free; by default
-    /// it is 127.0.0.1:2480 or the next free one
+    /// it is 127.0.0.1:2480 or the next free one, and from then on the same
     #[arg(long, env = "QUORATE_HTTP", value_name = "ADDR")]
     pub(crate) http: Option<HttpListen>,
     /// The group: only nodes of one group become one cluster [default: orientdb]

@@ -184,7 +184,10 @@ impl Checks {
         let base = self.shards.get(&to).map_or(Index::ZERO, Ledger::base);
         let added = clients.added.iter().filter(|(_, at)| **at >= began);
         let swapped = clients.swapped.iter().filter(|(of, ..)| *of == began);
+        // Files may have been given to it before it had begun.
+        let files = self.workloads.shards.get(&to).map(|there| there.files.clone());
         let carried = Clients {
+            files: files.unwrap_or_default(),
             floor: Index::ZERO,
             added: added.map(|(key, _)| (*key, base)).collect(),
             refused: clients.refused.clone(),
