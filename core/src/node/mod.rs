@@ -137,7 +137,7 @@ impl Node {
             leaderless_since: None,
             told_no_quorum: None,
             told_infos: None,
-            links: links::Links { peer_starts, ..links::Links::default() },
+            links: links::Links::remembering(peer_starts),
             dialer: dialer::Dialer::default(),
             detector: detector::Detector::default(),
             discovery: discovery::Discovery::default(),
