@@ -90,6 +90,9 @@ pub(super) struct Copies {
 
 impl Copies {
     pub(super) fn next(&self) -> Option<Time> {
+        if self.incoming.is_empty() && self.outgoing.is_empty() {
+            return Some(self.next);
+        }
         let incoming = self.incoming.values().map(|receiving| receiving.machine.next());
         let outgoing = self.outgoing.values().map(|(_, machine)| machine.next());
         incoming.chain(outgoing).chain([self.next]).min()
@@ -122,6 +125,14 @@ impl Node {
             self.tell_of_copies();
             self.tell_of_transfers();
         }
+        if !self.copies.incoming.is_empty() || !self.copies.outgoing.is_empty() {
+            self.run_transfers();
+        }
+        self.run_restores();
+    }
+
+    fn run_transfers(&mut self) {
+        let now = self.now;
         let logs: Vec<LogId> = self.copies.incoming.keys().copied().collect();
         for log in logs {
             if let Some(receiving) = self.copies.incoming.get_mut(&log)
@@ -139,11 +150,13 @@ impl Node {
             }
             self.drain_outgoing(export);
         }
-        self.run_restores();
     }
 
     /// What has become of a copy that has just come is told at once.
     fn watch_arrived(&mut self) {
+        if self.copies.arrived.is_empty() {
+            return;
+        }
         let (now, shards) = (self.now, &self.shards);
         let Copies { arrived, next, .. } = &mut self.copies;
         arrived.retain(|log, goal| {

@@ -84,8 +84,11 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn next(&self) -> Option<Time> {
         let next = self.next.filter(|_| !self.pending.is_empty());
+        if self.applying.is_empty() {
+            return next;
+        }
         let applying = self.applying.iter().map(|(.., until)| *until).min();
-        [next, applying].into_iter().flatten().min()
+        next.into_iter().chain(applying).min()
     }
 
     /// Somebody new may answer: look at once.
@@ -205,6 +208,9 @@ impl Node {
 
     /// Whoever was told that something is done finds it so at the node that told it.
     fn tell_applied(&mut self) {
+        if self.requests.applying.is_empty() {
+            return;
+        }
         let held = self.document.as_ref().map(|document| document.version);
         let now = self.now;
         let there = |(_, version, until): &(CommandId, ConfigVersion, Time)| {
