@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand_core::Rng as _;
 
 use super::{Event, Node, Output, SyncStart};
@@ -11,10 +12,10 @@ use crate::copies::{
     CopyAnswer, CopyMessage, CopyRefusal, CopyReport, CopyState, Donor, Goal, Incoming,
     IncomingStep, Need, Outgoing, OutgoingStep, SyncPlan, plan_sync,
 };
-use crate::ids::{Generation, Index, LogId, NodeId, Term};
+use crate::ids::{Generation, Index, LinkId, LogId, NodeId, Term};
 use crate::raft::Snapshot;
 use crate::time::Time;
-use crate::wire::{COPIES_MAX, Packet, Request};
+use crate::wire::{self, COPIES_MAX, Packet, Request};
 
 /// How often copies are looked at, and the others told of them.
 const LOOK: Duration = Duration::from_millis(200);
@@ -825,10 +826,16 @@ impl Node {
         let Some(document) = self.document.clone() else { return };
         let me = self.id();
         let peers = document.servers.keys().filter(|n| **n != me && only.is_none_or(|o| o == **n));
-        for peer in peers {
-            let Some(link) = self.links.usable(*peer) else { continue };
-            for some in news.chunks(COPIES_MAX) {
-                self.send_packet(link, &Packet::Copies { cluster, copies: some.to_vec() });
+        let links: Vec<LinkId> = peers.filter_map(|peer| self.links.usable(*peer)).collect();
+        if links.is_empty() {
+            return;
+        }
+        let packet = |some: &[_]| Packet::Copies { cluster, copies: some.to_vec() };
+        let packets = news.chunks(COPIES_MAX).map(|some| wire::encode_packet(&packet(some)).into());
+        let packets: Vec<Bytes> = packets.collect();
+        for link in links {
+            for bytes in &packets {
+                self.out.push_back(Output::Packet { link, bytes: bytes.clone() });
             }
         }
     }
