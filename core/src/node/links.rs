@@ -151,6 +151,7 @@ impl Node {
 
     pub(super) fn on_link_down(&mut self, link: LinkId) {
         let Some(gone) = self.links.all.remove(&link) else { return };
+        self.stirred = true;
         self.links.note(gone.peer);
         self.requests_link_down(link);
         self.sql_link_down(link);

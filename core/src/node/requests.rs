@@ -167,6 +167,7 @@ impl Node {
         let pending = Pending { what, purpose, deadline, sent: None, unresolved: false };
         self.requests.pending.insert(id, pending);
         self.requests.next = Some(self.now);
+        self.stirred = true;
     }
 
     pub(super) fn begin_duty(&mut self, what: Request) {
@@ -450,6 +451,7 @@ impl Node {
 
     /// Appends a command to the configuration log if this node leads it.
     pub(super) fn propose(&mut self, command: &ConfigCommand) -> Option<(Index, Term)> {
+        self.stirred = true;
         let raft = self.raft.as_mut()?;
         raft.propose(encode_command(command)).ok()
     }

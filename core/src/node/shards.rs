@@ -469,9 +469,8 @@ impl Node {
     }
 
     /// What the logs of shards want durable.
-    pub(super) fn shard_batches(&mut self) -> Vec<LogBatch> {
+    pub(super) fn shard_batches(&mut self, batches: &mut Vec<LogBatch>) {
         let now = self.now;
-        let mut batches = Vec::new();
         for log in &self.shards.touched.0 {
             let Some(shard) = self.shards.all.get_mut(log) else { continue };
             shard.flush(now);
@@ -479,7 +478,6 @@ impl Node {
                 batches.push(LogBatch { log: *log, ticket, ops });
             }
         }
-        batches
     }
 
     /// Hands out what has come of the shards that something happened to: messages, calls, answers.
