@@ -378,6 +378,9 @@ impl Node {
 
     /// Asks the files for what is to be imported.
     pub(super) fn run_imports(&mut self) {
+        if self.shards.importing.is_empty() {
+            return;
+        }
         let now = self.now;
         let due = self.shards.importing.iter_mut().filter(|(_, i)| i.due.is_some_and(|d| d <= now));
         for (log, import) in due {
@@ -389,6 +392,9 @@ impl Node {
     }
 
     pub(super) fn next_import(&self) -> Option<Time> {
+        if self.shards.importing.is_empty() {
+            return None;
+        }
         self.shards.importing.values().filter_map(|import| import.due).min()
     }
 

@@ -846,8 +846,13 @@ impl Node {
             return;
         }
         let status_of = |shard: ShardRef<'_>| shard.shard.copies.get(&from).copied();
-        let known: BTreeMap<LogId, Option<CopyStatus>> =
-            document.shards().map(|shard| (shard.shard.log, status_of(shard))).collect();
+        let spoken_of = |log: LogId| document.shard_of(log).map(|shard| (log, status_of(shard)));
+        let all = || document.shards().map(|shard| (shard.shard.log, status_of(shard)));
+        // Mostly there is news of one: then it is sought. Many are found by way of all.
+        let known: BTreeMap<LogId, Option<CopyStatus>> = match copies.as_slice() {
+            [(log, _)] => spoken_of(*log).into_iter().collect(),
+            _ => all().collect(),
+        };
         let mut asked = Vec::new();
         for (log, report) in copies {
             if let Some(status) = known.get(&log) {

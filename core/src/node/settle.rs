@@ -139,7 +139,8 @@ impl Node {
         let ask = !calm || cfg!(debug_assertions);
         let configuration = ask.then(|| self.configuration_batch()).flatten();
         debug_assert!(!calm || configuration.is_none(), "what was left out is to be written");
-        let mut batches: Vec<LogBatch> = configuration.into_iter().collect();
+        let mut batches = Vec::new();
+        batches.extend(configuration);
         self.shard_batches(&mut batches);
         if let Some((id, ops)) = self.persist.take(batches)
             && !self.stopped
@@ -198,10 +199,14 @@ impl Node {
     }
 
     fn earliest(&self) -> Time {
-        let copies = self.copies.next().filter(|_| !self.shards.all.is_empty());
-        let due = [self.next_import(), self.shards.next(), self.sql.next(), copies];
-        let due = due.into_iter().chain([self.restores.next()]).flatten();
-        let due = due.fold(self.cluster_due, Time::min);
+        let sooner = |due: Time, next: Option<Time>| next.map_or(due, |at| due.min(at));
+        let mut due = sooner(self.cluster_due, self.next_import());
+        due = sooner(due, self.shards.next());
+        due = sooner(due, self.sql.next());
+        due = sooner(due, self.restores.next());
+        if !self.shards.all.is_empty() {
+            due = sooner(due, self.copies.next());
+        }
         // Never in the past: a machine that could not act now is looked at again soon.
         due.max(self.now + Duration::from_millis(1))
     }

@@ -57,7 +57,7 @@ impl Shards {
 
     pub(super) fn next(&self) -> Option<Time> {
         let first = self.timers.first().map(|(at, _)| *at);
-        [first, self.next_duties].into_iter().flatten().min()
+        first.into_iter().chain(self.next_duties).min()
     }
 
     /// What the leaders of logs owe to the document is looked at with the next input.

@@ -32,6 +32,9 @@ pub(super) struct Verifications {
 
 impl Verifications {
     pub(super) fn next(&self) -> Option<Time> {
+        if self.running.is_empty() {
+            return None;
+        }
         self.running.values().map(|running| running.until).min()
     }
 }
