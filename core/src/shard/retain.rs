@@ -100,6 +100,9 @@ impl Shard {
             return;
         }
         let cut = self.may_go().min(self.nobody_needs());
+        if first.is_none_or(|first| first > cut) {
+            return;
+        }
         let Some(mark) = self.retain.marks.iter().rev().find(|mark| mark.index <= cut) else {
             return;
         };
