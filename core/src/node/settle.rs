@@ -140,9 +140,12 @@ impl Node {
         let configuration = ask.then(|| self.configuration_batch()).flatten();
         debug_assert!(!calm || configuration.is_none(), "what was left out is to be written");
         let mut batches = Vec::new();
-        batches.extend(configuration);
+        if let Some(batch) = configuration {
+            batches.push(batch);
+        }
         self.shard_batches(&mut batches);
-        if let Some((id, ops)) = self.persist.take(batches)
+        if (!batches.is_empty() || !self.persist.is_empty())
+            && let Some((id, ops)) = self.persist.take(batches)
             && !self.stopped
         {
             self.out.push_back(Output::Persist { id, ops });

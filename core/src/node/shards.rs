@@ -79,14 +79,16 @@ impl Shards {
 
     /// When a shard is to be looked at. Most inputs do not change that.
     fn set_due(&mut self, log: LogId, at: Time) {
-        let before = self.due.get(&log).copied();
-        if before == Some(at) {
-            return;
+        match self.due.get_mut(&log) {
+            Some(before) if *before == at => return,
+            Some(before) => {
+                self.timers.remove(&(*before, log));
+                *before = at;
+            }
+            None => {
+                self.due.insert(log, at);
+            }
         }
-        if let Some(before) = before {
-            self.timers.remove(&(before, log));
-        }
-        self.due.insert(log, at);
         self.timers.insert((at, log));
     }
 }
