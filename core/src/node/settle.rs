@@ -43,7 +43,7 @@ impl Node {
     }
 
     /// Whether nothing that concerns the cluster has happened or is due.
-    fn is_calm(&self) -> bool {
+    pub(super) fn is_calm(&self) -> bool {
         !self.stirred && !self.stopped && self.calm_until.is_some_and(|until| self.now < until)
     }
 
@@ -144,7 +144,8 @@ impl Node {
             batches.push(batch);
         }
         self.shard_batches(&mut batches);
-        if (!batches.is_empty() || !self.persist.is_empty())
+        let nothing = batches.is_empty() && self.persist.is_empty();
+        if !nothing
             && let Some((id, ops)) = self.persist.take(batches)
             && !self.stopped
         {

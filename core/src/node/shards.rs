@@ -96,10 +96,10 @@ impl Shards {
 /// Logs, each once, in their order. It is filled and emptied with every input, mostly by a single
 /// one, so that it keeps its memory.
 #[derive(Default, Debug)]
-struct Touched(VecDeque<LogId>);
+pub(super) struct Touched(VecDeque<LogId>);
 
 impl Touched {
-    fn insert(&mut self, log: LogId) {
+    pub(super) fn insert(&mut self, log: LogId) {
         match self.0.back() {
             Some(last) if *last >= log => {
                 if let Err(place) = self.0.binary_search(&log) {
@@ -110,13 +110,13 @@ impl Touched {
         }
     }
 
-    fn remove(&mut self, log: LogId) {
+    pub(super) fn remove(&mut self, log: LogId) {
         if let Ok(place) = self.0.binary_search(&log) {
             self.0.remove(place);
         }
     }
 
-    fn pop_first(&mut self) -> Option<LogId> {
+    pub(super) fn pop_first(&mut self) -> Option<LogId> {
         self.0.pop_front()
     }
 }
