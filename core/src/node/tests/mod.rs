@@ -1,6 +1,7 @@
 //! The lifecycle, one property a test, in a kind world.
 
 mod bringing;
+mod calm;
 mod copies;
 mod databases;
 mod doubtful;
