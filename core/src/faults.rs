@@ -83,7 +83,7 @@ impl Fault {
         (Self::OldCopyPutAsideFirst, "old-copy-put-aside-first"),
         (Self::DeltaFromDivergedHistory, "delta-from-diverged-history"),
         (Self::BroughtUnsealed, "brought-unsealed"),
-        (Self::BroughtTwice, "brought-twice"),
+        (Self::BroughtTwice, "imported-at-each-start"),
     ];
 }
 

@@ -30,7 +30,7 @@ const FAULTS: [&str; 24] = [
     "old-copy-put-aside-first",
     "delta-from-diverged-history",
     "brought-unsealed",
-    "brought-twice",
+    "imported-at-each-start",
 ];
 
 fn run(binary: &Path, arguments: &[&str]) -> Output {
