@@ -88,11 +88,8 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn next(&self) -> Option<Time> {
         let next = self.next.filter(|_| !self.pending.is_empty());
-        if self.applying.is_empty() {
-            return next;
-        }
         let applying = self.applying.iter().map(|(.., until)| *until).min();
-        next.into_iter().chain(applying).min()
+        [next, applying].into_iter().flatten().min()
     }
 
     /// Somebody new may answer: look at once.
@@ -171,7 +168,6 @@ impl Node {
         let pending = Pending { what, purpose, deadline, sent: None, unresolved: false };
         self.requests.pending.insert(id, pending);
         self.requests.next = Some(self.now);
-        self.stirred = true;
     }
 
     pub(super) fn begin_duty(&mut self, what: Request) {
@@ -213,9 +209,6 @@ impl Node {
 
     /// Whoever was told that something is done finds it so at the node that told it.
     fn tell_applied(&mut self) {
-        if self.requests.applying.is_empty() {
-            return;
-        }
         let held = self.document.as_ref().map(|document| document.version);
         let now = self.now;
         let there = |(_, version, until): &(CommandId, ConfigVersion, Time)| {
@@ -455,7 +448,6 @@ impl Node {
 
     /// Appends a command to the configuration log if this node leads it.
     pub(super) fn propose(&mut self, command: &ConfigCommand) -> Option<(Index, Term)> {
-        self.stirred = true;
         let raft = self.raft.as_mut()?;
         raft.propose(encode_command(command)).ok()
     }

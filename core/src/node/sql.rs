@@ -65,7 +65,7 @@ pub(super) struct Sql {
 impl Sql {
     pub(super) fn next(&self) -> Option<Time> {
         let first = self.waiting.first().map(|(at, _)| *at);
-        first.into_iter().chain(self.verify.next()).min()
+        [first, self.verify.next()].into_iter().flatten().min()
     }
 }
 

@@ -305,13 +305,7 @@ impl Raft {
             }
             leading.progress.get(&node).map_or(Index::ZERO, |p| p.matched)
         };
-        let membership = self.effective_membership();
-        let quorum = Quorum::of(&membership);
-        // Mostly there is no more than before: whether there is, one look at each voter says.
-        if !quorum.is_met(|node| held(node) > self.commit) {
-            return;
-        }
-        let index = quorum.index(held);
+        let index = Quorum::of(&self.effective_membership()).index(held);
         let own = self.log.term_at(index) == Some(self.term);
         if index <= self.commit || !(own || faults::active(Fault::CommitOldTerm)) {
             return;

@@ -81,9 +81,6 @@ impl Shard {
     }
 
     fn settle_awaiting(&mut self) {
-        if self.writer.awaiting.is_empty() {
-            return;
-        }
         if !self.raft.is_leader() {
             // Nobody tells a follower who holds what.
             for Awaiting { batch, .. } in std::mem::take(&mut self.writer.awaiting).into_values() {

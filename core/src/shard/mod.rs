@@ -375,10 +375,8 @@ impl Shard {
 
     /// Nothing has failed for as long as makes a copy ail: there was nothing to write.
     fn heal(&mut self) {
-        if self.ails.is_none() || self.copy != CopyState::Open {
-            return;
-        }
-        if self.now.since(self.open_since) >= self.limits.patience {
+        let open_for = self.now.since(self.open_since);
+        if self.copy == CopyState::Open && open_for >= self.limits.patience {
             self.ails = None;
         }
     }

@@ -105,7 +105,7 @@ impl World {
             (Some(node), false) => node.next_timeout(),
             _ => None,
         };
-        let due = due.map_or(NEVER, |local| held.world_time(local));
+        let due = due.map_or(NEVER, |local| held.clock.world(local));
         if due == NEVER {
             self.due[host] = NEVER;
             return;

@@ -50,7 +50,7 @@ impl World {
             self.hosts[host].engines_slow = 0;
             self.hosts[host].full = false;
             let now = self.now;
-            self.hosts[host].disturb_clock(|clock| clock.set_rate(now, 0));
+            self.hosts[host].clock.set_rate(now, 0);
             if self.hosts[host].is_up() {
                 let by = self.run_of(host);
                 self.resume(by)?;

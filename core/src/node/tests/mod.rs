@@ -1,7 +1,6 @@
 //! The lifecycle, one property a test, in a kind world.
 
 mod bringing;
-mod calm;
 mod copies;
 mod databases;
 mod doubtful;
