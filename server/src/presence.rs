@@ -23,15 +23,25 @@ pub(crate) fn path(data: &Path) -> PathBuf {
     data.join("node.json")
 }
 
+/// Writes a small file aside, under its name and `.new`, and puts it in the place of the one that is
+/// there.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+    let mut aside = file.as_os_str().to_owned();
+    aside.push(".new");
+    fs::write(&aside, content)?;
+    fs::rename(aside, file)
+}
+
 impl Presence {
     /// Writes the file; a reader sees the old one or the new one, never half of it.
     ///
     /// # Errors
     /// What the system says.
     pub(crate) fn write(&self, data: &Path) -> io::Result<()> {
-        let aside = data.join("node.json.new");
-        fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
-        fs::rename(aside, path(data))
+        replace(&path(data), &serde_json::to_vec_pretty(self)?)
     }
 
     /// Reads the file; `None` if there is none.

@@ -108,13 +108,6 @@ impl Configuration {
         whole.then_some((*id, server))
     }
 
-    /// Whether a dynamic server that is gone, or goes, may be taken out: nothing would go with it that
-    /// nobody else holds.
-    #[must_use]
-    pub fn may_go(&self, node: NodeId) -> bool {
-        super::servers::keep_what_only_it_has(self, node).is_ok()
-    }
-
     /// Who is to bring a database of that name, and from which cluster.
     #[must_use]
     pub fn reserved(&self, name: &str) -> Option<(ClusterId, &Bringing)> {

@@ -6,7 +6,7 @@ use super::command::{Applied, change, server_mut, transition};
 use super::document::{Addresses, Configuration, Role, Server, ServerStatus};
 use super::merging::absorbed;
 use super::rejection::{Rejection, check_server_name};
-use super::{ConfigCommand, OperatorChange, RemoveReason};
+use super::{ConfigCommand, OperatorChange, RemoveReason, ShardRef};
 use super::{bringing, placement, rules};
 use crate::ids::{ClusterId, NodeId, Start};
 
@@ -181,14 +181,22 @@ fn keep_a_master(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
     Ok(())
 }
 
+impl Configuration {
+    /// Whether a dynamic server that is gone, or goes, may be taken out: nothing would go with it that
+    /// nobody else holds.
+    #[must_use]
+    pub fn may_go(&self, node: NodeId) -> bool {
+        keep_what_only_it_has(self, node).is_ok()
+    }
+}
+
 /// A server that is gone, or leaves in good order, is not taken out while it may hold what nobody else
 /// does: once out, it could only come back as a new one, with nothing. It is awaited instead.
-pub(super) fn keep_what_only_it_has(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
+fn keep_what_only_it_has(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
     for shard in held.shards().filter(|shard| shard.shard.copies.contains_key(&node)) {
         let mut others = shard.shard.copies.iter().filter(|(id, _)| **id != node);
         if !others.any(|(_, status)| status.is_whole()) {
-            let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
-            return Err(Rejection::LastCopy { server: held.name_of(node), database, shard });
+            return Err(last_copy(shard, node));
         }
     }
     Ok(())
@@ -198,8 +206,7 @@ pub(super) fn keep_what_only_it_has(held: &Configuration, node: NodeId) -> Resul
 fn keep_copies(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
     for shard in held.shards() {
         if bringing::is_awaited(shard.shard, node) {
-            let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
-            return Err(Rejection::LastCopy { server: held.name_of(node), database, shard });
+            return Err(last_copy(shard, node));
         }
         let is_master = shard.masters().any(|(id, _)| id == node);
         let Some(own) = shard.shard.copies.get(&node).filter(|_| is_master) else { continue };
@@ -207,11 +214,18 @@ fn keep_copies(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
         let alone = others.peek().is_none();
         let whole = |id: &NodeId| shard.shard.copies.get(id).is_some_and(|c| c.is_whole());
         if (own.is_whole() || alone) && !others.any(|(id, _)| whole(&id)) {
-            let (database, shard) = (shard.database_name.to_owned(), shard.name.to_owned());
-            return Err(Rejection::LastCopy { server: held.name_of(node), database, shard });
+            return Err(last_copy(shard, node));
         }
     }
     Ok(())
+}
+
+fn last_copy(shard: ShardRef<'_>, node: NodeId) -> Rejection {
+    Rejection::LastCopy {
+        server: shard.document.name_of(node),
+        database: shard.database_name.to_owned(),
+        shard: shard.name.to_owned(),
+    }
 }
 
 /// No server becomes a replica whose vote a quorum that is given as a number needs.

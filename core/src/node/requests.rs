@@ -448,8 +448,11 @@ impl Node {
 
     /// Appends a command to the configuration log if this node leads it.
     pub(super) fn propose(&mut self, command: &ConfigCommand) -> Option<(Index, Term)> {
-        let raft = self.raft.as_mut()?;
-        raft.propose(encode_command(command)).ok()
+        self.propose_encoded(encode_command(command))
+    }
+
+    fn propose_encoded(&mut self, command: Bytes) -> Option<(Index, Term)> {
+        self.raft.as_mut()?.propose(command).ok()
     }
 
     /// Proposes what the leader of a shard asks again and again until the document says so only if it
@@ -464,7 +467,7 @@ impl Node {
         let said = encode_command(command);
         let entry = match open.get(&said) {
             Some(entry) => Some(*entry),
-            None => self.propose(command),
+            None => self.propose_encoded(said.clone()),
         };
         open.extend(entry.map(|entry| (said, entry)));
         self.requests.open = open;

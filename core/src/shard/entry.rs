@@ -85,6 +85,15 @@ pub fn effects(data: &Bytes) -> Option<Bytes> {
     }
 }
 
+/// The staged file that an entry makes the content, if it does.
+#[must_use]
+pub fn restores(data: &Bytes) -> Option<StageId> {
+    match decode(data)? {
+        Content::Restore(stage) => Some(stage),
+        Content::Effects(_) | Content::Mark(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +108,8 @@ mod tests {
         let stage = StageId { term: Term(7), number: 3 };
         assert_eq!(decode(&restore(stage)), Some(Content::Restore(stage)));
         assert_eq!(effects(&restore(stage)), None);
+        assert_eq!(restores(&restore(stage)), Some(stage));
+        assert_eq!(restores(&mark(put)), None);
         let longer = [&mark(put)[..], &[0]].concat();
         for later in [vec![], vec![4, 1], vec![MARK, 1], vec![RESTORE, 1], longer] {
             assert_eq!(decode(&Bytes::from(later)), None);

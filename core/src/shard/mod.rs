@@ -40,7 +40,7 @@ pub use api::{
     Answer, Call, CallKind, Consistency, CopyHash, Read, Reply, RequestId, ShardError, ShardLimits,
     SqlKind, StaticOwner, Terms, Token, Write,
 };
-pub use entry::effects;
+pub use entry::{effects, restores};
 pub use restore::{Placing, RestoreState, StageId, Upload};
 pub use verify::{Hashed, Mark, NoHash};
 

@@ -137,18 +137,20 @@ fn views(configuration: &Configuration) -> Vec<DatabaseView> {
         });
         view.shards.insert(shard.name.to_owned(), shard_view(shard));
     }
-    let awaited = configuration.bringing.values().flat_map(|bringing| {
-        bringing.databases.iter().map(|database| DatabaseView {
-            name: database.name.clone(),
-            id: database.id.to_string(),
-            shards: BTreeMap::new(),
-            awaited_from: Some(bringing.name.clone()),
-            config: None,
+    // Their names are nobody else's.
+    views.extend(configuration.bringing.values().flat_map(|bringing| {
+        bringing.databases.iter().map(|database| {
+            let view = DatabaseView {
+                name: database.name.clone(),
+                id: database.id.to_string(),
+                shards: BTreeMap::new(),
+                awaited_from: Some(bringing.name.clone()),
+                config: None,
+            };
+            (database.name.as_str(), view)
         })
-    });
-    let mut all: Vec<DatabaseView> = views.into_values().chain(awaited).collect();
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    all
+    }));
+    views.into_values().collect()
 }
 
 fn shard_view(shard: ShardRef<'_>) -> ShardView {

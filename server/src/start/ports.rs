@@ -11,6 +11,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::presence::replace;
+
 const FILE: &str = "ports.json";
 
 /// The ports of the last start, tried before all others.
@@ -35,17 +37,12 @@ impl Ports {
         })
     }
 
-    /// Writes them, unless they are there already.
+    /// Writes them.
     ///
     /// # Errors
     /// What the system says.
     pub(super) fn write(self, data: &Path) -> io::Result<()> {
-        if Self::read(data) == self {
-            return Ok(());
-        }
-        let aside = data.join("ports.json.new");
-        fs::write(&aside, serde_json::to_vec(&self)?)?;
-        fs::rename(aside, data.join(FILE))
+        replace(&data.join(FILE), &serde_json::to_vec(&self)?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quorate_core::engine::memory::Memory;
 use quorate_core::engine::{ContentHash, Effect, Engine as _, Position, Value};
 use quorate_core::raft::{Entry, Payload};
-use quorate_core::shard::{StageId, effects};
+use quorate_core::shard::{self, StageId, effects};
 use quorate_core::{Index, Term};
 
 use super::workloads::{APPENDS, BANK, REGISTERS};
@@ -14,18 +14,11 @@ use crate::outcome::{Verdict, Violation};
 /// The files that were staged to become the content, by the stage that an entry names.
 pub type Stages = BTreeMap<StageId, Memory>;
 
-/// The kind of an entry by which a staged file becomes the content.
-const RESTORE: u8 = 3;
-
 /// The stage that an entry of a shard's log makes the content, if it does.
 #[must_use]
 pub fn restores(payload: &Payload) -> Option<StageId> {
     let Payload::Data(data) = payload else { return None };
-    let (kind, name) = data.split_first()?;
-    let (term, number) = name.split_at_checked(8)?;
-    let word = |bytes: &[u8]| Some(u64::from_le_bytes(bytes.try_into().ok()?));
-    let stage = StageId { term: Term(word(term)?), number: word(number)? };
-    (*kind == RESTORE).then_some(stage)
+    shard::restores(data)
 }
 
 /// The content at every position, in short, and in full at the last and before each restore.

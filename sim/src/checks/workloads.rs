@@ -178,23 +178,18 @@ impl Checks {
 
     /// What was told of one shard holds of the one that it was brought as, as far as it was not replaced.
     pub(super) fn carry_answers(&mut self, from: (ClusterId, LogId), to: (ClusterId, LogId)) {
-        let Some(clients) = self.workloads.shards.get(&from) else { return };
+        let Some(clients) = self.workloads.shards.get(&from).cloned() else { return };
         let began =
             self.shards.get(&from).map_or(Index::ZERO, |l| l.content.began(Index(u64::MAX)));
         let base = self.shards.get(&to).map_or(Index::ZERO, Ledger::base);
-        let added = clients.added.iter().filter(|(_, at)| **at >= began);
-        let swapped = clients.swapped.iter().filter(|(of, ..)| *of == began);
-        // Files may have been given to it before it had begun.
-        let files = self.workloads.shards.get(&to).map(|there| there.files.clone());
-        let carried = Clients {
-            files: files.unwrap_or_default(),
-            floor: Index::ZERO,
-            added: added.map(|(key, _)| (*key, base)).collect(),
-            refused: clients.refused.clone(),
-            swapped: swapped.map(|(_, key, old)| (Index::ZERO, *key, *old)).collect(),
-            ..Clients::default()
-        };
-        self.workloads.shards.insert(to, carried);
+        let added = clients.added.into_iter().filter(|(_, at)| *at >= began);
+        let swapped = clients.swapped.into_iter().filter(|(of, ..)| *of == began);
+        // It may have been asked, and given files, before it had begun.
+        let there = self.workloads.shards.entry(to).or_default();
+        there.floor = Index::ZERO;
+        there.added.extend(added.map(|(key, _)| (key, base)));
+        there.refused.extend(clients.refused);
+        there.swapped.extend(swapped.map(|(_, key, old)| (Index::ZERO, key, old)));
     }
 
     /// A file is given to a node, to be the content of a shard.

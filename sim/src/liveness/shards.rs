@@ -97,17 +97,14 @@ impl Look<'_> {
             all.tally.add("shard-led-from-outside");
             return;
         }
-        let ledger = self.world.checks.shard(self.cluster, self.log());
-        let recovered = ledger.is_some_and(|ledger| ledger.base() > quorate_core::Index::ZERO);
-        if recovered && !self.members.iter().any(|member| self.is_whole(member)) {
-            // By hand, from a server whose copy was damaged: there is nothing that could be given.
-            all.tally.add("recovered-without-content");
-            return;
-        }
-        if self.members.iter().all(|member| self.holds_nothing_sound(member)) {
-            // A file was damaged, and all who had it sound have been taken out since, or have left:
-            // nobody had read the damaged one.
-            all.tally.add("shard-sound-copies-gone");
+        let damaged = self.members.iter().any(|member| !self.is_whole(member));
+        if damaged && self.members.iter().all(|member| self.holds_nothing_sound(member)) {
+            // There is nothing that could be given: nobody had read the damaged file when all who had it
+            // sound were given up by hand, were taken out, or left.
+            let ledger = self.world.checks.shard(self.cluster, self.log());
+            let recovered = ledger.is_some_and(|ledger| ledger.base() > quorate_core::Index::ZERO);
+            let names = ["shard-sound-copies-gone", "recovered-without-content"];
+            all.tally.add(names[usize::from(recovered)]);
             return;
         }
         let before = all.unnamed.len();

@@ -99,8 +99,7 @@ impl Clients {
 
     /// A packet with a transaction leaves over a link, as its sender calls it.
     pub(super) fn passes_on(&mut self, link: LinkId, id: u64, log: LogId, kind: SqlKind) {
-        self.passed_on
-            .insert((link, id), (log, matches!(kind, SqlKind::Write | SqlKind::Restore(_))));
+        self.passed_on.insert((link, id), (log, writes(kind)));
     }
 
     /// The answer leaves; `link` is what the asker calls it.
@@ -142,6 +141,11 @@ pub(super) fn table(name: &'static str) -> (Operation, Vec<Statement>) {
 pub(super) fn append(key: i64) -> (Operation, Vec<Statement>) {
     let sql = format!("INSERT INTO {APPENDS} (k, v) VALUES (?, ?)");
     (Operation::Append(key), vec![statement(sql, &[key, 1])])
+}
+
+/// Whether it may change the content.
+fn writes(kind: SqlKind) -> bool {
+    matches!(kind, SqlKind::Write | SqlKind::Restore(_))
 }
 
 impl World {
@@ -222,8 +226,7 @@ impl World {
         let asked = Asked { cluster, log, operation, floor };
         tell!(self, "host {host} is asked {id}: {asked:?}");
         self.counts.add(Count::Requests);
-        let writes = matches!(request.kind, SqlKind::Write | SqlKind::Restore(_));
-        let by = self.run_of(host);
+        let (by, writes) = (self.run_of(host), writes(request.kind));
         let held = Request { client, by, at: self.now, asked, writes };
         self.clients.requests.insert(id, held);
         self.deliver(host, Input::Sql { id: CommandId(id), request }, false)?;

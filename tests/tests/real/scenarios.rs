@@ -48,6 +48,15 @@ fn verified(lab: &Lab, node: &Node) {
     });
 }
 
+/// What a node holds once that is all that was acknowledged: a local read may be a moment behind.
+fn none_lost(node: &Node, acknowledged: &BTreeSet<i64>) -> BTreeSet<i64> {
+    eventually("no acknowledged write is lost", SETTLE, || {
+        let held = ids(node)?;
+        let lost: Vec<_> = acknowledged.difference(&held).take(5).collect();
+        if lost.is_empty() { Ok(held) } else { Err(format!("{lost:?} are not there")) }
+    })
+}
+
 #[test]
 fn quorum_3_refuses_while_one_is_down() {
     let lab = Lab::loopback();
@@ -277,12 +286,7 @@ fn a_crash_under_load_moves_clients_to_others_and_every_acknowledged_write_is_th
         }
     });
     assert!(acknowledged.len() > 100, "{}", acknowledged.len());
-    // A local read may be a moment behind what was acknowledged.
-    let held = eventually("no acknowledged write is lost", SETTLE, || {
-        let held = ids(&nodes[0])?;
-        let lost: Vec<_> = acknowledged.difference(&held).take(5).collect();
-        if lost.is_empty() { Ok(held) } else { Err(format!("{lost:?} are not there")) }
-    });
+    let held = none_lost(&nodes[0], &acknowledged);
     assert!(held.difference(&acknowledged).all(|id| unknown.contains(id)));
     verified(&lab, &nodes[0]);
     let held = ids(&nodes[0]).expect("it answers");
@@ -394,12 +398,7 @@ fn a_frozen_node_catches_up() {
     }
     assert!(acknowledged.len() > 50, "{}", acknowledged.len());
     nodes[2].thaw();
-    // A local read may be a moment behind what was acknowledged.
-    let held = eventually("no acknowledged write is lost", SETTLE, || {
-        let held = ids(&nodes[0])?;
-        let lost: Vec<_> = acknowledged.difference(&held).take(5).collect();
-        if lost.is_empty() { Ok(held) } else { Err(format!("{lost:?} are not there")) }
-    });
+    let held = none_lost(&nodes[0], &acknowledged);
     assert!(held.difference(&acknowledged).all(|id| open.contains(id)));
     equal(&nodes, &held);
     verified(&lab, &nodes[2]);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::databases::{answer, done, sql};
 use super::lifecycle::SECOND;
 use super::merging::{apart, become_one, restart_the_dissolved, set_aside};
-use super::world::{STEP, World};
+use super::world::{Aside, STEP, World};
 use crate::configuration::{
     Absorption, ConfigCommand, CopyStatus, DatabaseRules, Defaults, PlaceRule, Registration,
     Rejection, Settings, ShardRules,
@@ -489,14 +489,20 @@ fn a_former_server_of_a_cluster_that_shrank_to_one_follows_with_nothing() {
     assert!(all_hold(&mut world, "solo", "main", &rows(0..15)), "{world:?}");
 }
 
+/// The holder has ended its cluster and joined the other, and what it brings is kept from it.
+fn join_without_files(world: &mut World) -> Aside {
+    world.heal();
+    assert!(world.until(SECOND * 10, |w| w.machines[SOLO].stopped.is_some()), "{world:?}");
+    restart_the_dissolved(world);
+    let aside = std::mem::take(&mut world.machines[SOLO].aside);
+    assert!(world.until(SECOND * 10, |w| w.agree(&[0, 1, 2, SOLO])), "{world:?}");
+    aside
+}
+
 #[test]
 fn an_operator_cannot_remove_the_one_that_has_not_put_its_files_in_place_yet() {
     let mut world = demo_and_solo();
-    world.heal();
-    assert!(world.until(SECOND * 10, |w| w.machines[SOLO].stopped.is_some()), "{world:?}");
-    restart_the_dissolved(&mut world);
-    let aside = std::mem::take(&mut world.machines[SOLO].aside);
-    assert!(world.until(SECOND * 10, |w| w.agree(&[0, 1, 2, SOLO])), "{world:?}");
+    let aside = join_without_files(&mut world);
     let told = |e: &Event| matches!(e, Event::NotBrought { database, .. } if database == "solo");
     assert!(world.until(SECOND * 5, |w| w.machines[SOLO].events.iter().any(told)));
     let id = world.command(0, Command::RemoveServer { server: "n3".to_owned() });
@@ -525,13 +531,9 @@ fn a_dynamic_holder_that_is_gone_for_long_before_it_has_imported_is_awaited() {
     assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2]) && w.agree(&[SOLO])));
     fill(&mut world, 0, "demo", DatabaseRules::default(), 0..5);
     fill(&mut world, SOLO, "solo", DatabaseRules::default(), 0..20);
-    world.heal();
-    assert!(world.until(SECOND * 10, |w| w.machines[SOLO].stopped.is_some()), "{world:?}");
-    restart_the_dissolved(&mut world);
-    let aside = std::mem::take(&mut world.machines[SOLO].aside);
-    assert!(world.until(SECOND * 10, |w| w.agree(&[0, 1, 2, SOLO])), "{world:?}");
+    let aside = join_without_files(&mut world);
     world.kill(SOLO);
-    assert!(world.until(SECOND * 20, |w| w.agree(&[0, 1, 2])), "it is removed: {world:?}");
+    assert!(world.until(SECOND * 20, |w| w.agree(&[0, 1, 2])), "it is away: {world:?}");
     world.machines[SOLO].aside = aside;
     world.start(SOLO);
     settled(&mut world, &(0..20).collect(), &(0..20).collect());
@@ -566,11 +568,7 @@ fn a_database_that_cannot_be_read_keeps_its_cluster_apart_and_the_others_writabl
 #[test]
 fn nothing_is_imported_before_a_member_has_acknowledged_the_start() {
     let mut world = demo_and_solo();
-    world.heal();
-    assert!(world.until(SECOND * 10, |w| w.machines[SOLO].stopped.is_some()), "{world:?}");
-    restart_the_dissolved(&mut world);
-    let aside = std::mem::take(&mut world.machines[SOLO].aside);
-    assert!(world.until(SECOND * 10, |w| w.agree(&[0, 1, 2, SOLO])), "{world:?}");
+    let aside = join_without_files(&mut world);
     let log = log(&world, SOLO, "solo", "main").unwrap();
     world.kill(SOLO);
     world.machines[SOLO].aside = aside;

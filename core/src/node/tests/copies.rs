@@ -38,6 +38,17 @@ fn with_rows(rows: i64, at: usize) -> (World, LogId) {
     (world, log)
 }
 
+/// Three servers with all copies online, and 20 rows.
+fn online_with_rows(settings: &Settings) -> (World, LogId) {
+    let mut world = with_database(3, &Defaults::default(), settings);
+    let log = log(&world, 0, "demo");
+    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");
+    for key in 0..20 {
+        assert!(done(&write(&mut world, 0, insert(key))));
+    }
+    (world, log)
+}
+
 fn whole(world: &World, at: usize, log: LogId) -> bool {
     let held = world.machines[at].node.as_ref().and_then(|node| node.shard(log));
     held.is_some_and(|held| held.is_open()) && world.machines[at].files.contains_key(&log)
@@ -354,12 +365,7 @@ fn everybody_is_asked_in_turn_where_many_refuse() {
 
 #[test]
 fn a_copy_that_is_out_of_use_and_votes_is_mended() {
-    let mut world = with_database(3, &Defaults::default(), &Settings::default());
-    let log = log(&world, 0, "demo");
-    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");
-    for key in 0..20 {
-        assert!(done(&write(&mut world, 0, insert(key))));
-    }
+    let (mut world, log) = online_with_rows(&Settings::default());
     let node = world.node(2).id();
     world.command(0, Command::Change(ConfigCommand::SetOffline { log, node, offline: true }));
     assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 2), "{world:?}");
@@ -375,12 +381,7 @@ fn a_copy_that_is_out_of_use_and_votes_is_mended() {
 
 #[test]
 fn what_is_only_left_in_a_copy_that_is_out_of_use_is_given_from_there() {
-    let mut world = with_database(3, &Defaults::default(), &Settings::default());
-    let log = log(&world, 0, "demo");
-    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");
-    for key in 0..20 {
-        assert!(done(&write(&mut world, 0, insert(key))));
-    }
+    let (mut world, log) = online_with_rows(&Settings::default());
     let node = world.node(0).id();
     let offline = ConfigCommand::SetOffline { log, node, offline: true };
     world.command(0, Command::Change(offline));
@@ -402,12 +403,7 @@ fn what_is_only_left_in_a_copy_that_is_out_of_use_is_given_from_there() {
 #[test]
 fn without_deployment_a_copy_that_was_part_of_the_log_is_mended_and_none_is_made() {
     let settings = Settings { auto_deploy: false, ..Settings::default() };
-    let mut world = with_database(3, &Defaults::default(), &settings);
-    let log = log(&world, 0, "demo");
-    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");
-    for key in 0..20 {
-        assert!(done(&write(&mut world, 0, insert(key))));
-    }
+    let (mut world, log) = online_with_rows(&settings);
     world.run(SECOND);
     world.kill(2);
     world.machines[2].files.clear();

@@ -17,6 +17,9 @@ use crate::{
     NodeId, Output, Recovered, Reply, State, StopReason, StorageOp, Time,
 };
 
+/// Directories of nodes whose clusters have dissolved, by what they were.
+pub(crate) type Aside = BTreeMap<NodeId, (Recovered, BTreeMap<LogId, MemoryFiles>)>;
+
 /// One machine: its disk outlives its process.
 pub(crate) struct Machine {
     pub node: Option<Node>,
@@ -29,7 +32,7 @@ pub(crate) struct Machine {
     /// The copies on its disk.
     pub files: BTreeMap<LogId, MemoryFiles>,
     /// What it held as other nodes, whose clusters have dissolved.
-    pub aside: BTreeMap<NodeId, (Recovered, BTreeMap<LogId, MemoryFiles>)>,
+    pub aside: Aside,
     /// Which generation of each is open.
     open: BTreeMap<LogId, Generation>,
     /// Epochs in which an engine has failed.
