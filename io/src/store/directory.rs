@@ -462,8 +462,9 @@ pub(crate) fn utc(now: SystemTime) -> String {
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
-/// Whether a node was ever made in the directory, locked or not.
+/// Whether a node was ever made in the directory, locked or not. One that is being moved aside may have
+/// lost its `FORMAT` already, and has the note of where to.
 #[must_use]
 pub fn is_data_dir(dir: &Path) -> bool {
-    fs::exists(dir.join(FORMAT)).unwrap_or(false)
+    [FORMAT, MOVING].iter().any(|name| fs::exists(dir.join(name)).unwrap_or(false))
 }

@@ -25,6 +25,17 @@ fn entry(index: u64) -> Vec<StorageOp> {
 }
 
 #[test]
+fn a_directory_that_is_half_moved_aside_is_known_for_a_nodes() {
+    let temp = tempfile::tempdir().expect("a scratch directory");
+    let dir = temp.path();
+    std::fs::create_dir(dir.join("shards")).expect("it can be made");
+    assert!(!store::is_data_dir(dir), "anybody's");
+    // Killed after FORMAT has gone and before its copies have.
+    std::fs::write(dir.join("MOVING"), "20260131T235959Z-5eaf00d").expect("it can be written");
+    assert!(store::is_data_dir(dir));
+}
+
+#[test]
 fn a_new_directory_is_private_and_keeps_its_id() {
     let temp = tempfile::tempdir().expect("a scratch directory");
     let dir = temp.path().join("a/b");
