@@ -2,6 +2,7 @@
 //! the node's own up to date, and a copy as a file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -11,6 +12,9 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use quorate_core::configuration::{Configuration, MAIN};
 use quorate_core::copies::{ChunkData, CopyReport, CopyState};
+use quorate_core::engine::{Statement, Transaction};
+use quorate_core::node::SqlRequest;
+use quorate_core::shard::{Consistency, Reply as SqlReply, SqlKind};
 use quorate_core::{Command, CommandError, LogId, NodeId, Reply, SyncStart};
 use quorate_io::copies::Outgoing;
 use quorate_io::runtime::{NoSnapshot, Stopped};
@@ -21,6 +25,8 @@ use super::body::GivenOrDefault;
 use super::sql::OfShard;
 use super::{App, refuse};
 
+/// How long a backup waits to know what was acknowledged, and as long for the copy to hold it.
+const CATCH_UP: Duration = Duration::from_secs(2);
 /// Bytes of a backup that are read at a time.
 const PART: u32 = 256 * 1024;
 
@@ -185,6 +191,7 @@ pub(super) async fn backup(
     Query(of): Query<OfShard>,
 ) -> Response {
     let shard = of.shard.unwrap_or_else(|| MAIN.to_owned());
+    catch_up(&app, &database, &shard).await;
     let snapshot = match of_copy(app.handle.snapshot(&database, &shard).await) {
         Ok(snapshot) => snapshot,
         Err((code, problem)) => return refuse(code, &problem),
@@ -196,6 +203,22 @@ pub(super) async fn backup(
         (header::HeaderName::from_static("x-quorate-lsn"), lsn.to_string()),
     ];
     (headers, parts(snapshot)).into_response()
+}
+
+/// Waits until the node's own copy holds all that was acknowledged before, through whatever node. Where
+/// nobody can tell, or it takes too long, the copy is backed up as it is, for that may be all there is;
+/// the answer names its last entry.
+async fn catch_up(app: &App, database: &str, shard: &str) {
+    let read = |consistency| SqlRequest {
+        database: database.to_owned(),
+        shard: Some(shard.to_owned()),
+        transaction: Transaction { statements: vec![Statement::new("SELECT 1")] },
+        kind: SqlKind::Read(consistency),
+        timeout: CATCH_UP,
+    };
+    if let Ok(SqlReply::Done { at, .. }) = app.handle.sql(read(Consistency::Linearizable)).await {
+        let _ = app.handle.sql(read(Consistency::AtLeast(at))).await;
+    }
 }
 
 /// The file, part by part, read beside the tasks that must not wait for a disk.

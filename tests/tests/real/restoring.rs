@@ -56,6 +56,23 @@ fn backups(node: &Node) -> usize {
 }
 
 #[test]
+fn a_backup_holds_all_that_was_acknowledged_before_through_whatever_node() {
+    let lab = Lab::loopback();
+    let nodes = with_rows(&lab);
+    for round in 0..6_u32 {
+        let at = |number: u32| &nodes[usize::try_from(number % 3).expect("small")];
+        fill(at(round), 3000);
+        let file = lab.path(&format!("{round}.sqlite"));
+        let name = file.display().to_string();
+        let (code, said) = lab.run(1, &["backup", "demo", &name, "--data", &data(at(round + 1))]);
+        assert_eq!(code, 0, "{said}");
+        let kept = rusqlite::Connection::open(&file).expect("it can be opened");
+        let count = kept.query_row("SELECT count(*) FROM big", [], |row| row.get::<_, u32>(0));
+        assert_eq!(count, Ok(3000 * (round + 2)), "round {round}: {said}");
+    }
+}
+
+#[test]
 fn a_backup_is_restored_on_all_servers_even_if_one_is_killed_on_the_way() {
     let lab = Lab::loopback();
     let mut nodes = with_rows(&lab);
