@@ -8,6 +8,10 @@
 //! content, with the entry's position in the same transaction. [`Engine::rollback`] forgets them
 //! instead. A copy that did not execute an entry gets it by [`Engine::apply`]. The two ways end in
 //! the same content.
+//!
+//! An *interactive* transaction is executed in several calls, because what it does next depends on what
+//! it found: [`Engine::begin`], any number of [`Engine::step`], and [`Engine::finish`], which leaves
+//! what [`Engine::execute`] leaves.
 
 #[cfg(any(test, feature = "memory-engine"))]
 pub mod conformance;
@@ -161,7 +165,7 @@ pub enum Rights {
 pub struct SqlLimits {
     /// What it may do.
     pub rights: Rights,
-    /// Time of one transaction, in milliseconds.
+    /// Time of one transaction, in milliseconds; of an interactive one from its begin to its end.
     pub time_ms: u64,
     /// Memory that the engine may use for all of its connection's work, in bytes.
     pub memory_bytes: u64,
@@ -196,6 +200,18 @@ pub struct Executed {
     pub effects: Bytes,
 }
 
+/// What [`Engine::step`] did.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Stepped {
+    /// The results of the statements that ran, in order.
+    pub rows: Vec<Rows>,
+    /// Why the one after those failed. Nothing of it is left, and those behind it were not run.
+    pub error: Option<SqlError>,
+    /// Its failure has undone the whole transaction (`ON CONFLICT ROLLBACK`, an interrupt, a full disk):
+    /// nothing is open any more.
+    pub lost: bool,
+}
+
 /// The effects of one committed entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effect {
@@ -204,6 +220,15 @@ pub struct Effect {
     /// What [`Engine::execute`] named on the copy that ran it; empty for an entry that changes no
     /// content.
     pub effects: Bytes,
+}
+
+/// Something that belongs to the content and that no statement sees: what the shard remembers with it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Note {
+    /// Which.
+    pub key: u64,
+    /// What; empty: there is none any more.
+    pub value: Bytes,
 }
 
 /// Why an engine cannot go on. What was open is undone; the copy must be reopened.
@@ -262,6 +287,12 @@ pub trait Engine {
     /// The last entry whose effects are committed in the copy; zero for a new one.
     fn position(&self) -> Position;
 
+    /// The notes that are committed in the copy, by key; none of them is empty.
+    ///
+    /// # Errors
+    /// A [`Fault`].
+    fn notes(&mut self) -> Result<Vec<Note>, Fault>;
+
     /// Runs transactions one after the other, each seeing those before it, in one transaction of the
     /// engine that stays open if anything was written. A failing one is undone alone; if it undoes
     /// the others with it (`ON CONFLICT ROLLBACK`), they are run again without it.
@@ -270,25 +301,47 @@ pub trait Engine {
     /// A [`Fault`]; [`Fault::Misuse`] if something is open.
     fn execute(&mut self, batch: &[Transaction], limits: &SqlLimits) -> Result<Executed, Fault>;
 
-    /// Commits what [`Engine::execute`] left open, as the entry at `at`.
+    /// Opens an interactive transaction. The limits are for the whole of it.
+    ///
+    /// # Errors
+    /// A [`Fault`]; [`Fault::Misuse`] if something is open.
+    fn begin(&mut self, limits: &SqlLimits) -> Result<(), Fault>;
+
+    /// Runs statements in the interactive transaction, each seeing those before it, up to the first
+    /// that fails. That one alone is undone, unless the answer says that all is.
+    ///
+    /// # Errors
+    /// A [`Fault`]; [`Fault::Misuse`] if no interactive transaction is open.
+    fn step(&mut self, statements: &Transaction) -> Result<Stepped, Fault>;
+
+    /// Ends the interactive transaction: as if it had been the only one given to
+    /// [`Engine::execute`], with the statements that did not fail, less their results. If its end fails,
+    /// nothing of it is left.
+    ///
+    /// # Errors
+    /// A [`Fault`]; [`Fault::Misuse`] if no interactive transaction is open.
+    fn finish(&mut self) -> Result<Executed, Fault>;
+
+    /// Commits what [`Engine::execute`] left open, as the entry at `at`, and these notes with it.
     ///
     /// # Errors
     /// A [`Fault`]: the entry is to be applied again after reopening, unless the position shows that
     /// it was committed. [`Fault::Misuse`] if nothing is open or `at` is not behind the position.
-    fn commit(&mut self, at: Position) -> Result<(), Fault>;
+    fn commit(&mut self, at: Position, notes: &[Note]) -> Result<(), Fault>;
 
-    /// Forgets what [`Engine::execute`] left open. Nothing open: nothing to do.
+    /// Forgets what is open, an interactive transaction too. Nothing open: nothing to do.
     ///
     /// # Errors
     /// A [`Fault`].
     fn rollback(&mut self) -> Result<(), Fault>;
 
-    /// Applies the effects of committed entries that another copy executed, all in one transaction
-    /// of the engine. Entries at or before the position are passed over.
+    /// Applies the effects of committed entries that another copy executed, and the notes as they are
+    /// after the last of them, all in one transaction of the engine. Entries at or before the position
+    /// are passed over, and if all are, so are the notes.
     ///
     /// # Errors
     /// A [`Fault`]: none of them is applied. [`Fault::Misuse`] if something is open.
-    fn apply(&mut self, entries: &[Effect]) -> Result<(), Fault>;
+    fn apply(&mut self, entries: &[Effect], notes: &[Note]) -> Result<(), Fault>;
 
     /// Makes durable what is committed, and says up to where.
     ///

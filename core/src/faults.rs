@@ -55,11 +55,38 @@ pub enum Fault {
     BroughtUnsealed,
     /// What was brought is imported again by each start, though the shard's log has begun.
     BroughtTwice,
+    /// A full copy comes without the table of sessions.
+    SessionsLostInCopy,
+    /// A request in a session that is not known any more is run.
+    ExpiredSessionExecuted,
+    /// A request that is in the open batch already is run again with it.
+    OpenDuplicateExecuted,
+    /// A copy that follows the log does not take over what entries say of sessions.
+    SessionsLostInDelta,
+    /// A session of another cluster is taken for one of this, if its numbers are those of one.
+    SessionOfAnotherCluster,
+    /// A client sends a request again under another sequence.
+    RetryWithNewSequence,
+    /// A node reads what its copy has, though it has answered from beyond that.
+    ShownIgnored,
+    /// An interactive transaction is kept when the term ends in which it was begun.
+    InteractiveOverATerm,
+    /// An interactive transaction may be open for as long as something is asked of it.
+    InteractiveWithoutLimit,
+    /// A client takes over what an older version of the configuration says.
+    OlderLayoutAccepted,
+    /// An owner answers linearizable reads without asking a quorum whether it still leads.
+    ReadIndexSkipped,
+    /// A client forgets what it has seen when it goes on with another server.
+    TokenIgnoredAfterSwitch,
+    /// A client takes what comes over a connection that it has given up for the answer to its oldest
+    /// request.
+    ReplyOfEarlierConnection,
 }
 
 impl Fault {
     /// Every fault, with the name it is chosen by.
-    pub const ALL: [(Self, &'static str); 24] = [
+    pub const ALL: [(Self, &'static str); 37] = [
         (Self::SendBeforePersist, "send-before-persist"),
         (Self::CommitOldTerm, "commit-old-term"),
         (Self::SingleStepChange, "single-step-change"),
@@ -84,6 +111,19 @@ impl Fault {
         (Self::DeltaFromDivergedHistory, "delta-from-diverged-history"),
         (Self::BroughtUnsealed, "brought-unsealed"),
         (Self::BroughtTwice, "imported-at-each-start"),
+        (Self::SessionsLostInCopy, "sessions-lost-in-a-full-copy"),
+        (Self::ExpiredSessionExecuted, "expired-session-executed"),
+        (Self::OpenDuplicateExecuted, "duplicate-in-the-open-batch"),
+        (Self::SessionsLostInDelta, "sessions-lost-in-a-delta"),
+        (Self::SessionOfAnotherCluster, "session-of-another-cluster"),
+        (Self::RetryWithNewSequence, "retry-with-a-new-sequence"),
+        (Self::ShownIgnored, "shown-ignored"),
+        (Self::InteractiveOverATerm, "interactive-over-a-term"),
+        (Self::InteractiveWithoutLimit, "interactive-without-a-limit"),
+        (Self::OlderLayoutAccepted, "older-layout-accepted"),
+        (Self::ReadIndexSkipped, "read-index-skipped"),
+        (Self::TokenIgnoredAfterSwitch, "token-ignored-after-switch"),
+        (Self::ReplyOfEarlierConnection, "reply-of-an-earlier-connection"),
     ];
 }
 
@@ -98,7 +138,7 @@ pub fn set(fault: Option<Fault>) {
 
 /// Whether `fault` is switched on.
 #[cfg(quorate_faults)]
-pub(crate) fn active(fault: Fault) -> bool {
+pub fn active(fault: Fault) -> bool {
     ACTIVE.load(core::sync::atomic::Ordering::SeqCst) == fault as u8
 }
 

@@ -50,11 +50,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod configuration;
 pub mod copies;
 pub mod engine;
 mod faults;
 mod ids;
+pub mod measures;
 pub mod node;
 pub mod raft;
 mod recover;
@@ -78,4 +80,4 @@ pub use storage::{HardState, Identity, OnDisk, Recovered, RecoveredLog, StorageO
 pub use time::Time;
 
 #[cfg(quorate_faults)]
-pub use faults::set as set_fault;
+pub use faults::{active as has_fault, set as set_fault};

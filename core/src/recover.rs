@@ -4,12 +4,20 @@
 //! Everything in the survivor's log is kept, committed or not: what was acknowledged and reached
 //! this node is among it.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use crate::configuration::{self, ConfigCommand, Configuration, Rejection};
+use crate::engine::Position;
 use crate::ids::{ClusterId, Index, LogId, NodeId, Term};
 use crate::raft::{Entry, Membership, Payload, Snapshot};
-use crate::storage::{HardState, Recovered, StorageOp};
+use crate::storage::{HardState, Recovered, RecoveredLog, StorageOp};
+
+/// How far the new cluster's terms begin behind those that the survivor knows. The servers that are
+/// given up may have been further: no entry of theirs must bear the name, index and term, of one of the
+/// new cluster's, for tokens and sessions of clients go by it.
+const TERMS_APART: u64 = 1 << 32;
 
 /// What a recovery keeps, for the operator to read before and after.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,11 +57,18 @@ pub enum RecoverError {
     NotServer(#[from] Rejection),
 }
 
-/// What to write so that the node of this directory founds `into` with all it holds.
+/// What to write so that the node of this directory founds `into` with all it holds. `copies` says
+/// where the live copies of its shards stand, as far as they can be read: one may hold what its log
+/// does not reach, when the process ended between the record of a copy and the log's beginning behind
+/// it. Then the log begins behind the copy.
 ///
 /// # Errors
 /// [`RecoverError`]: nothing can be recovered here.
-pub fn recover_unsafe(recovered: &Recovered, into: ClusterId) -> Result<Recovery, RecoverError> {
+pub fn recover_unsafe(
+    recovered: &Recovered,
+    copies: &BTreeMap<LogId, Position>,
+    into: ClusterId,
+) -> Result<Recovery, RecoverError> {
     let from = recovered.identity.cluster.ok_or(RecoverError::NoCluster)?;
     let log = recovered.logs.get(&LogId::CONFIGURATION).ok_or(RecoverError::NoConfiguration)?;
     if log.damaged {
@@ -79,12 +94,18 @@ pub fn recover_unsafe(recovered: &Recovered, into: ClusterId) -> Result<Recovery
     let before = document.clone().ok_or(RecoverError::NoConfiguration)?;
     configuration::apply(&mut document, &ConfigCommand::Recover { cluster: into, survivor })?;
     let configuration = document.clone().ok_or(RecoverError::NoConfiguration)?;
-    let end = |log: &crate::storage::RecoveredLog| {
+    let end = |log: &RecoveredLog| {
         let last = log.entries.last();
         last.map_or((log.snapshot.index, log.snapshot.term), |e| (e.index, e.term))
     };
+    let ahead =
+        |id: &LogId, log: &RecoveredLog| copies.get(id).filter(|copy| copy.index > end(log).0);
+    // What is kept of a log, be it in the copy alone.
+    let reached = |id: &LogId, log: &RecoveredLog| {
+        ahead(id, log).map_or(end(log), |copy| (copy.index, copy.term))
+    };
     let (index, term) = end(log);
-    let term = log.hard_state.term.max(term).next();
+    let term = apart(log.hard_state.term.max(term));
     let index = index.next();
     let membership = Membership::founder(survivor, configuration.version);
     let data = postcard::to_allocvec(&document);
@@ -103,13 +124,12 @@ pub fn recover_unsafe(recovered: &Recovered, into: ClusterId) -> Result<Recovery
             continue; // What the survivor brings is not in its place yet: it begins the log with that.
         }
         if kept.is_some_and(|shard| shard.shard.copies.contains_key(&survivor)) && !held.damaged {
-            let (index, term) = end(held);
-            ops.extend(alone(
-                *log,
-                survivor,
-                (index, term.max(held.hard_state.term)),
-                &configuration,
-            ));
+            if let Some(copy) = ahead(log, held) {
+                ops.push(behind(*log, *copy, survivor, &configuration));
+            }
+            let (index, term) = reached(log, held);
+            let term = term.max(end(held).1).max(held.hard_state.term);
+            ops.extend(alone(*log, survivor, (index, term), &configuration));
         }
     }
     ops.push(StorageOp::Snapshot {
@@ -119,9 +139,31 @@ pub fn recover_unsafe(recovered: &Recovered, into: ClusterId) -> Result<Recovery
     });
     let state = HardState { term, vote: None, commit: index };
     ops.push(StorageOp::HardState { log: id, state });
-    let last = recovered.logs.iter().map(|(id, log)| (*id, end(log).0, end(log).1)).collect();
+    let kept = |(id, log): (&LogId, &RecoveredLog)| {
+        let (index, term) = reached(id, log);
+        (*id, index, term)
+    };
+    let last = recovered.logs.iter().map(kept).collect();
     let commit = log.hard_state.commit;
     Ok(Recovery { ops, from, into, last, commit, survivor, before, configuration })
+}
+
+/// The first term of the new cluster.
+fn apart(known: Term) -> Term {
+    Term(known.0.saturating_add(TERMS_APART))
+}
+
+/// Has a log begin behind what the copy holds.
+fn behind(
+    log: LogId,
+    copy: Position,
+    survivor: NodeId,
+    configuration: &Configuration,
+) -> StorageOp {
+    let membership = Membership::founder(survivor, configuration.version);
+    let Position { index, term } = copy;
+    let snapshot = Snapshot { index, term, membership, data: bytes::Bytes::new() };
+    StorageOp::Snapshot { log, snapshot, reset: true }
 }
 
 /// Makes the survivor the only voter of a shard's log, behind everything that the log holds: a next
@@ -132,7 +174,7 @@ fn alone(
     (last, term): (Index, Term),
     configuration: &Configuration,
 ) -> [StorageOp; 2] {
-    let (index, term) = (last.next(), term.next());
+    let (index, term) = (last.next(), apart(term));
     let membership = Membership::founder(survivor, configuration.version);
     let entries = vec![Entry { index, term, payload: Payload::Membership(membership) }];
     let state = HardState { term, vote: None, commit: index };

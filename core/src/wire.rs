@@ -5,6 +5,8 @@
 //! reserves more than the bytes it was given can hold. What does not decode to the last byte is
 //! refused whole.
 
+mod kind;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -16,8 +18,10 @@ use crate::configuration::{
 use crate::copies::{CopyMessage, CopyReport};
 use crate::engine::Transaction;
 use crate::ids::{ClusterId, ConfigVersion, Index, LogId, NodeId, Start, Term};
+use crate::measures::Measures;
 use crate::raft::{Body, Message, size_of_entry};
 use crate::shard::{Hashed, Mark, Reply, SqlKind};
+pub use kind::PacketKind;
 
 /// The longest packet on a link, in bytes.
 pub const PACKET_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -141,6 +145,18 @@ pub enum Packet {
         mark: Mark,
         /// What the sender's copy is there.
         hashed: Hashed,
+    },
+    /// What has the receiver measured? Answered at most once.
+    Measure {
+        /// Repeated in the answer.
+        id: u64,
+    },
+    /// The answer.
+    Measured {
+        /// Of the question.
+        id: u64,
+        /// What the sender has measured.
+        measures: Box<Measures>,
     },
 }
 
@@ -380,6 +396,7 @@ pub fn decode_packet(bytes: &[u8]) -> Result<Packet, WireError> {
         Packet::Logs { messages, .. } => messages.len() <= LOGS_MAX,
         Packet::Copies { copies, .. } => copies.len() <= COPIES_MAX,
         Packet::Hello(hello) => hello.name.len() <= 64,
+        Packet::Measured { measures, .. } => measures.fits(),
         Packet::Request { request: Request::Dissolve { addresses, .. }, .. } => {
             addresses.len() <= 16
         }

@@ -28,7 +28,7 @@ fn main() {
         let batch = [Transaction { statements: vec![Statement::new(sql)] }];
         engine.execute(&batch, &SqlLimits::default()).expect("it runs");
         at = Position { index: Index(index), term: Term(1) };
-        engine.commit(at).expect("it commits");
+        engine.commit(at, &[]).expect("it commits");
     }
     engine.sync().expect("it is durable");
     for _ in 0..3 {

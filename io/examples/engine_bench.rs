@@ -98,7 +98,7 @@ fn create(path: &Path) -> Outcome<(SqliteEngine, Vec<Effect>)> {
     let mut engine = SqliteEngine::create(path)?;
     let create = one("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", Vec::new());
     let effects = engine.execute(&[create], &SqlLimits::default())?.effects;
-    engine.commit(at(1))?;
+    engine.commit(at(1), &[])?;
     Ok((engine, vec![Effect { at: at(1), effects }]))
 }
 
@@ -116,7 +116,7 @@ fn write(
     while watch.start.elapsed() < time {
         let executed = engine.execute(&transactions, &limits)?;
         let at = at(log.len() + 1);
-        engine.commit(at)?;
+        engine.commit(at, &[])?;
         log.push(Effect { at, effects: executed.effects });
         writes += batch;
         if log.len() % 256 == 0 {
@@ -130,7 +130,7 @@ fn apply(path: &Path, log: &[Effect], together: usize) -> Outcome<(usize, [Durat
     let mut engine = SqliteEngine::create(path)?;
     let watch = Watch::start();
     for (nth, entries) in log.chunks(together).enumerate() {
-        engine.apply(entries)?;
+        engine.apply(entries, &[])?;
         if nth % 256 == 255 {
             engine.sync()?;
         }
@@ -161,7 +161,7 @@ fn updates(path: &Path, time: Duration) -> Outcome<()> {
         .map(|_| one("INSERT INTO t(v) VALUES(?)", vec![Value::Text("x".repeat(100))]))
         .collect();
     let effects = engine.execute(&fill, &limits)?.effects;
-    engine.commit(at(2))?;
+    engine.commit(at(2), &[])?;
     log.push(Effect { at: at(2), effects });
     let mut writes = 0;
     let watch = Watch::start();
@@ -175,7 +175,7 @@ fn updates(path: &Path, time: Duration) -> Outcome<()> {
             .collect();
         let effects = engine.execute(&batch, &limits)?.effects;
         let at = at(log.len() + 1);
-        engine.commit(at)?;
+        engine.commit(at, &[])?;
         log.push(Effect { at, effects });
         writes += batch.len();
         if log.len() % 64 == 0 {

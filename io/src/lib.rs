@@ -5,6 +5,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod config;
 #[cfg(feature = "node")]
 pub mod copies;
@@ -12,5 +14,6 @@ pub mod copies;
 pub mod engine;
 mod lull;
 pub mod net;
+#[cfg(feature = "node")]
 pub mod runtime;
 pub mod store;

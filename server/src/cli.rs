@@ -1,11 +1,20 @@
 //! The command line.
 
+mod interactive;
+mod proxy;
+mod users;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use percent_encoding::NON_ALPHANUMERIC;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
+pub(crate) use interactive::{Playground, Shell};
+pub(crate) use proxy::Proxy;
+pub(crate) use users::{User, UserRole, UserToken};
 
 /// Where a node keeps everything, unless told otherwise.
 pub(crate) const DATA_DEFAULT: &str = "./quorate-data";
@@ -51,8 +60,17 @@ pub(crate) enum Command {
     /// Make, drop and list databases
     #[command(subcommand)]
     Db(Db),
+    /// Say who may use the cluster over HTTP
+    #[command(subcommand)]
+    User(User),
     /// Run SQL in a database, through any node
     Sql(Sql),
+    /// Type SQL, or run a file of it, through whatever node is there
+    Shell(Shell),
+    /// Be the cluster on a local port: any HTTP or libSQL client, and none notices that a node goes
+    Proxy(Proxy),
+    /// Try it out: three nodes here, a running writer, and you kill the nodes
+    Playground(Playground),
     /// Compare all copies of a database at one position, while writes go on
     Verify(Verify),
     /// Bring a node's copies of a database up to date, or fetch them whole
@@ -74,6 +92,7 @@ Examples:
   quorate start --config hazelcast.xml --db-config default-distributed-db-config.json
   quorate start --bind 127.0.0.1                  for trying out: nothing leaves this machine
   quorate start --expect 3                        no database before three servers were there
+  quorate start --http 0.0.0.0:2480 --tls-cert n1.pem --tls-key n1.key    for other machines
 
 A flag wins over its environment variable, that over the configuration file, that over the
 default. SIGTERM or SIGINT (Ctrl-C) leaves in good order; a second one stops at once.")]
@@ -100,7 +119,22 @@ pub(crate) struct Start {
     /// Where to serve HTTP: PORT, IP:PORT or `off`. Given here, the port must be free; by default
     /// it is 127.0.0.1:2480 or the next free one, and from then on the same
     #[arg(long, env = "QUORATE_HTTP", value_name = "ADDR")]
-    pub(crate) http: Option<HttpListen>,
+    pub(crate) http: Option<Listen>,
+    /// The database of libSQL drivers whose URL names none, as http://HOST:PORT [default: the only
+    /// one there is]
+    #[arg(long, env = "QUORATE_DEFAULT_DATABASE", value_name = "NAME")]
+    pub(crate) default_database: Option<String>,
+    /// Where to serve clients with Quorate's own protocol: PORT, IP:PORT or `off`; by default
+    /// 127.0.0.1:2424 or the next free one, and from then on the same
+    #[arg(long, env = "QUORATE_CLIENT", value_name = "ADDR")]
+    pub(crate) client: Option<Listen>,
+    /// Speak TLS on the ports for HTTP and for clients: a PEM file with the certificate, and those that lead to its
+    /// authority. Read anew when it changes, and on SIGHUP
+    #[arg(long, env = "QUORATE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The PEM file with the key of that certificate
+    #[arg(long, env = "QUORATE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// The group: only nodes of one group become one cluster [default: orientdb]
     #[arg(long, env = "QUORATE_GROUP", value_name = "NAME")]
     pub(crate) group: Option<String>,
@@ -115,6 +149,9 @@ pub(crate) struct Start {
     /// back for a directory that was refused as StaleDisk
     #[arg(long)]
     pub(crate) new_identity: bool,
+    /// The process that has started this one, with which it ends: for the nodes of a playground
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) ends_with: Option<u32>,
     /// How log lines are written
     #[arg(long, env = "QUORATE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
@@ -132,9 +169,9 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Where `quorate start` serves HTTP.
+/// Where `quorate start` serves HTTP, or clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum HttpListen {
+pub(crate) enum Listen {
     /// Nowhere.
     Off,
     /// On the loopback address, at this port.
@@ -143,7 +180,7 @@ pub(crate) enum HttpListen {
     Addr(SocketAddr),
 }
 
-impl std::str::FromStr for HttpListen {
+impl std::str::FromStr for Listen {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -165,13 +202,40 @@ pub(crate) struct Target {
     /// The data directory of a node on this machine: its address and admin token are found there
     #[arg(long, env = "QUORATE_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
     pub(crate) data: PathBuf,
-    /// The HTTP address of a node, instead of looking into --data: http://HOST:PORT
+    /// The HTTP address of a node, instead of looking into --data: http://HOST:PORT or https://
     #[arg(long, env = "QUORATE_URL", value_name = "URL")]
     pub(crate) http: Option<String>,
-    /// The file with the node's admin token; needed with --http to change anything [default:
-    /// admin.token in --data]
+    /// A token of a user. In the environment others on this machine do not see it
+    #[arg(long, env = "QUORATE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// A file with a token of a user, or with a node's admin token [default: admin.token in --data,
+    /// unless --http leads to another machine]
     #[arg(long, env = "QUORATE_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// A user, instead of a token: the password is taken from QUORATE_PASSWORD, or asked for
+    #[arg(id = "as_user", long = "user", env = "QUORATE_USER", value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Speak TLS with the node, as with an address that begins with https://
+    #[arg(long, env = "QUORATE_TLS")]
+    pub(crate) tls: bool,
+    /// The authorities whose certificates are trusted (PEM) [default: those of this system]
+    #[arg(long, env = "QUORATE_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+}
+
+impl Target {
+    /// The node that runs on a data directory, asked with its own token.
+    pub(crate) fn of(data: &std::path::Path) -> Self {
+        Self {
+            data: data.to_owned(),
+            http: None,
+            token: None,
+            token_file: None,
+            user: None,
+            tls: false,
+            tls_ca: None,
+        }
+    }
 }
 
 /// `quorate status`.
@@ -181,10 +245,32 @@ Examples:
   quorate status                          the node in ./quorate-data
   quorate status --data /srv/quorate
   quorate status --http http://127.0.0.1:2481 --json
-  quorate status --watch                  again every second, until Ctrl-C")]
+  quorate status --watch                  again every second, until Ctrl-C
+  quorate status --db                     who owns (X) and who has a copy (o) of each shard
+  quorate status --db shop --latency      of one database; how long its followers take
+  quorate status --all --json
+
+With --db, --latency and --messages the node asks all servers, for two seconds at most. What one that did
+not answer would have told is shown as `?`, and the server is named.")]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) target: Target,
+    /// The table of servers, which is shown unless another part is asked for
+    #[arg(long)]
+    pub(crate) servers: bool,
+    /// For each database, or this one: owners and copies by shard and server, quorums, and whether each
+    /// shard can be written
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) db: Option<String>,
+    /// How long an entry takes from its owner until it is durable at each other server
+    #[arg(long)]
+    pub(crate) latency: bool,
+    /// Messages and bytes between servers, by kind; what waits, and what was dropped
+    #[arg(long)]
+    pub(crate) messages: bool,
+    /// All of these parts
+    #[arg(long)]
+    pub(crate) all: bool,
     /// As JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
@@ -194,6 +280,30 @@ pub(crate) struct Status {
     /// Seconds between two looks of --watch
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, requires = "watch")]
     pub(crate) interval: f64,
+}
+
+impl Status {
+    /// Whether the table of servers is shown.
+    pub(crate) fn with_servers(&self) -> bool {
+        let other = self.db.is_some() || self.latency || self.messages;
+        self.servers || self.all || !other
+    }
+
+    /// Where a node tells what is asked for.
+    pub(crate) fn path(&self) -> String {
+        let database = self.db.as_deref().or(self.all.then_some(""));
+        let name = |name| percent_encoding::utf8_percent_encode(name, NON_ALPHANUMERIC);
+        let asked = [
+            database.map(|database| format!("db={}", name(database))),
+            (self.latency || self.all).then(|| "latency=true".to_owned()),
+            (self.messages || self.all).then(|| "messages=true".to_owned()),
+        ];
+        let asked: Vec<String> = asked.into_iter().flatten().collect();
+        match asked.is_empty() {
+            true => "/status".to_owned(),
+            false => format!("/status?{}", asked.join("&")),
+        }
+    }
 }
 
 /// `quorate stop`.
@@ -357,9 +467,9 @@ pub(crate) struct Sql {
     /// With --query: see everything that was acknowledged before, wherever
     #[arg(long, requires = "query")]
     pub(crate) linearizable: bool,
-    /// With --query: see at least what the answer with this token (see --json) had
-    #[arg(long, requires = "query", conflicts_with = "linearizable")]
-    pub(crate) token: Option<String>,
+    /// With --query: see at least what the answer with this "token" (see --json) had
+    #[arg(long, value_name = "TOKEN", requires = "query", conflicts_with = "linearizable")]
+    pub(crate) since: Option<String>,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -520,16 +630,24 @@ mod tests {
 
     #[test]
     fn http_takes_a_port_an_address_or_off() {
-        assert_eq!("off".parse(), Ok(HttpListen::Off));
-        assert_eq!("2481".parse(), Ok(HttpListen::Port(2481)));
+        assert_eq!("off".parse(), Ok(Listen::Off));
+        assert_eq!("2481".parse(), Ok(Listen::Port(2481)));
         let any = SocketAddr::from(([0, 0, 0, 0], 80));
-        assert_eq!("0.0.0.0:80".parse(), Ok(HttpListen::Addr(any)));
-        assert!("localhost".parse::<HttpListen>().is_err());
+        assert_eq!("0.0.0.0:80".parse(), Ok(Listen::Addr(any)));
+        assert!("localhost".parse::<Listen>().is_err());
+    }
+
+    #[test]
+    fn help_shows_no_token_of_the_environment() {
+        let command = Cli::command();
+        let status = command.find_subcommand("status").unwrap();
+        let token = status.get_arguments().find(|arg| arg.get_id() == "token").unwrap();
+        assert!(token.is_hide_env_values_set());
     }
 
     #[test]
     fn every_exit_code_is_documented() {
-        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 130] {
+        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 130] {
             assert!(exit::CODES.contains(&format!("\n  {code:<5}")), "{code}");
         }
     }

@@ -1,8 +1,10 @@
-//! How the other commands reach a running node: over its HTTP address, with its token.
+//! How the other commands reach a running node: over its HTTP address, as a user, or with the node's
+//! own token.
 
-use std::fs;
+mod credentials;
+mod way;
+
 use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,8 +15,9 @@ use ureq::http::{Response, StatusCode};
 use crate::cli::Target;
 use crate::exit::Failure;
 use crate::http::OWNER_AWAY;
-use crate::presence::{self, Presence};
-use crate::token;
+pub(crate) use credentials::{asked, token_of};
+use way::Way;
+pub(crate) use way::{reached, running};
 
 /// How long an answer may take.
 const ANSWER_MAX_WAIT: Duration = Duration::from_secs(10);
@@ -27,39 +30,35 @@ type Sent = Result<Response<ureq::Body>, ureq::Error>;
 /// A way to one running node.
 pub(crate) struct Client {
     url: String,
-    token: Option<String>,
+    /// The header that says who asks.
+    authorization: Option<String>,
     agent: Agent,
     /// For messages: how the user named it.
     pub(crate) at: String,
 }
 
 impl Client {
-    /// Finds the node that `target` means.
+    /// Finds the node that `target` means, and what to show it.
     ///
     /// # Errors
-    /// [`Failure::NoNode`] saying where it looked and what to do.
+    /// [`Failure::NoNode`] saying where it looked and what to do; [`Failure::Usage`] for files and
+    /// addresses that cannot be used.
     pub(crate) fn find(target: &Target) -> Result<Self, Failure> {
-        let (url, at) = match &target.http {
-            Some(url) if url.contains("://") => (url.trim_end_matches('/').to_owned(), url.clone()),
-            Some(address) => (format!("http://{address}"), address.clone()),
-            None => in_directory(&target.data)?,
+        let way = match &target.http {
+            Some(address) => Way::to(address, target)?,
+            None => Way::in_directory(&target.data)?,
         };
-        let file = target.token_file.clone().unwrap_or_else(|| token::path(&target.data));
-        let token = match fs::read_to_string(&file) {
-            Ok(text) => Some(text.trim().to_owned()),
-            Err(error) if target.token_file.is_some() => {
-                let file = file.display();
-                return Err(Failure::Usage(format!("the token file {file}: {error}")));
-            }
-            Err(_) => None,
-        };
+        let authorization = credentials::authorization(target, way.local)?;
         let agent = Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(3)))
             .http_status_as_error(false)
             .proxy(None)
+            // A redirection could lead the credentials elsewhere; no node makes one.
+            .max_redirects(0)
+            .tls_config(way.tls(target)?)
             .build()
             .new_agent();
-        Ok(Self { url, token, agent, at })
+        Ok(Self { url: way.url, authorization, agent, at: way.at })
     }
 
     /// Asks for what is at `path`.
@@ -67,8 +66,23 @@ impl Client {
     /// # Errors
     /// [`Failure::NoNode`] if nobody answers, [`Failure::Refused`] if the answer is an error.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let request = self.agent.get(format!("{}{path}", self.url));
-        let request = request.config().timeout_global(Some(ANSWER_MAX_WAIT)).build();
+        self.get_within(path, ANSWER_MAX_WAIT)
+    }
+
+    /// As [`Client::get`], of a node that may take so long to answer.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait: Duration,
+    ) -> Result<T, Failure> {
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let request = request.config().timeout_global(Some(wait)).build();
         self.read(request.call())
     }
 
@@ -92,9 +106,9 @@ impl Client {
         &self,
         path: &str,
     ) -> Result<(u64, u64, impl io::Read + use<>), Failure> {
-        let token = self.token_for("a backup")?;
+        let authorization = self.authorized("a backup")?;
         let request = self.agent.get(format!("{}{path}", self.url));
-        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.header("authorization", authorization);
         let response = request.call().map_err(|error| self.unreached(&error))?;
         if !response.status().is_success() {
             self.read::<serde_json::Value>(Ok(response))?;
@@ -117,9 +131,9 @@ impl Client {
         path: &str,
         file: &mut impl io::Read,
     ) -> Result<T, Failure> {
-        let token = self.token_for("replacing content")?;
+        let authorization = self.authorized("replacing content")?;
         let request = self.agent.post(format!("{}{path}", self.url));
-        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.header("authorization", authorization);
         let request = request.header("content-type", "application/vnd.sqlite3");
         self.outcome(request.send(ureq::SendBody::from_reader(file)))
     }
@@ -164,17 +178,18 @@ impl Client {
         };
         Err(match (code.as_u16(), word("outcome")) {
             _ if word("kind") == OWNER_AWAY => Failure::OwnerAway(said),
+            (401 | 403 | 429, "") => Failure::NotAllowed(said),
             (503, _) => Failure::NoQuorum(said),
             (_, "unknown") => Failure::OutcomeUnknown(said),
             _ => Failure::Refused(said),
         })
     }
 
-    fn token_for(&self, what: &str) -> Result<&str, Failure> {
-        self.token.as_deref().ok_or_else(|| {
+    fn authorized(&self, what: &str) -> Result<&str, Failure> {
+        self.authorization.as_deref().ok_or_else(|| {
             Failure::Usage(format!(
-                "{what} at {} needs the node's admin token: name its data directory with --data, or \
-                 a copy of its admin.token with --token-file",
+                "{what} at {} needs a user: give a token with QUORATE_TOKEN, --token or --token-file, or \
+                 a name with --user. On the node's own machine its data directory is enough (--data)",
                 self.at
             ))
         })
@@ -188,9 +203,9 @@ impl Client {
         body: &impl Serialize,
         wait: Duration,
     ) -> Result<Sent, Failure> {
-        let token = self.token_for(what)?;
+        let authorization = self.authorized(what)?;
         let request = self.agent.post(format!("{}{path}", self.url));
-        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.header("authorization", authorization);
         let request = request.config().timeout_global(Some(wait)).build();
         Ok(request.send_json(body))
     }
@@ -215,18 +230,28 @@ impl Client {
         }
         let error: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
         let said = error.get("error").and_then(|e| e.as_str()).unwrap_or("no reason given");
-        Err(Failure::Refused(format!("the node at {} answered {code}: {said}", self.at)))
+        let said = format!("the node at {} answered {code}: {said}", self.at);
+        Err(match code.as_u16() {
+            401 if self.authorization.is_none() => Failure::NotAllowed(format!(
+                "{said} (with this command: QUORATE_TOKEN, --token, --token-file or --user)"
+            )),
+            401 | 403 | 429 => Failure::NotAllowed(said),
+            _ => Failure::Refused(said),
+        })
     }
 
     fn unreached(&self, error: &ureq::Error) -> Failure {
         let at = &self.at;
+        if let Some(failure) = way::insecure(at, &self.url, error) {
+            return failure;
+        }
         match error {
             ureq::Error::Io(e) if e.kind() == ErrorKind::ConnectionRefused => {
                 Failure::NoNode(format!("no node answers at {at}: nothing listens at {}", self.url))
             }
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-                Failure::Usage(format!("--http {at} is not an address: give http://HOST:PORT"))
-            }
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Usage(format!(
+                "--http {at} is not an address: give http://HOST:PORT or https://HOST:PORT"
+            )),
             ureq::Error::Timeout(ureq::Timeout::Connect) | ureq::Error::HostNotFound => {
                 Failure::NoNode(format!("no node answers at {at}: {error}"))
             }
@@ -236,37 +261,4 @@ impl Client {
             )),
         }
     }
-}
-
-fn in_directory(data: &Path) -> Result<(String, String), Failure> {
-    let shown = data.display();
-    if !data.is_dir() {
-        return Err(Failure::NoNode(format!(
-            "there is no data directory {shown}: name the node's own with --data DIR, or its \
-             address with --http http://HOST:PORT"
-        )));
-    }
-    let present = Presence::read(data).map_err(|error| {
-        Failure::NoNode(format!("{} cannot be read: {error}", presence::path(data).display()))
-    })?;
-    let Some(present) = present else {
-        return Err(Failure::NoNode(format!(
-            "no node is running on {shown}: start it with `quorate start --data {shown}`"
-        )));
-    };
-    if !present.is_running() {
-        return Err(Failure::NoNode(format!(
-            "no node is running on {shown}: its last process, {}, ended without taking leave. \
-             Start it again with `quorate start --data {shown}`",
-            present.pid
-        )));
-    }
-    let Some(http) = present.http else {
-        return Err(Failure::NoNode(format!(
-            "the node on {shown} (process {}) was started with --http off: it can only be signalled \
-             (SIGTERM leaves in good order)",
-            present.pid
-        )));
-    };
-    Ok((format!("http://{http}"), shown.to_string()))
 }

@@ -10,7 +10,7 @@ use crate::cli::{Role, Server, Status, Stop};
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::http::{ChangeAnswer, ChangeRequest, StopAnswer, ToDo};
-use crate::table;
+use crate::table::{self, Screen};
 use crate::view::StatusView;
 
 /// Clears the terminal and goes to its first line.
@@ -19,15 +19,15 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 /// `quorate status`.
 pub(crate) fn status(args: &Status) -> Result<(), Failure> {
     if !args.watch {
-        return show(&Client::find(&args.target)?.get("/status")?, args.json, false);
+        return show(&Client::find(&args.target)?.get(&args.path())?, args, false);
     }
     let pause = Duration::try_from_secs_f64(args.interval.max(0.1)).map_err(|error| {
         Failure::Usage(format!("--interval {}: {error}; give seconds, such as 0.5", args.interval))
     })?;
     loop {
         // Looked up each time: a node that was restarted may have another address.
-        match Client::find(&args.target).and_then(|client| client.get("/status")) {
-            Ok(view) => show(&view, args.json, true)?,
+        match Client::find(&args.target).and_then(|client| client.get(&args.path())) {
+            Ok(view) => show(&view, args, true)?,
             Err(failure @ Failure::Usage(_)) => return Err(failure),
             Err(failure) => {
                 clear();
@@ -45,17 +45,19 @@ fn clear() {
     }
 }
 
-fn show(view: &StatusView, as_json: bool, again: bool) -> Result<(), Failure> {
+fn show(view: &StatusView, args: &Status, again: bool) -> Result<(), Failure> {
     let terminal = io::stdout().is_terminal();
-    let text = if as_json {
+    let text = if args.json {
         // One line a look when watching, so that a program can read line by line.
         let text =
             if again { serde_json::to_string(view) } else { serde_json::to_string_pretty(view) };
         text.map_err(|error| Failure::Refused(error.to_string()))? + "\n"
     } else {
-        table::render(view, terminal && std::env::var_os("NO_COLOR").is_none())
+        let colors = terminal && std::env::var_os("NO_COLOR").is_none();
+        let width = comfy_table::Table::new().width().map(usize::from);
+        table::render(view, args.with_servers(), Screen { width, colors })
     };
-    if again && !as_json {
+    if again && !args.json {
         clear();
     }
     let mut out = io::stdout().lock();

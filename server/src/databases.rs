@@ -102,7 +102,7 @@ pub(crate) fn sql(args: &Sql) -> Result<(), Failure> {
     if args.linearizable {
         body.consistency = Some(crate::http::ConsistencyBody::Linearizable);
     }
-    body.token = args.token.clone();
+    body.token = args.since.clone();
     let what = if args.query { "query" } else { "execute" };
     let of = shard.map(|shard| format!("?shard={shard}")).unwrap_or_default();
     let answer: SqlAnswer =

@@ -40,6 +40,9 @@ pub(crate) enum Failure {
     /// Copies differ, or one did not answer. Nothing was repaired.
     #[error("{0}")]
     Different(String),
+    /// The node does not know who asks, or does not let them do this.
+    #[error("{0}")]
+    NotAllowed(String),
     /// A second signal cut a graceful stop short.
     #[error("{0}")]
     Killed(String),
@@ -60,6 +63,7 @@ Exit codes:
   9    the node stopped: an operator removed it from its cluster
   10   only the shard's static owner inserts, and it is away: nothing was changed
   11   copies differ, or one of them did not answer: nothing was repaired
+  12   not allowed: no token or password, a wrong one, or a role that is too low
   130  a second signal cut a graceful stop short";
 
 impl Failure {
@@ -77,6 +81,7 @@ impl Failure {
             Self::Removed(_) => 9,
             Self::OwnerAway(_) => 10,
             Self::Different(_) => 11,
+            Self::NotAllowed(_) => 12,
             Self::Killed(_) => 130,
         }
     }

@@ -16,6 +16,12 @@ pub(crate) struct Presence {
     pub(crate) address: SocketAddr,
     /// Where it serves HTTP.
     pub(crate) http: Option<SocketAddr>,
+    /// Where it serves clients.
+    #[serde(default)]
+    pub(crate) client: Option<SocketAddr>,
+    /// Whether that is TLS.
+    #[serde(default)]
+    pub(crate) tls: bool,
 }
 
 /// Where the file of the node on `data` is.

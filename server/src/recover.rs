@@ -1,9 +1,12 @@
 //! `quorate recover --unsafe`: one stopped node goes on alone when its quorum never comes back.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use quorate_core::configuration::ServerStatus;
-use quorate_core::{ClusterId, LogId, Recovery, recover_unsafe};
+use quorate_core::engine::{Engine as _, Position};
+use quorate_core::{ClusterId, LogId, Recovered, Recovery, recover_unsafe};
+use quorate_io::copies::Files;
 use quorate_io::store::{self, StoreError, View};
 
 use crate::cli::Recover;
@@ -25,7 +28,9 @@ pub(crate) fn run(args: &Recover) -> Result<(), Failure> {
         eprintln!("unreadable: {finding}");
     }
     let into = new_cluster()?;
-    let recovery = recover_unsafe(&recovered, into).map_err(|e| Failure::Refused(e.to_string()))?;
+    let copies = stand(&recovered, data);
+    let recovery = recover_unsafe(&recovered, &copies, into);
+    let recovery = recovery.map_err(|e| Failure::Refused(e.to_string()))?;
     print!("{}", shown(&recovery, data));
     let expected = recovery.from.short();
     match args.confirm.as_deref() {
@@ -58,6 +63,21 @@ fn unusable(error: StoreError) -> Failure {
         )),
         _ => Failure::Storage(error.to_string()),
     }
+}
+
+/// Where the live copies of shards stand. One that cannot be read says nothing, and is named: its node
+/// could not use it either.
+fn stand(recovered: &Recovered, data: &Path) -> BTreeMap<LogId, Position> {
+    let files = Files::new(data);
+    let mut copies = BTreeMap::new();
+    for (log, held) in &recovered.logs {
+        let Some(generation) = held.copy else { continue };
+        match files.open(*log, generation) {
+            Ok(copy) => _ = copies.insert(*log, copy.position()),
+            Err(fault) => eprintln!("unreadable: the copy of shard log {}: {fault}", log.0),
+        }
+    }
+    copies
 }
 
 fn new_cluster() -> Result<ClusterId, Failure> {

@@ -1,30 +1,53 @@
 //! `quorate start`: from flags and files to a running node, and to its end.
 
 mod directory;
-mod logging;
+pub(crate) mod logging;
 mod ports;
 mod setup;
-mod signals;
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use quorate_core::{ClusterId, StopReason};
+use quorate_core::{ClusterId, Command, StopReason};
 use quorate_io::runtime::{self, Ended, Handle, Inbox, Runtime, RuntimeError};
 use quorate_io::store::{DataDir, Follows};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use crate::cli::Start;
+use crate::clients;
 use crate::exit::Failure;
-use crate::http::{self, App, Listening};
+use crate::http::{self, App, Tls};
+use crate::listening::{self, Listening};
 use crate::presence::Presence;
+use crate::signals;
 use crate::token::Token;
 use ports::Ports;
 use setup::Prepared;
 
+/// The first signal has the node leave in good order, the second stops it at once.
+fn leave_on_signals(handle: Handle, data: PathBuf) -> Result<(), Failure> {
+    let leave = move || {
+        info!("leaving in good order, as a signal asks; a second signal stops at once");
+        tokio::spawn(async move { handle.command(Command::Stop).await });
+    };
+    let stop = move || {
+        warn!("stopping at once, as a second signal asks: the others will find this node away");
+        Presence::remove(&data);
+    };
+    signals::listen(leave, stop, "a second signal cut the graceful stop short")
+}
+
 /// Starts a node and returns when it has ended.
 pub(crate) fn run(args: &Start) -> Result<(), Failure> {
-    logging::start(args)?;
+    if let Some(parent) = args.ends_with {
+        end_with(parent)?;
+    }
+    logging::start(&args.log, args.log_format)?;
+    raise_open_files();
     // One thread for the node, its links and HTTP: what a write does there takes less than waking
     // another thread would. What waits for a disk or may take long (the log store, the engines,
     // copies) has threads of its own.
@@ -35,26 +58,61 @@ pub(crate) fn run(args: &Start) -> Result<(), Failure> {
     runtime.block_on(node(args))
 }
 
+/// Clients and listeners may be thousands of connections. The usual soft limit of open files is 1024,
+/// for programs that can count no further; the hard one is what the operator allows.
+pub(crate) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    }
+}
+
+/// Has the system kill this process when the one that has started it ends, however it does.
+fn end_with(parent: u32) -> Result<(), Failure> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    let failed = |error| Failure::Refused(format!("--ends-with {parent}: {error}"));
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+    // It may have ended before.
+    let is = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    if is == Some(parent) {
+        return Ok(());
+    }
+    Err(Failure::Refused(format!(
+        "--ends-with {parent}: that is not what has started this process"
+    )))
+}
+
 async fn node(args: &Start) -> Result<(), Failure> {
     let mut prepared = setup::prepare(args)?;
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::load(certificate, key)?),
+        _ => None,
+    };
     let dir = directory::lock(args)?;
     let data = dir.path().to_owned();
     let last = Ports::read(&data);
     prepared.prefer_port(last.node);
-    let listening = http::bind(args.http, last.http).await?;
+    let listening = listening::bind(&listening::HTTP, args.http, last.http).await?;
+    let for_clients = listening::bind(&listening::CLIENTS, args.client, last.client).await?;
     let (handle, inbox) = runtime::channel();
-    signals::listen(handle.clone(), data.clone())?;
+    leave_on_signals(handle.clone(), data.clone())?;
     let (end, ended) = watch::channel(false);
-    let serving = Serving { handle, listening, end, ended };
+    if let Some(tls) = &tls {
+        tls.watch()?;
+    }
+    let tls = tls.map(|tls| tls.acceptor()).transpose()?;
+    let serving = Serving { handle, listening, for_clients, tls, end, ended };
     let ending = one_after_another(prepared, dir, &data, serving, inbox).await;
     Presence::remove(&data);
     ending
 }
 
-/// HTTP, until the first identity of the node is up; it then serves all that follow.
+/// HTTP and the port for clients, until the first identity of the node is up; it then serves all that follow.
 struct Serving {
     handle: Handle,
     listening: Option<Listening>,
+    for_clients: Option<Listening>,
+    tls: Option<TlsAcceptor>,
     end: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
 }
@@ -68,24 +126,33 @@ async fn one_after_another(
     serving: Serving,
     mut inbox: Inbox,
 ) -> Result<(), Failure> {
-    let Serving { handle, mut listening, end, ended } = serving;
+    let Serving { handle, mut listening, mut for_clients, tls, end, ended } = serving;
     let http = listening.as_ref().map(|l| l.address);
+    let client = for_clients.as_ref().map(|l| l.address);
     let token = Token::of(data).map_err(|error| storage(data, &error))?;
-    let app = App::new(handle, token.clone(), prepared.warnings.clone());
-    let mut server = None;
+    let warnings = prepared.warnings.clone();
+    let app = App::new(handle, token.clone(), warnings, prepared.default_database.clone());
+    let app = app.map_err(|error| Failure::Refused(format!("no randomness: {error}")))?;
+    let mut servers = JoinSet::new();
     let reason = loop {
-        let runtime = Runtime::open(prepared.setup(http), dir).map_err(unopened)?;
+        let runtime = Runtime::open(prepared.setup(http, client), dir).map_err(unopened)?;
         let (address, local) = (runtime.address(), runtime.local_address());
         token.write(data).map_err(|error| storage(data, &error))?;
-        let presence = Presence { pid: std::process::id(), address, http };
+        let presence =
+            Presence { pid: std::process::id(), address, http, client, tls: tls.is_some() };
         presence.write(data).map_err(|error| storage(data, &error))?;
-        let ports = Ports { node: Some(local.port()), http: http.map(|http| http.port()) };
+        let port = |at: Option<SocketAddr>| at.map(|at| at.port());
+        let ports = Ports { node: Some(local.port()), http: port(http), client: port(client) };
         ports.write(data).map_err(|error| storage(data, &error))?;
-        let http = http.map_or_else(|| "off".to_owned(), |h| h.to_string());
+        let shown = |at: Option<SocketAddr>| at.map_or("off".to_owned(), |at| at.to_string());
+        let (http, client) = (shown(http), shown(client));
         let (id, name, data) = (runtime.id(), runtime.name(), data.display());
-        info!(name, %id, %address, listening = %local, http, %data, "node started");
+        info!(name, %id, %address, listening = %local, http, client, %data, "node started");
         if let Some(listening) = listening.take() {
-            server = Some(tokio::spawn(http::serve(listening, app.clone(), ended.clone())));
+            servers.spawn(http::serve(listening, app.clone(), tls.clone(), ended.clone()));
+        }
+        if let Some(listening) = for_clients.take() {
+            servers.spawn(clients::serve(listening, app.clone(), tls.clone(), ended.clone()));
         }
         let Ended { reason, name, dir: left } = runtime.run(&mut inbox).await;
         dir = left;
@@ -101,11 +168,9 @@ async fn one_after_another(
     Presence::remove(data);
     drop(dir);
     inbox.close(reason.clone());
-    if let Some(server) = server {
-        // Whoever asked the node to stop gets the answer; then the process ends.
-        let _ = end.send(true);
-        let _ = server.await;
-    }
+    // Whoever asked the node to stop gets the answer; then the process ends.
+    let _ = end.send(true);
+    servers.join_all().await;
     ending(reason, data)
 }
 

@@ -1,5 +1,8 @@
 //! `quorate status` as a person wants it: who is there, who decides, and what is wrong.
 
+mod grid;
+mod parts;
+
 use std::fmt::Write;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
@@ -9,18 +12,23 @@ use quorate_core::configuration::{Registration, Role, ServerStatus};
 
 use crate::http::CopyNews;
 use crate::view::{ServerView, StatusView};
+pub(crate) use parts::Screen;
 
 /// How many addresses of refused peers are shown.
 const REFUSED_SHOWN: usize = 8;
 
-/// The whole screen; `colors` only where a terminal shows them.
-pub(crate) fn render(view: &StatusView, colors: bool) -> String {
+/// The whole: with the table of servers, and what has been gathered.
+pub(crate) fn render(view: &StatusView, with_servers: bool, screen: Screen) -> String {
     let mut text = String::new();
     head(&mut text, view);
-    if !view.servers.is_empty() {
-        let _ = write!(text, "\n{}\n", servers(view, colors).trim_fmt());
+    if with_servers && !view.servers.is_empty() {
+        let _ = write!(text, "\n{}\n", servers(view, screen.colors).trim_fmt());
     }
-    let reasons = reasons(view);
+    parts::shards(&mut text, view, screen);
+    parts::latency(&mut text, view, screen);
+    parts::messages(&mut text, view, screen);
+    let mut reasons = reasons(view);
+    reasons.extend(parts::reasons(view));
     if !reasons.is_empty() {
         text.push('\n');
         for reason in reasons {

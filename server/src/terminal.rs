@@ -3,6 +3,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use indicatif::ProgressStyle;
+use tokio::runtime::Runtime;
 
 use crate::exit::Failure;
 
@@ -23,6 +24,21 @@ pub(crate) fn confirm(question: &str, otherwise: &str) -> Result<(), Failure> {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::Refused("nothing was changed".to_owned())),
     }
+}
+
+/// Whether somebody sits at both ends, who types and reads.
+pub(crate) fn is_there() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// What lets a client go on by itself while a command waits for somebody.
+///
+/// # Errors
+/// [`Failure::Refused`] if the system gives no thread.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.map_err(|error| Failure::Refused(format!("cannot start the runtime: {error}")))
 }
 
 /// How a bar of progress is written.

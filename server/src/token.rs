@@ -38,9 +38,7 @@ impl Token {
     }
 
     fn new() -> io::Result<Self> {
-        let mut random = [0_u8; 32];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        Ok(Self(random.iter().map(|b| format!("{b:02x}")).collect()))
+        random_hex().map(Self)
     }
 
     /// Writes it to the data directory, readable by the owner only.
@@ -62,6 +60,16 @@ impl Token {
         let (a, b) = (self.0.as_bytes(), given.as_bytes());
         a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
     }
+}
+
+/// 256 random bits, in hexadecimal digits.
+///
+/// # Errors
+/// The operating system gives no randomness.
+pub(crate) fn random_hex() -> io::Result<String> {
+    let mut random = [0_u8; DIGITS / 2];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(random.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Where the token of the node on `data` is.

@@ -5,12 +5,15 @@
 
 use std::net::SocketAddr;
 
-use quorate_core::configuration::{Configuration, Registration, Role, Server, ServerStatus};
+use quorate_core::configuration::{
+    Configuration, CopyStatus, Registration, Role, Server, ServerStatus, ShardRef,
+};
 use quorate_core::copies::CopyReport;
 use quorate_core::{Counters, LogId, NoQuorum, NodeId, State, Status};
 use quorate_io::runtime::Layout;
 use serde::{Deserialize, Serialize};
 
+use crate::gathered::Gathered;
 use crate::http::{CopyNews, news};
 
 /// `/status`: all that a node knows of itself and the others.
@@ -64,6 +67,9 @@ pub(crate) struct StatusView {
     pub(crate) counters: CountersView,
     /// What an operator should do something about.
     pub(crate) warnings: Vec<String>,
+    /// What all servers together tell, as far as it was asked for.
+    #[serde(flatten, default)]
+    pub(crate) gathered: Gathered,
 }
 
 /// One server.
@@ -190,6 +196,7 @@ impl StatusView {
             copies: configuration.map(|c| unwhole(c, &status.copies)).unwrap_or_default(),
             counters: status.counters.into(),
             warnings,
+            gathered: Gathered::default(),
         }
     }
 
@@ -250,6 +257,24 @@ fn quorum(status: &Status) -> QuorumView {
     }
 }
 
+fn shards(configuration: &Configuration, layout: &Layout) -> Vec<LayoutShard> {
+    let shard = |shard: ShardRef<'_>| {
+        let owner = layout.owners.get(&shard.shard.log);
+        let copy = |(node, status): (&NodeId, &CopyStatus)| LayoutCopy {
+            server: configuration.name_of(*node),
+            status: status.to_string(),
+        };
+        LayoutShard {
+            database: shard.database_name.to_owned(),
+            shard: shard.name.to_owned(),
+            owner: owner.map(|(node, _)| configuration.name_of(*node)),
+            term: owner.map(|(_, term)| term.0).unwrap_or_default(),
+            copies: shard.shard.copies.iter().map(copy).collect(),
+        }
+    };
+    configuration.shards().map(shard).collect()
+}
+
 /// `/layout`: what clients are told.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct LayoutView {
@@ -267,9 +292,36 @@ pub(crate) struct LayoutView {
     pub(crate) servers: Vec<LayoutServer>,
     /// The names of the databases.
     pub(crate) databases: Vec<String>,
+    /// Who has what, by database and shard.
+    #[serde(default)]
+    pub(crate) shards: Vec<LayoutShard>,
     /// The copies that are not whole.
     #[serde(default)]
     pub(crate) copies: Vec<CopyNews>,
+}
+
+/// One shard of the layout.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct LayoutShard {
+    /// The database.
+    pub(crate) database: String,
+    /// The shard.
+    pub(crate) shard: String,
+    /// The name of the server that owns it, as far as the answering node knows.
+    pub(crate) owner: Option<String>,
+    /// The term of the shard's log in which it does: clients keep the owner of the highest.
+    pub(crate) term: u64,
+    /// The copies.
+    pub(crate) copies: Vec<LayoutCopy>,
+}
+
+/// One copy of a shard.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct LayoutCopy {
+    /// The name of the server that has it.
+    pub(crate) server: String,
+    /// `ONLINE` or another word of the configuration.
+    pub(crate) status: String,
 }
 
 /// One server of the layout.
@@ -291,6 +343,9 @@ pub(crate) struct LayoutServer {
     pub(crate) client: Option<SocketAddr>,
     /// Where it serves HTTP.
     pub(crate) http: Option<SocketAddr>,
+    /// The data centres that databases list it in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) data_centers: Vec<String>,
 }
 
 impl LayoutView {
@@ -305,6 +360,7 @@ impl LayoutView {
             address: server.addresses.node,
             client: server.addresses.client,
             http: server.addresses.http,
+            data_centers: configuration.data_centers_of(&server.name),
         };
         let mut servers: Vec<LayoutServer> = configuration.servers.iter().map(one).collect();
         servers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -316,6 +372,7 @@ impl LayoutView {
             term: layout.term.0,
             servers,
             databases: configuration.databases.keys().cloned().collect(),
+            shards: shards(configuration, layout),
             copies: unwhole(configuration, &layout.copies),
         }
     }

@@ -108,6 +108,78 @@ counts! {
     RequestsUnknown = "requests-unknown",
     /// It was not done for another reason.
     RequestsFailed = "requests-failed",
+    /// A node that waited for what it had answered before, in vain, answered with what it had.
+    ShownGivenUp = "shown-given-up",
+    /// A client opened a session.
+    SessionsOpened = "sessions-opened",
+    /// A client was told that its session was not known any more.
+    SessionsExpired = "sessions-expired",
+    /// What had never been sent before was sent in another session then.
+    SessionsRenewed = "sessions-renewed",
+    /// A request was sent again that had no final answer.
+    AttemptsAgain = "attempts-again",
+    /// It was sent again while an earlier attempt was under way.
+    AttemptsRaced = "attempts-raced",
+    /// It was sent once more after its final answer.
+    DuplicatesLate = "duplicates-late",
+    /// A request that had its final answer was answered once more, by what the session remembers.
+    AnswersAgain = "answers-again",
+    /// It was told that its answer was let go of.
+    AnswersSuperseded = "answers-superseded",
+    /// What became of an operation in a session stayed unknown.
+    OnceUnknown = "once-unknown",
+    /// A full copy was received that brought sessions.
+    SessionsCopied = "sessions-copied",
+    /// A client was told that an interactive transaction is open.
+    InteractiveBegun = "interactive-begun",
+    /// It was told that it is done.
+    InteractiveFinished = "interactive-finished",
+    /// It was told that it is undone, as it had asked for.
+    InteractiveAbandoned = "interactive-abandoned",
+    /// It was told that it is lost.
+    InteractiveLost = "interactive-lost",
+    /// One of a client that fails over is done.
+    ClientTransactionsDone = "client-transactions-done",
+    /// Those of clients that fail over were lost, and the clients told so.
+    ClientTransactionsLost = "client-transactions-lost",
+    /// An application asked its client for something.
+    ClientRequests = "client-requests",
+    /// It was done.
+    ClientDone = "client-done",
+    /// What became of it was not known.
+    ClientUnknown = "client-unknown",
+    /// It was not done in its time.
+    ClientTimedOut = "client-timed-out",
+    /// Too many were under way.
+    ClientBusy = "client-busy",
+    /// It was done on fewer copies than asked for.
+    ClientBelowQuorum = "client-below-quorum",
+    /// It was refused.
+    ClientFailed = "client-failed",
+    /// A client's connection was taken by a host.
+    ClientConnections = "client-connections",
+    /// A dial of a client came to nothing.
+    ClientDialsFailed = "client-dials-failed",
+    /// A client's connection broke.
+    ClientConnectionsLost = "client-connections-lost",
+    /// Something of a client came to a process that was stopped.
+    ClientFrozen = "client-at-a-stopped-process",
+    /// Something came to a client over a connection that it had closed.
+    ClientLate = "client-late-messages",
+    /// A client went on with another server.
+    ClientSwitches = "client-switches",
+    /// It sent again, over another connection, what it had sent in a session.
+    ClientReplays = "client-replays",
+    /// It asked for a session, and had had one.
+    ClientSessionsAgain = "client-sessions-again",
+    /// It took over a layout, or a part of one.
+    ClientLayouts = "client-layouts-merged",
+    /// It was told of a version that was older than the one it knew.
+    ClientLayoutsOlder = "client-layouts-older",
+    /// The history of a register was judged.
+    HistoriesJudged = "histories-judged",
+    /// The history of a register was not judged, for its shard was replaced.
+    HistoriesSkipped = "histories-skipped",
     /// A batch of transactions was given to an engine.
     Batches = "batches",
     /// A node became the leader of a shard's log.
@@ -128,6 +200,10 @@ counts! {
     CopiesRotten = "copies-rotten",
     /// Entries of a shard's log were read from a disk.
     LogReads = "log-reads",
+    /// Every server told what it has measured.
+    Measured = "measured",
+    /// Some servers told what they have measured, and others did not answer.
+    MeasuredInPart = "measured-in-part",
     /// The log of a shard was compacted.
     ShardCompactions = "shard-compactions",
     /// The log of a shard began anew behind a full copy.

@@ -32,6 +32,11 @@ pub enum Stream {
     Engines = 9,
     /// What clients do.
     Clients = 10,
+    /// Which clients use sessions, and how they send what they send again.
+    Sessions = 11,
+    /// Clients that go on with another server when one is gone: which there are, what they do, their
+    /// connections and what happens to those.
+    Failover = 12,
 }
 
 /// One stream.

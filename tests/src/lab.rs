@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -165,19 +165,79 @@ impl Lab {
         });
     }
 
+    fn space(&self, number: usize) -> &Namespace {
+        if self.wire.is_some() { &self.hosts[number - 1] } else { &self.hosts[0] }
+    }
+
+    /// Runs `work` on a thread that is on a host, the first being 1.
+    ///
+    /// # Panics
+    /// If `work` does.
+    pub fn inside<T: Send>(&self, number: usize, work: impl FnOnce() -> T + Send) -> T {
+        self.space(number).inside(work)
+    }
+
     /// Runs `quorate` with these arguments where `node` runs, to its end.
     ///
     /// # Panics
     /// If it cannot be run.
     #[must_use]
     pub fn run(&self, number: usize, args: &[&str]) -> (i32, String) {
-        let space = if self.wire.is_some() { &self.hosts[number - 1] } else { &self.hosts[0] };
-        let mut command = space.command(quorate());
-        let Output { status, stdout, stderr } =
-            command.args(args).stdin(Stdio::null()).output().expect("quorate runs");
-        let mut said = String::from_utf8_lossy(&stdout).into_owned();
-        said.push_str(&String::from_utf8_lossy(&stderr));
-        (status.code().unwrap_or(-1), said)
+        let (code, said, errors) = self.run_with(number, args, &[], "");
+        (code, said + &errors)
+    }
+
+    /// As [`Lab::run`], with these variables in its environment and this on its standard input; the
+    /// exit code, and what it wrote on standard output and standard error.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn run_with(
+        &self,
+        number: usize,
+        args: &[&str],
+        variables: &[(&str, &str)],
+        input: &str,
+    ) -> (i32, String, String) {
+        let mut command = self.space(number).command(quorate());
+        command.args(args).envs(variables.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("quorate runs");
+        // It may end without having read it.
+        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+        let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (status.code().unwrap_or(-1), text(&stdout), text(&stderr))
+    }
+
+    /// Runs a program with these arguments where node `number` runs, to its end; its exit code, and
+    /// what it wrote.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn run_program(&self, number: usize, program: &Path, args: &[&str]) -> (i32, String) {
+        let output = self.space(number).command(program).args(args).stdin(Stdio::null()).output();
+        let Output { status, stdout, stderr } = output.expect("it runs");
+        let said = [stdout, stderr].concat();
+        (status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// A program, to be started on a host, the first being 1, under the process id that it is given at its
+    /// start.
+    #[must_use]
+    pub fn command_of(&self, number: usize, program: &Path) -> Command {
+        self.space(number).command(program)
+    }
+
+    /// `quorate` with these arguments, to be started on a host, the first being 1, under the process id that
+    /// it is given at its start.
+    #[must_use]
+    pub fn command(&self, number: usize, args: &[&str]) -> Command {
+        let mut command = self.space(number).command(quorate());
+        command.args(args);
+        command
     }
 
     /// Waits until these nodes, and only they, are one cluster at rest: all `ONLINE`, all voting,

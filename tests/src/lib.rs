@@ -16,18 +16,30 @@
 //! processes and removes its namespaces; what a killed test left behind, the next one sweeps away.
 
 pub mod binary;
+mod clusters;
+mod disk;
 mod door;
+pub mod drivers;
 mod lab;
 mod line;
 mod net;
 mod node;
+mod proxy;
+mod pty;
+mod used;
 mod view;
 mod wait;
+pub mod writers;
 
 pub use binary::quorate;
+pub use clusters::{Cluster, System};
+pub use disk::appends;
 pub use door::Door;
 pub use lab::{Lab, at_rest, hazelcast};
 pub use line::Line;
 pub use node::Node;
+pub use proxy::{Proxy, exchange};
+pub use pty::Pty;
+pub use used::{Used, resident_kb, worked_us};
 pub use view::{Server, View};
 pub use wait::{eventually, holds_for, measure};

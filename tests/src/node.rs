@@ -171,7 +171,9 @@ impl Node {
     /// Why it does not answer.
     pub fn get(&self, path: &str) -> Result<(u16, Value), String> {
         let url = format!("http://{}{path}", self.http()?);
-        let (code, body) = self.space.inside(|| fetch(&url)).map_err(|e| self.failed(&e))?;
+        let token = fs::read_to_string(self.data.join("admin.token")).unwrap_or_default();
+        let fetched = self.space.inside(|| fetch(&url, token.trim()));
+        let (code, body) = fetched.map_err(|e| self.failed(&e))?;
         let json = serde_json::from_str(&body).unwrap_or(Value::String(body));
         Ok((code, json))
     }
@@ -209,7 +211,23 @@ impl Node {
         self.space.inside(open).map_err(|e| self.failed(&e.to_string()))
     }
 
-    fn http(&self) -> Result<String, String> {
+    /// Where it serves clients: IP:PORT.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn client(&self) -> Result<String, String> {
+        self.listens("client")
+    }
+
+    /// Where it serves HTTP: IP:PORT.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn http(&self) -> Result<String, String> {
+        self.listens("http")
+    }
+
+    fn listens(&self, what: &str) -> Result<String, String> {
         let file = self.data.join("node.json");
         let text = fs::read_to_string(file).map_err(|e| self.failed(&e.to_string()))?;
         let json: Value = serde_json::from_str(&text).map_err(|e| self.failed(&e.to_string()))?;
@@ -217,7 +235,7 @@ impl Node {
         if json["pid"].as_u64() != pid {
             return Err(self.failed("node.json is of an earlier start"));
         }
-        json["http"].as_str().map(str::to_owned).ok_or_else(|| self.failed("no HTTP"))
+        json[what].as_str().map(str::to_owned).ok_or_else(|| self.failed(&format!("no {what}")))
     }
 
     fn failed(&self, what: &str) -> String {
@@ -246,9 +264,10 @@ fn agent(limit: Duration) -> ureq::Agent {
         .new_agent()
 }
 
-fn fetch(url: &str) -> Result<(u16, String), String> {
-    let mut response =
-        agent(Duration::from_secs(2)).get(url).call().map_err(|e| format!("{url}: {e}"))?;
+fn fetch(url: &str, token: &str) -> Result<(u16, String), String> {
+    let asked = agent(Duration::from_secs(2)).get(url);
+    let asked = asked.header("authorization", format!("Bearer {token}"));
+    let mut response = asked.call().map_err(|e| format!("{url}: {e}"))?;
     let body = response.body_mut().read_to_string().map_err(|e| format!("{url}: {e}"))?;
     Ok((response.status().as_u16(), body))
 }

@@ -48,6 +48,8 @@ pub struct Server {
     pub status: String,
     /// Where other nodes reach it.
     pub address: String,
+    /// Where it serves HTTP.
+    pub http: Option<String>,
     /// Whether it votes.
     pub voter: bool,
     /// Whether it breaks ties.

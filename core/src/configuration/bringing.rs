@@ -331,6 +331,7 @@ fn rename(rules: &mut DatabaseRules, from: &str, to: &str) {
         Some(role) => rules.settings.roles.insert(to.to_owned(), role),
         None => rules.settings.roles.remove(to),
     };
+    rules.settings.rename_in_data_centers(from, to);
     for shard in rules.shards.values_mut() {
         if let Some(places) = &mut shard.places {
             of_places(places);

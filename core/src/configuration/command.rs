@@ -12,6 +12,7 @@ use super::document::{
 };
 use super::rejection::{Rejection, check_server_name};
 use super::rules::{DatabaseRules, ShardRules};
+use super::users::{self, UserChange};
 use super::{databases, merging, servers};
 use crate::ids::{ClusterId, ConfigVersion, DatabaseId, LogId, NodeId, Start};
 
@@ -255,6 +256,13 @@ pub enum ConfigCommand {
         /// Who goes on.
         survivor: NodeId,
     },
+    /// A user comes, changes or goes.
+    User {
+        /// Its name.
+        name: String,
+        /// What.
+        change: UserChange,
+    },
 }
 
 impl ConfigCommand {
@@ -284,6 +292,7 @@ impl ConfigCommand {
                 | Self::DropShard { .. }
                 | Self::SetOwner { .. }
                 | Self::SetOffline { .. }
+                | Self::User { .. }
         )
     }
 
@@ -297,6 +306,7 @@ impl ConfigCommand {
                 | Self::DropDatabase { .. }
                 | Self::AddShard { .. }
                 | Self::DropShard { .. }
+                | Self::User { .. }
         )
     }
 
@@ -312,6 +322,7 @@ impl ConfigCommand {
                 | Self::Operator { .. }
                 | Self::Join { .. }
                 | Self::Reserve { .. }
+                | Self::User { .. }
         )
     }
 }
@@ -406,6 +417,7 @@ fn found(
         bringing: Default::default(),
         expelled: Default::default(),
         dissolved_into: None,
+        users: Default::default(),
     }
 }
 
@@ -452,6 +464,7 @@ pub(super) fn transition(
             bringing::dissolve(held, *into, addresses, databases)
         }
         ConfigCommand::Recover { cluster, survivor } => merging::recover(held, *cluster, *survivor),
+        ConfigCommand::User { name, change } => users::transition(held, name, change),
         of_databases => databases::transition(held, of_databases),
     }
 }

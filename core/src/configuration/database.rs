@@ -82,6 +82,20 @@ pub struct Settings {
     pub places: Vec<PlaceRule>,
     /// `owner` of `*`.
     pub owner: Option<String>,
+    /// `dataCenters`: names of servers by data centre. Clients prefer those of their own.
+    pub data_centers: BTreeMap<String, Vec<String>>,
+}
+
+impl Settings {
+    /// A server goes on under another name in the data centres.
+    pub(super) fn rename_in_data_centers(&mut self, from: &str, to: &str) {
+        for names in self.data_centers.values_mut() {
+            if names.iter().any(|name| name == from) {
+                names.retain(|name| name != to);
+                names.iter_mut().filter(|name| *name == from).for_each(|name| to.clone_into(name));
+            }
+        }
+    }
 }
 
 impl Default for Settings {
@@ -96,6 +110,7 @@ impl Default for Settings {
             roles: BTreeMap::from([(EVERY.to_owned(), Role::Master)]),
             places: vec![PlaceRule::NewNode],
             owner: None,
+            data_centers: BTreeMap::new(),
         }
     }
 }

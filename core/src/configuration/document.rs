@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bringing::Bringing;
 use super::database::Database;
+use super::users::User;
 use crate::ids::{ClusterId, ConfigVersion, LogId, NodeId, Start};
 
 /// What a server does.
@@ -173,6 +174,9 @@ pub struct Configuration {
     pub bringing: BTreeMap<ClusterId, Bringing>,
     /// The cluster that this one has dissolved into: final.
     pub dissolved_into: Option<Dissolved>,
+    /// Who may use the cluster over HTTP, by name; nobody: only who is on a server's own machine.
+    /// At most [`Configuration::USERS_MAX`]. If there is any user, one is an admin.
+    pub users: BTreeMap<String, Arc<User>>,
 }
 
 /// Where the members of a dissolved cluster go.
@@ -187,6 +191,15 @@ pub struct Dissolved {
 }
 
 impl Configuration {
+    /// The data centres that a server is listed in, by whatever database.
+    #[must_use]
+    pub fn data_centers_of(&self, server: &str) -> Vec<String> {
+        let all = self.databases.values().flat_map(|database| &database.settings.data_centers);
+        let of = all.filter(|(_, names)| names.iter().any(|name| name == server));
+        let centers: std::collections::BTreeSet<&String> = of.map(|(center, _)| center).collect();
+        centers.into_iter().cloned().collect()
+    }
+
     /// How many absorbed clusters are remembered.
     pub const ABSORBED_MAX: usize = 64;
     /// How many servers taken out by an operator are remembered.
@@ -199,6 +212,8 @@ impl Configuration {
     pub const SHARDS_MAX: usize = 256;
     /// How many shards all databases may have together: each has a log on every server it is on.
     pub const LOGS_MAX: usize = 4096;
+    /// How many users a cluster may have.
+    pub const USERS_MAX: usize = 256;
     /// How long the encoded document may get by creating, configuring, joining or renaming, in
     /// bytes. The document travels whole, as the snapshot of the configuration log, in one packet
     /// ([`crate::wire::PACKET_BYTES_MAX`]); the rest of that is for what else is in the packet, and

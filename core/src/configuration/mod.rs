@@ -3,7 +3,7 @@
 //! ```text
 //! document  database       what there is: servers · databases, shards, copies
 //! command   rejection      the transitions, as commands · why one is refused
-//! servers   databases  merging   what they do
+//! servers   databases  users   merging   what they do
 //! rules     placement      what an operator says of a database · where that puts it
 //! founding                 how the log of a shard begins, once
 //! ownership rotation       who owns a shard · whose turn it is
@@ -27,6 +27,7 @@ mod rules;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use bringing::{Attempt, Bringing, Brought};
 pub use command::{Applied, ConfigCommand, OperatorChange, RemoveReason, apply};
@@ -45,3 +46,6 @@ pub use ownership::{ShardRef, preferred_owner};
 pub use plan::{Reach, plan, plan_shard};
 pub use rejection::{Rejection, check_server_name};
 pub use rules::{DatabaseRules, ShardRules};
+pub use users::{
+    AccessToken, PasswordHash, TokenHash, User, UserChange, UserRole, check_user_name,
+};

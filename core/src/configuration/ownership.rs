@@ -84,6 +84,12 @@ impl<'a> ShardRef<'a> {
         self.shard.read_quorum.unwrap_or(self.database.settings.read_quorum)
     }
 
+    /// Whether reads ask the owner what was acknowledged, and not the copy at hand alone.
+    #[must_use]
+    pub fn reads_are_linearizable(self) -> bool {
+        self.read_quorum().copies(self.masters().count()) > 1
+    }
+
     /// Whether a client sees its own writes.
     #[must_use]
     pub fn read_your_writes(self) -> bool {

@@ -82,7 +82,8 @@ pub(super) fn rename(held: &mut Configuration, from: &str, to: &str) {
         let meant = settings.places.contains(&was)
             || settings.owner.as_deref() == Some(from)
             || settings.roles.contains_key(from)
-            || settings.roles.contains_key(to);
+            || settings.roles.contains_key(to)
+            || settings.data_centers.values().flatten().any(|name| name == from);
         if meant {
             let settings = &mut Arc::make_mut(database).settings;
             if settings.places.contains(&was) {
@@ -98,6 +99,7 @@ pub(super) fn rename(held: &mut Configuration, from: &str, to: &str) {
                 Some(role) => settings.roles.insert(to.to_owned(), role),
                 None => settings.roles.remove(to),
             };
+            settings.rename_in_data_centers(from, to);
         }
     }
     change_shards(held, |shard| {

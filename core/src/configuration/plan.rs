@@ -28,6 +28,8 @@ struct Wanted<'a> {
     /// Who has no part any more and yet votes until those who are there have caught up: whoever
     /// moves house does not burn the old one first.
     lingering: BTreeSet<NodeId>,
+    /// Of the masters those for whom that is done: they will have caught up without an operator.
+    awaited: BTreeSet<NodeId>,
 }
 
 /// The next change of the configuration log's membership, or `None` when it implements the
@@ -46,8 +48,9 @@ pub fn plan(
 ) -> Option<Change> {
     let masters = configuration.masters().map(|(id, _)| (id, true)).collect();
     let admitted = configuration.servers.keys().copied().collect();
-    let lingering = BTreeSet::new();
-    Wanted { document: configuration, masters, admitted, lingering }.next(membership, reach)
+    let (lingering, awaited) = (BTreeSet::new(), BTreeSet::new());
+    let wanted = Wanted { document: configuration, masters, admitted, lingering, awaited };
+    wanted.next(membership, reach)
 }
 
 /// The next change of the membership of a shard's log, by the same rules as [`plan`].
@@ -56,7 +59,8 @@ pub fn plan(
 /// status** until its server is removed, made a replica, or taken from the shard's places: what a
 /// copy is worth in a quorum does not depend on whether it is there. All other copies are learners.
 /// When a shard moves, those that have only lost their place vote on until the masters that are
-/// placed and there have caught up, so that no move thins out what is durable.
+/// placed and there have caught up, so that no move thins out what is durable. Those do not wait for
+/// an `OFFLINE` copy: it comes to vote only when an operator ends that.
 ///
 /// Where `autoDeploy` is off, a copy is no member at all until it is asked for (`SYNCHRONIZING`),
 /// for to receive the log is to be copied; once it is a member it stays one. Nor does an `OFFLINE`
@@ -86,8 +90,9 @@ pub fn plan_shard(
     };
     let by_status = faults::active(Fault::StatusDecidesTheVote);
     let masters = shard.masters().map(|(id, _)| (id, whole(id)));
-    let masters = masters.filter(|(_, whole)| *whole || !by_status).collect();
-    let admitted = shard.servers().map(|(id, _)| id).filter(admitted).collect();
+    let masters: BTreeMap<NodeId, bool> =
+        masters.filter(|(_, whole)| *whole || !by_status).collect();
+    let admitted: BTreeSet<NodeId> = shard.servers().map(|(id, _)| id).filter(admitted).collect();
     let is_master = |id: &NodeId| {
         let server = shard.document.servers.get(id);
         server.is_some_and(|server| shard.database.role_of(server) == Role::Master)
@@ -95,7 +100,10 @@ pub fn plan_shard(
     let placed: BTreeSet<NodeId> = shard.servers().map(|(id, _)| id).collect();
     let lingering = membership.incoming.voters.difference(&placed).copied().filter(is_master);
     let lingering = lingering.collect();
-    Wanted { document: shard.document, masters, admitted, lingering }.next(membership, reach)
+    let comes = |id: &&NodeId| admitted.contains(id) && status(**id) != Some(CopyStatus::Offline);
+    let awaited = masters.keys().filter(comes).copied().collect();
+    let document = shard.document;
+    Wanted { document, masters, admitted, lingering, awaited }.next(membership, reach)
 }
 
 impl Wanted<'_> {
@@ -138,10 +146,9 @@ impl Wanted<'_> {
         let servers = &self.document.servers;
         let on_its_way = |id: &NodeId| {
             !voters.contains(id)
-                && self.admitted.contains(id)
                 && servers.get(id).is_some_and(|s| s.status == ServerStatus::Online)
         };
-        if self.masters.keys().any(on_its_way) {
+        if self.awaited.iter().any(on_its_way) {
             voters.extend(&self.lingering);
         }
         voters

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::database::CopyStatus;
+use super::users::UserRole;
 use crate::ids::{ClusterId, ConfigVersion, LogId};
 
 /// Why a command was refused. Deterministic: every node refuses alike.
@@ -434,6 +435,87 @@ pub enum Rejection {
     /// The databases have changed since they were asked for.
     #[error("the databases of this cluster are not those that were agreed on")]
     BringsOther,
+    /// The name cannot be used.
+    #[error(
+        "'{name}' is not a name of a user or of a token: 1 to 64 letters, digits, '-', '_', '.' and \
+         '@' are allowed, the first a letter or a digit"
+    )]
+    BadUserName {
+        /// The name, cut short.
+        name: String,
+    },
+    /// The user is there already.
+    #[error(
+        "there is a user '{name}' already; `quorate user role`, `password` and `token` change one"
+    )]
+    UserExists {
+        /// Its name.
+        name: String,
+    },
+    /// No such user.
+    #[error("there is no user '{name}'; `quorate user list` lists them")]
+    UnknownUser {
+        /// As given, cut short.
+        name: String,
+    },
+    /// Nobody could change users over the network.
+    #[error(
+        "'{name}' would be the first user and a {role}: the first user is an admin; add one with \
+         `quorate user add NAME --role admin`"
+    )]
+    FirstUser {
+        /// The name.
+        name: String,
+        /// What it was to be.
+        role: UserRole,
+    },
+    /// Nobody could change users over the network any more.
+    #[error(
+        "'{name}' is the last admin: make another user one first, with `quorate user role NAME admin`"
+    )]
+    LastAdmin {
+        /// The user.
+        name: String,
+    },
+    /// No room for another user.
+    #[error("the cluster has {max} users, its most: drop one first")]
+    TooManyUsers {
+        /// The bound.
+        max: usize,
+    },
+    /// It is not what a node makes of a password.
+    #[error("the password of '{name}' was not hashed as a node does it: give it to a node")]
+    BadPasswordHash {
+        /// The user.
+        name: String,
+    },
+    /// The user has a token of that name.
+    #[error(
+        "the user '{user}' has a token '{token}' already: choose another name with --name, or drop it \
+         first"
+    )]
+    TokenExists {
+        /// The user.
+        user: String,
+        /// The token's name.
+        token: String,
+    },
+    /// The user has no such token.
+    #[error("the user '{user}' has no token '{token}'; `quorate user list` lists them")]
+    UnknownToken {
+        /// The user.
+        user: String,
+        /// As given, cut short.
+        token: String,
+    },
+    /// No room for another token.
+    #[error("the user '{user}' has {max} tokens, its most: drop one first")]
+    TooManyTokens {
+        /// The user.
+        user: String,
+        /// The bound.
+        max: usize,
+    },
     /// The cluster is founded already, or not yet.
     #[error("the command does not fit the age of the cluster")]
     NotFounding,

@@ -98,7 +98,9 @@ pub(super) fn check_settings(settings: &Settings) -> Result<(), Rejection> {
         PlaceRule::Server(name) => Some(name),
         PlaceRule::NewNode => None,
     });
-    roles.chain(places).chain(&settings.owner).try_for_each(|name| check_server_name(name))
+    let listed = settings.data_centers.values().flatten();
+    let names = roles.chain(places).chain(&settings.owner).chain(listed);
+    names.chain(settings.data_centers.keys()).try_for_each(|name| check_server_name(name))
 }
 
 /// A shard that is to be, in a database that has no such shard yet.

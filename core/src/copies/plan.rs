@@ -64,8 +64,8 @@ pub enum SyncPlan {
 
 /// What is to be done for a copy. Donors serve, are not this node, and are taken in this order: one
 /// that has not failed of late, then one that has not failed at all, or longest ago (or the last in
-/// order would never be asked where many refuse), one that is `ONLINE`, not the owner if another serves,
-/// the one from which least is under way, the most advanced.
+/// order would never be asked where many refuse), one that is in use, one that is `ONLINE`, not the owner
+/// if another serves, the one from which least is under way, the most advanced.
 #[must_use]
 pub fn plan_sync(need: Need, donors: &[Donor]) -> SyncPlan {
     let Some(at_least) = need.full else {
@@ -76,7 +76,7 @@ pub fn plan_sync(need: Need, donors: &[Donor]) -> SyncPlan {
     };
     // One that was behind when it last spoke may be there by now: it says so itself.
     let rank = |d: &Donor| {
-        let order = (d.failed, d.offline, d.rested, !d.online, d.owns, d.busy);
+        let order = (d.failed, d.rested, d.offline, !d.online, d.owns, d.busy);
         (order, std::cmp::Reverse(d.applied), d.node)
     };
     match donors.iter().filter(|donor| donor.serves).min_by_key(|donor| rank(donor)) {
@@ -84,3 +84,6 @@ pub fn plan_sync(need: Need, donors: &[Donor]) -> SyncPlan {
         _ => SyncPlan::NoDonor { at_least },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,18 @@
 //! [`cases`] are about one promise each. [`transcript`] is a random walk, told call by call: two
 //! engines that keep the promises tell the same.
 
+mod interactive;
+
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
 use super::memory::Memory;
 use super::{
-    Effect, Engine, Executed, Fault, Outcome, Position, Reader as _, Rights, Rows, SqlErrorKind,
-    SqlLimits, Statement, Transaction, Value,
+    Effect, Engine, Executed, Fault, Note, Outcome, Position, Reader as _, Rights, Rows,
+    SqlErrorKind, SqlLimits, Statement, Transaction, Value,
 };
 use crate::ids::{Index, Term};
 
@@ -58,7 +61,7 @@ pub type Case<B> = (&'static str, fn(&mut B));
 /// All of them.
 #[must_use]
 pub fn cases<B: Bench>() -> Vec<Case<B>> {
-    vec![
+    let mut cases: Vec<Case<B>> = vec![
         ("a failing transaction is undone alone", undone_alone::<B>),
         ("nobody outside sees what is open", open_is_unseen::<B>),
         ("what is rolled back leaves nothing", rolled_back::<B>),
@@ -74,7 +77,11 @@ pub fn cases<B: Bench>() -> Vec<Case<B>> {
         ("a caretaker changes and inserts nothing", caretaker::<B>),
         ("a reader writes nothing and names its state", readers::<B>),
         ("the hash is of the content and of nothing else", hashes::<B>),
-    ]
+        ("notes come and go with the entries that they came with", noted::<B>),
+        ("a transaction of nothing does nothing, and works", empty::<B>),
+    ];
+    cases.extend(interactive::cases());
+    cases
 }
 
 fn at(index: u64) -> Position {
@@ -128,7 +135,7 @@ fn execute(copy: &mut impl Engine, batch: &[Transaction]) -> Executed {
 fn write(copy: &mut impl Engine, index: u64, transaction: Transaction) -> Effect {
     let executed = execute(copy, &[transaction]);
     rows(&executed.outcomes[0]);
-    done(copy.commit(at(index)));
+    done(copy.commit(at(index), &[]));
     Effect { at: at(index), effects: executed.effects }
 }
 
@@ -158,7 +165,7 @@ fn undone_alone<B: Bench>(bench: &mut B) {
     let error = outcomes[1].as_ref().err();
     assert_eq!(error.map(|e| (e.kind, e.statement)), Some((SqlErrorKind::Constraint, 1)));
     assert_eq!(rows(&outcomes[2])[0].affected, 1, "it sees those before it");
-    done(copy.commit(at(4)));
+    done(copy.commit(at(4), &[]));
     assert_eq!(content(bench, &mut copy), [(1, 10), (2, 20), (3, 31)]);
 }
 
@@ -169,7 +176,7 @@ fn open_is_unseen<B: Bench>(bench: &mut B) {
     assert_eq!(content(bench, &mut copy), [(1, 10), (2, 20)]);
     assert_eq!(done(copy.content_hash()), hash);
     assert_eq!(copy.position(), at(3));
-    done(copy.commit(at(4)));
+    done(copy.commit(at(4), &[]));
     assert_eq!(content(bench, &mut copy), [(1, 15), (2, 20), (3, 30)]);
     assert_ne!(done(copy.content_hash()).hash, hash.hash);
     assert_eq!(copy.position(), at(4));
@@ -183,7 +190,7 @@ fn rolled_back<B: Bench>(bench: &mut B) {
     assert_eq!(done(copy.content_hash()), hash);
     assert_eq!(content(bench, &mut copy), [(1, 10), (2, 20)]);
     done(copy.rollback());
-    misused(copy.commit(at(4)));
+    misused(copy.commit(at(4), &[]));
     write(&mut copy, 4, add(1, 1));
     assert_eq!(content(bench, &mut copy), [(1, 11), (2, 20)]);
 }
@@ -194,20 +201,20 @@ fn nothing_open<B: Bench>(bench: &mut B) {
     let executed = execute(&mut copy, &nothing);
     assert_eq!(executed.outcomes.len(), 3);
     assert!(executed.effects.is_empty());
-    misused(copy.commit(at(4)));
-    done(copy.apply(&[]));
+    misused(copy.commit(at(4), &[]));
+    done(copy.apply(&[], &[]));
     assert_eq!(copy.position(), at(3));
 }
 
 fn commits_go_on<B: Bench>(bench: &mut B) {
     let (mut copy, _) = filled(bench);
-    misused(copy.commit(at(4)));
+    misused(copy.commit(at(4), &[]));
     execute(&mut copy, &[insert(3, 30)]);
     for index in [0, 2, 3] {
-        misused(copy.commit(at(index)));
+        misused(copy.commit(at(index), &[]));
     }
     // Entries without content lie in between.
-    done(copy.commit(at(9)));
+    done(copy.commit(at(9), &[]));
     assert_eq!(copy.position(), at(9));
     assert_eq!(done(copy.sync()), at(9));
 }
@@ -216,8 +223,8 @@ fn nothing_between<B: Bench>(bench: &mut B) {
     let (mut copy, log) = filled(bench);
     execute(&mut copy, &[insert(3, 30)]);
     misused(copy.execute(&[insert(4, 40)], &SqlLimits::default()));
-    misused(copy.apply(&log));
-    done(copy.commit(at(4)));
+    misused(copy.apply(&log, &[]));
+    done(copy.commit(at(4), &[]));
     assert_eq!(content(bench, &mut copy), [(1, 10), (2, 20), (3, 30)]);
 }
 
@@ -239,35 +246,35 @@ fn applied_is_executed<B: Bench>(bench: &mut B) {
         insert(1, 1),
     ];
     let mut each = bench.fresh();
-    done(each.apply(&log));
+    done(each.apply(&log, &[]));
     for (index, transaction) in (4..).zip(more) {
         let effect = write(&mut copy, index, transaction);
-        done(each.apply(std::slice::from_ref(&effect)));
+        done(each.apply(std::slice::from_ref(&effect), &[]));
         assert_eq!(done(each.content_hash()), done(copy.content_hash()), "entry {index}");
         log.push(effect);
     }
     let mut together = bench.fresh();
-    done(together.apply(&log));
+    done(together.apply(&log, &[]));
     assert_eq!(done(together.content_hash()), done(copy.content_hash()));
     assert_eq!(together.position(), copy.position());
     // Whoever applied goes on as the owner, and the other way round.
     let effect = write(&mut together, 30, insert(2, 2));
-    done(copy.apply(&[effect]));
+    done(copy.apply(&[effect], &[]));
     assert_eq!(done(together.content_hash()), done(copy.content_hash()));
 }
 
 fn passed_over<B: Bench>(bench: &mut B) {
     let (mut copy, log) = filled(bench);
     let hash = done(copy.content_hash());
-    done(copy.apply(&log));
-    done(copy.apply(&log[1..2]));
+    done(copy.apply(&log, &[]));
+    done(copy.apply(&log[1..2], &[]));
     assert_eq!(done(copy.content_hash()), hash);
 }
 
 fn none_of_misfits<B: Bench>(bench: &mut B) {
     let (mut copy, log) = filled(bench);
     let mut other = bench.fresh();
-    done(other.apply(&log));
+    done(other.apply(&log, &[]));
     let first = write(&mut copy, 4, insert(3, 30));
     let second = write(&mut copy, 5, add(1, 1));
     // The other has gone another way, under the same index.
@@ -276,7 +283,7 @@ fn none_of_misfits<B: Bench>(bench: &mut B) {
     fits.at = at(5);
     let misfit = Effect { at: at(6), effects: second.effects };
     let hash = done(other.content_hash());
-    let result = other.apply(&[fits, misfit]);
+    let result = other.apply(&[fits, misfit], &[]);
     assert!(matches!(result, Err(Fault::Conflict { .. })), "{result:?}");
     let mut other = bench.restart(other);
     assert_eq!(done(other.content_hash()), hash);
@@ -287,7 +294,7 @@ fn unreadable<B: Bench>(bench: &mut B) {
     let (mut copy, _) = filled(bench);
     let hash = done(copy.content_hash());
     let effects = bytes::Bytes::from_static(&[0xff; 9]);
-    let result = copy.apply(&[Effect { at: at(4), effects }]);
+    let result = copy.apply(&[Effect { at: at(4), effects }], &[]);
     assert!(matches!(&result, Err(Fault::Unreadable { at: a, .. }) if *a == at(4)), "{result:?}");
     let mut copy = bench.restart(copy);
     assert_eq!(done(copy.content_hash()), hash);
@@ -300,7 +307,7 @@ fn restarted<B: Bench>(bench: &mut B) {
     let mut copy = bench.restart(copy);
     assert_eq!(copy.position(), at(3));
     assert_eq!(done(copy.content_hash()), hash);
-    misused(copy.commit(at(4)));
+    misused(copy.commit(at(4), &[]));
     write(&mut copy, 4, insert(3, 31));
     let mut copy = bench.restart(copy);
     assert_eq!(content(bench, &mut copy), [(1, 10), (2, 20), (3, 31)]);
@@ -316,13 +323,13 @@ fn bounded<B: Bench>(bench: &mut B) {
     let limits = SqlLimits { effect_bytes: 15_000, ..SqlLimits::default() };
     let executed = done(copy.execute(&[large(3), large(4), large(5)], &limits));
     assert_eq!(executed.outcomes.len(), 1, "the others are for the next call");
-    done(copy.commit(at(4)));
+    done(copy.commit(at(4), &[]));
     let limits = SqlLimits { effect_bytes: 5_000, ..SqlLimits::default() };
     let executed = done(copy.execute(&[large(4), insert(5, 5)], &limits));
     let kind = executed.outcomes[0].as_ref().err().map(|error| error.kind);
     assert_eq!(kind, Some(SqlErrorKind::TooLarge));
     rows(&executed.outcomes[1]);
-    done(copy.commit(at(5)));
+    done(copy.commit(at(5), &[]));
     let (_, keys) = bench.query(&mut copy, &all());
     let keys = rows(&keys)[0].rows.iter().map(|row| row[0].clone());
     assert!(keys.eq([1, 2, 3, 5].map(Value::Integer)));
@@ -335,7 +342,7 @@ fn caretaker<B: Bench>(bench: &mut B) {
     let kind = executed.outcomes[0].as_ref().err().map(|error| error.kind);
     assert_eq!(kind, Some(SqlErrorKind::OwnerOnly));
     rows(&executed.outcomes[1]);
-    done(copy.commit(at(4)));
+    done(copy.commit(at(4), &[]));
     assert_eq!(content(bench, &mut copy), [(1, 11), (2, 20)]);
 }
 
@@ -350,6 +357,46 @@ fn readers<B: Bench>(bench: &mut B) {
     let (position, outcome) = bench.query(&mut copy, &one("SELECT v FROM nowhere", &[]));
     assert_eq!(position, at(3));
     assert_eq!(outcome.err().map(|error| error.kind), Some(SqlErrorKind::Statement));
+}
+
+fn note(key: u64, value: &'static [u8]) -> Note {
+    Note { key, value: Bytes::from_static(value) }
+}
+
+fn noted<B: Bench>(bench: &mut B) {
+    let mut copy = bench.fresh();
+    assert_eq!(done(copy.notes()), []);
+    write(&mut copy, 1, create());
+    let hash = done(copy.content_hash());
+    let largest = u64::MAX >> 1;
+    // With an entry that changes nothing.
+    let nothing = |index| Effect { at: at(index), effects: Bytes::new() };
+    done(copy.apply(&[nothing(2)], &[note(7, b"a"), note(largest, b"b"), note(8, b"c")]));
+    assert_eq!(done(copy.notes()), [note(7, b"a"), note(8, b"c"), note(largest, b"b")]);
+    assert_eq!(done(copy.content_hash()).hash, hash.hash, "no statement sees them");
+    // With what was executed, and not with what was rolled back or passed over.
+    execute(&mut copy, &[insert(1, 1)]);
+    done(copy.rollback());
+    execute(&mut copy, &[insert(1, 1)]);
+    done(copy.commit(at(3), &[note(7, b"d"), note(8, b"")]));
+    done(copy.apply(&[nothing(2), nothing(3)], &[note(7, b"e")]));
+    let held = [note(7, b"d"), note(largest, b"b")];
+    assert_eq!(done(copy.notes()), held);
+    let misfit = Effect { at: at(4), effects: Bytes::from_static(&[0xff; 9]) };
+    assert!(copy.apply(&[misfit], &[note(7, b"f")]).is_err());
+    let mut copy = bench.restart(copy);
+    assert_eq!(done(copy.notes()), held);
+    // What is not there may be taken away.
+    done(copy.apply(&[nothing(4)], &[note(99, b""), note(7, b"")]));
+    assert_eq!(done(copy.notes()), [note(largest, b"b")]);
+}
+
+fn empty<B: Bench>(bench: &mut B) {
+    let mut copy = bench.fresh();
+    let executed = execute(&mut copy, &[Transaction::default()]);
+    assert_eq!(executed.outcomes, [Ok(Vec::new())]);
+    assert!(executed.effects.is_empty());
+    write(&mut copy, 1, create());
 }
 
 fn hashes<B: Bench>(bench: &mut B) {
@@ -376,7 +423,7 @@ pub fn transcript<B: Bench>(bench: &mut B, seed: u64, steps: u64) -> Vec<String>
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
     let (mut copy, log) = filled(bench);
     let mut other = bench.fresh();
-    done(other.apply(&log));
+    done(other.apply(&log, &[]));
     let (mut told, mut behind) = (Vec::new(), Vec::new());
     for index in 4..4 + steps {
         let mut line = String::new();
@@ -387,7 +434,18 @@ pub fn transcript<B: Bench>(bench: &mut B, seed: u64, steps: u64) -> Vec<String>
         };
         let count = usize::try_from(dice.next_u32() % 4 + 1).unwrap_or(1);
         let batch: Vec<Transaction> = (0..count).map(|_| drawn(&mut dice)).collect();
-        let executed = execute(&mut copy, &batch);
+        let executed = if dice.next_u32() % 4 == 0 {
+            done(copy.begin(&SqlLimits::default()));
+            for statements in &batch {
+                let stepped = done(copy.step(statements));
+                let error = stepped.error.map(|error| (error.kind, error.statement));
+                let rows: Vec<_> = stepped.rows.iter().map(brief_of).collect();
+                tell(&mut line, &(rows, error, stepped.lost));
+            }
+            done(copy.finish())
+        } else {
+            execute(&mut copy, &batch)
+        };
         for outcome in &executed.outcomes {
             let brief = outcome.as_ref().map_err(|error| (error.kind, error.statement));
             tell(&mut line, &brief.map(|rows| rows.iter().map(brief_of).collect::<Vec<_>>()));
@@ -397,12 +455,12 @@ pub fn transcript<B: Bench>(bench: &mut B, seed: u64, steps: u64) -> Vec<String>
             (false, 0) => done(copy.rollback()),
             (false, 1) => copy = bench.restart(copy),
             (false, _) => {
-                done(copy.commit(at(index)));
+                done(copy.commit(at(index), &[]));
                 behind.push(Effect { at: at(index), effects: executed.effects });
             }
         }
         if dice.next_u32() % 4 == 0 {
-            done(other.apply(&std::mem::take(&mut behind)));
+            done(other.apply(&std::mem::take(&mut behind), &[]));
             assert_eq!(done(other.content_hash()), done(copy.content_hash()), "seed {seed}");
         }
         if dice.next_u32() % 16 == 0 && behind.is_empty() {

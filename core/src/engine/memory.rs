@@ -2,12 +2,13 @@
 //! that SQLite knows, and fails when it is told to.
 //!
 //! `CREATE TABLE t (k INTEGER PRIMARY KEY, v)` · `DROP TABLE t` · `INSERT INTO t (k, v) VALUES (?, ?)`,
-//! also `INSERT OR REPLACE` · `UPDATE t SET v = ? WHERE k = ?`, also `v = v + ?`, also `AND v = ?` ·
+//! also `INSERT OR REPLACE`, `INSERT OR ROLLBACK` · `UPDATE t SET v = ? WHERE k = ?`, also `v = v + ?`, also `AND v = ?` ·
 //! `DELETE FROM t WHERE k = ?` · `SELECT v FROM t WHERE k = ?` · `SELECT k, v FROM t ORDER BY k`.
 //!
 //! It changes its one state in place and remembers how to undo: what is open, and what is committed
 //! and not synced. So a call costs what it changes, however much the copy holds.
 
+mod interactive;
 mod sql;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContentHash, Effect, Engine, Executed, Fault, Outcome, Position, Reader, Rights, SqlError,
-    SqlErrorKind, SqlLimits, Transaction, Value,
+    ContentHash, Effect, Engine, Executed, Fault, Note, Outcome, Position, Reader, Rights,
+    SqlError, SqlErrorKind, SqlLimits, Stepped, Transaction, Value,
 };
+use interactive::Interactive;
 
 type Tables = BTreeMap<String, BTreeMap<i64, Value>>;
 
@@ -30,11 +32,16 @@ enum Change {
     Row { table: String, key: i64, before: Option<Value>, after: Option<Value> },
 }
 
+/// What the shard remembers with the content.
+type Notes = BTreeMap<u64, Bytes>;
+
 /// What one commit changed, and where the copy stood before it.
 #[derive(Clone, Debug)]
 struct Commit {
     before: Position,
     changes: Vec<Change>,
+    /// Notes that it changed, as they were.
+    notes: Vec<(u64, Option<Bytes>)>,
 }
 
 /// A copy in memory.
@@ -43,9 +50,12 @@ pub struct Memory {
     at: Position,
     /// With what is open.
     tables: Tables,
+    notes: Notes,
     /// Of all rows and tables; a sum, so that it follows each change.
     sum: u128,
     open: Option<Vec<Change>>,
+    /// What is open is an interactive transaction.
+    interactive: Option<Interactive>,
     /// Committed since the last sync, oldest first.
     unsynced: Vec<Commit>,
     /// The next call but a query fails with this.
@@ -72,6 +82,9 @@ impl Memory {
             && let Some(commit) = self.unsynced.pop()
         {
             self.undo(&commit.changes);
+            for (key, value) in commit.notes.into_iter().rev() {
+                put_note(&mut self.notes, key, value);
+            }
             self.at = commit.before;
         }
         self.unsynced.clear();
@@ -102,14 +115,14 @@ impl Memory {
         for change in self.open.iter().flatten().rev() {
             revert(&mut committed, change);
         }
-        let bytes = postcard::to_allocvec(&(self.at, committed));
+        let bytes = postcard::to_allocvec(&(self.at, committed, &self.notes));
         bytes.unwrap_or_else(|e| unreachable!("content always encodes: {e}"))
     }
 
     /// A copy from such a file, durable; `None` if it is none.
     #[must_use]
     pub fn from_file(bytes: &[u8]) -> Option<Self> {
-        let ((at, tables), rest): ((Position, Tables), &[u8]) =
+        let ((at, tables, notes), rest): ((Position, Tables, Notes), &[u8]) =
             postcard::take_from_bytes(bytes).ok()?;
         let mut sum: u128 = 0;
         for (table, rows) in &tables {
@@ -118,15 +131,22 @@ impl Memory {
                 sum = sum.wrapping_add(digest(table, Some((*key, value))));
             }
         }
-        rest.is_empty().then(|| Self { at, tables, sum, ..Self::default() })
+        rest.is_empty().then(|| Self { at, tables, notes, sum, ..Self::default() })
     }
 
-    /// The same content, durable, at another place in the log.
+    /// What the shard remembers with the content.
+    #[must_use]
+    pub fn noted(&self) -> &BTreeMap<u64, Bytes> {
+        &self.notes
+    }
+
+    /// The same content, durable, at another place in the log, or in another log: without the notes.
     #[must_use]
     pub fn placed(&self, at: Position) -> Self {
         let mut placed = self.clone();
         placed.kill();
         placed.unsynced.clear();
+        placed.notes.clear();
         placed.at = at;
         placed
     }
@@ -161,6 +181,7 @@ impl Memory {
     }
 
     fn forget_open(&mut self) {
+        self.interactive = None;
         if let Some(changes) = self.open.take() {
             for change in changes.iter().rev() {
                 revert(&mut self.tables, change);
@@ -205,11 +226,17 @@ impl Memory {
     }
 
     /// What is in the tables already is committed.
-    fn conclude(&mut self, at: Position, changes: Vec<Change>) {
+    fn conclude(&mut self, at: Position, changes: Vec<Change>, notes: &[Note]) {
         for change in &changes {
             self.sum = self.sum.wrapping_add(weight(change));
         }
-        self.unsynced.push(Commit { before: self.at, changes });
+        let held = &mut self.notes;
+        let noted = notes.iter().map(|Note { key, value }| {
+            let value = Some(value.clone()).filter(|value| !value.is_empty());
+            (*key, put_note(held, *key, value))
+        });
+        let notes = noted.collect();
+        self.unsynced.push(Commit { before: self.at, changes, notes });
         self.at = at;
     }
 
@@ -234,6 +261,12 @@ impl Memory {
 impl Engine for Memory {
     fn position(&self) -> Position {
         self.at
+    }
+
+    fn notes(&mut self) -> Result<Vec<Note>, Fault> {
+        self.take_fault()?;
+        let note = |(key, value): (&u64, &Bytes)| Note { key: *key, value: value.clone() };
+        Ok(self.notes.iter().map(note).collect())
     }
 
     fn execute(&mut self, batch: &[Transaction], limits: &SqlLimits) -> Result<Executed, Fault> {
@@ -266,14 +299,32 @@ impl Engine for Memory {
         Ok(Executed { outcomes, effects })
     }
 
-    fn commit(&mut self, at: Position) -> Result<(), Fault> {
+    fn begin(&mut self, limits: &SqlLimits) -> Result<(), Fault> {
         self.take_fault()?;
+        self.begin_interactive(limits)
+    }
+
+    fn step(&mut self, statements: &Transaction) -> Result<Stepped, Fault> {
+        self.take_fault()?;
+        self.step_interactive(statements)
+    }
+
+    fn finish(&mut self) -> Result<Executed, Fault> {
+        self.take_fault()?;
+        self.finish_interactive()
+    }
+
+    fn commit(&mut self, at: Position, notes: &[Note]) -> Result<(), Fault> {
+        self.take_fault()?;
+        if self.interactive.is_some() {
+            return Err(Fault::Misuse { call: "commit", state: "a transaction is not finished" });
+        }
         if at.index <= self.at.index {
             return Err(Fault::Misuse { call: "commit", state: "the copy is further on" });
         }
         let open = self.open.take();
         let changes = open.ok_or(Fault::Misuse { call: "commit", state: "nothing is open" })?;
-        self.conclude(at, changes);
+        self.conclude(at, changes, notes);
         Ok(())
     }
 
@@ -283,13 +334,14 @@ impl Engine for Memory {
         Ok(())
     }
 
-    fn apply(&mut self, entries: &[Effect]) -> Result<(), Fault> {
+    fn apply(&mut self, entries: &[Effect], notes: &[Note]) -> Result<(), Fault> {
         self.take_fault()?;
         self.closed("apply")?;
         let mut done = Vec::new();
         match self.apply_each(entries, &mut done) {
             Ok(at) => {
-                self.conclude(at, done);
+                let notes = if at == self.at { &[] } else { notes };
+                self.conclude(at, done, notes);
                 Ok(())
             }
             Err(fault) => {
@@ -398,6 +450,14 @@ fn revert(tables: &mut Tables, change: &Change) {
                 set(rows, *key, before.clone());
             }
         }
+    }
+}
+
+/// Puts a note, or takes it away; what it was before.
+fn put_note(notes: &mut Notes, key: u64, value: Option<Bytes>) -> Option<Bytes> {
+    match value {
+        Some(value) => notes.insert(key, value),
+        None => notes.remove(&key),
     }
 }
 

@@ -17,8 +17,9 @@ use crate::engine::Transaction;
 use crate::ids::{
     ClusterId, CommandId, ConfigVersion, Index, LinkId, LogId, NodeId, PersistId, Start, Term,
 };
+use crate::measures::{Measures, NoMeasures, Traffic};
 use crate::raft::{Entry, Limits, LogRead, ReadId, Unreadable};
-use crate::shard::{Answer, Call, Reply as SqlReply, ShardLimits, SqlKind};
+use crate::shard::{Answer, Call, Reply as SqlReply, ShardId, ShardLimits, SqlKind};
 use crate::storage::StorageOp;
 use crate::wire::StaleReason;
 
@@ -201,6 +202,11 @@ pub enum Input {
         /// What they say.
         answer: CopyAnswer,
     },
+    /// What went over the links: the answer to [`Output::CountTraffic`].
+    Traffic {
+        /// By the node at the other end.
+        traffic: Vec<(NodeId, Traffic)>,
+    },
     /// An operator wants something; answered once by [`Output::Reply`].
     Command {
         /// To be repeated in the reply.
@@ -256,6 +262,11 @@ pub enum Command {
         /// With `full`: even if the copy is online and holds everything.
         force: bool,
     },
+    /// Tell what every server has measured, and which did not answer. Changes nothing.
+    Measure {
+        /// How long the servers are waited for.
+        timeout: Duration,
+    },
     /// Any change of the document (the simulator's operators, and later commands).
     Change(ConfigCommand),
 }
@@ -284,7 +295,7 @@ pub enum SyncStart {
 }
 
 /// The answer to a [`Command`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
     /// Committed; the document now has this version.
     Done {
@@ -295,6 +306,11 @@ pub enum Reply {
     Syncing {
         /// Each shard, by name.
         shards: Vec<(String, SyncStart)>,
+    },
+    /// To [`Command::Measure`]: what each server has measured, this node included.
+    Measured {
+        /// By server; at most [`Configuration::SERVERS_MAX`] and this node.
+        servers: Vec<(NodeId, Result<Measures, NoMeasures>)>,
     },
     /// Not done.
     Failed(CommandError),
@@ -432,6 +448,8 @@ pub enum Output {
         id: CommandId,
         /// What came of it.
         reply: SqlReply,
+        /// The shard that was asked; `None`: nobody was, or the cluster is another one by now.
+        of: Option<ShardId>,
     },
     /// A call to the engine of a copy: [`Input::Engine`] follows, see [`CallKind`].
     ///
@@ -461,6 +479,8 @@ pub enum Output {
         /// What to do.
         call: CopyCall,
     },
+    /// Somebody wants to know what went over the links: [`Input::Traffic`] follows, always.
+    CountTraffic,
     /// Something that people and clients want to know.
     Event(Event),
     /// The node has ended; it emits nothing more. Its directory may be reused as `StopReason` says.
@@ -515,6 +535,15 @@ pub enum Event {
     Coordinator {
         /// Who.
         node: Option<NodeId>,
+        /// In which term.
+        term: Term,
+    },
+    /// Somebody leads the log of a shard of which this node has a part, who did not before.
+    Owner {
+        /// Whose log.
+        log: LogId,
+        /// Who.
+        node: NodeId,
         /// In which term.
         term: Term,
     },

@@ -394,10 +394,10 @@ impl Node {
     /// start: a directory that was put back may have forgotten that all this was done, and more
     /// written. Its own log would not stop it, for nobody else votes in it.
     pub(super) fn run_imports(&mut self) {
-        let now = self.now;
-        if self.state != State::Member {
+        if self.shards.importing.is_empty() || self.state != State::Member {
             return;
         }
+        let now = self.now;
         let due = self.shards.importing.iter_mut().filter(|(_, i)| i.due.is_some_and(|d| d <= now));
         for (log, import) in due {
             import.due = None;
@@ -408,8 +408,10 @@ impl Node {
     }
 
     pub(super) fn next_import(&self) -> Option<Time> {
-        let importing = self.shards.importing.values().filter(|_| self.state == State::Member);
-        importing.filter_map(|import| import.due).min()
+        if self.shards.importing.is_empty() || self.state != State::Member {
+            return None;
+        }
+        self.shards.importing.values().filter_map(|import| import.due).min()
     }
 
     /// What was brought lies whole and durable in its place, or cannot.

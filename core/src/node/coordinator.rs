@@ -97,11 +97,19 @@ impl Node {
         }
     }
 
+    /// What the duties depend on has changed since they were looked at, by what they did themselves
+    /// too.
+    pub(super) fn duties_have_changed(&self) -> bool {
+        self.is_coordinator() && self.duties_rest_on() != Some(self.coordinator.looked_at)
+    }
+
+    fn duties_rest_on(&self) -> Option<(Index, Index, ConfigVersion)> {
+        let (raft, document) = self.raft.as_ref().zip(self.document.as_ref())?;
+        Some((raft.commit(), raft.membership_index(), document.version))
+    }
+
     fn duties_are_due(&mut self) -> bool {
-        let Some((raft, document)) = self.raft.as_ref().zip(self.document.as_ref()) else {
-            return false;
-        };
-        let at = (raft.commit(), raft.membership_index(), document.version);
+        let Some(at) = self.duties_rest_on() else { return false };
         let changed = std::mem::replace(&mut self.coordinator.looked_at, at) != at;
         changed || self.now >= self.coordinator.next
     }

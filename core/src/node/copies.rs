@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand_core::Rng as _;
 
 use super::{Event, Node, Output, SyncStart};
@@ -11,10 +12,10 @@ use crate::copies::{
     CopyAnswer, CopyMessage, CopyRefusal, CopyReport, CopyState, Donor, Goal, Incoming,
     IncomingStep, Need, Outgoing, OutgoingStep, SyncPlan, plan_sync,
 };
-use crate::ids::{Generation, Index, LogId, NodeId, Term};
+use crate::ids::{Generation, Index, LinkId, LogId, NodeId, Term};
 use crate::raft::Snapshot;
 use crate::time::Time;
-use crate::wire::{COPIES_MAX, Packet, Request};
+use crate::wire::{self, COPIES_MAX, Packet, Request};
 
 /// How often copies are looked at, and the others told of them.
 const LOOK: Duration = Duration::from_millis(200);
@@ -90,6 +91,9 @@ pub(super) struct Copies {
 
 impl Copies {
     pub(super) fn next(&self) -> Option<Time> {
+        if self.incoming.is_empty() && self.outgoing.is_empty() {
+            return Some(self.next);
+        }
         let incoming = self.incoming.values().map(|receiving| receiving.machine.next());
         let outgoing = self.outgoing.values().map(|(_, machine)| machine.next());
         incoming.chain(outgoing).chain([self.next]).min()
@@ -122,6 +126,14 @@ impl Node {
             self.tell_of_copies();
             self.tell_of_transfers();
         }
+        if !self.copies.incoming.is_empty() || !self.copies.outgoing.is_empty() {
+            self.run_transfers();
+        }
+        self.run_restores();
+    }
+
+    fn run_transfers(&mut self) {
+        let now = self.now;
         let logs: Vec<LogId> = self.copies.incoming.keys().copied().collect();
         for log in logs {
             if let Some(receiving) = self.copies.incoming.get_mut(&log)
@@ -139,11 +151,13 @@ impl Node {
             }
             self.drain_outgoing(export);
         }
-        self.run_restores();
     }
 
     /// What has become of a copy that has just come is told at once.
     fn watch_arrived(&mut self) {
+        if self.copies.arrived.is_empty() {
+            return;
+        }
         let (now, shards) = (self.now, &self.shards);
         let Copies { arrived, next, .. } = &mut self.copies;
         arrived.retain(|log, goal| {
@@ -195,11 +209,10 @@ impl Node {
     /// Whether this node is to have a full copy of a shard, with what in it at least.
     fn needed(&self, shard: ShardRef<'_>) -> Option<Index> {
         let held = self.shards.all.get(&shard.shard.log)?;
-        let status = *shard.shard.copies.get(&self.id())?;
-        // One that is part of the log is mended, also where an operator has put it out of use: others
-        // may count on its vote.
+        // One that is part of the log is mended, also where an operator has put it out of use, or has
+        // taken its place: others may count on its vote, and the shard could not even move without.
         let wanted = held.log().membership().contains(self.id())
-            || match status {
+            || match *shard.shard.copies.get(&self.id())? {
                 CopyStatus::Offline => false,
                 CopyStatus::Synchronizing => true,
                 CopyStatus::NotAvailable | CopyStatus::Online | CopyStatus::Backup => {
@@ -812,10 +825,16 @@ impl Node {
         let Some(document) = self.document.clone() else { return };
         let me = self.id();
         let peers = document.servers.keys().filter(|n| **n != me && only.is_none_or(|o| o == **n));
-        for peer in peers {
-            let Some(link) = self.links.usable(*peer) else { continue };
-            for some in news.chunks(COPIES_MAX) {
-                self.send_packet(link, &Packet::Copies { cluster, copies: some.to_vec() });
+        let links: Vec<LinkId> = peers.filter_map(|peer| self.links.usable(*peer)).collect();
+        if links.is_empty() {
+            return;
+        }
+        let packet = |some: &[_]| Packet::Copies { cluster, copies: some.to_vec() };
+        let packets = news.chunks(COPIES_MAX).map(|some| wire::encode_packet(&packet(some)).into());
+        let packets: Vec<Bytes> = packets.collect();
+        for link in links {
+            for bytes in &packets {
+                self.out.push_back(Output::Packet { link, bytes: bytes.clone() });
             }
         }
     }
@@ -826,8 +845,13 @@ impl Node {
             return;
         }
         let status_of = |shard: ShardRef<'_>| shard.shard.copies.get(&from).copied();
-        let known: BTreeMap<LogId, Option<CopyStatus>> =
-            document.shards().map(|shard| (shard.shard.log, status_of(shard))).collect();
+        let spoken_of = |log: LogId| document.shard_of(log).map(|shard| (log, status_of(shard)));
+        let all = || document.shards().map(|shard| (shard.shard.log, status_of(shard)));
+        // Mostly there is news of one: then it is sought. Many are found by way of all.
+        let known: BTreeMap<LogId, Option<CopyStatus>> = match copies.as_slice() {
+            [(log, _)] => spoken_of(*log).into_iter().collect(),
+            _ => all().collect(),
+        };
         let mut asked = Vec::new();
         for (log, report) in copies {
             if let Some(status) = known.get(&log) {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Node;
+use bytes::Bytes;
+
+use super::{Node, Output};
 use crate::ids::NodeId;
 use crate::time::Time;
-use crate::wire::{HEARD_MAX, Heard, Packet};
+use crate::wire::{self, HEARD_MAX, Heard, Packet};
 
 /// However patient the cluster is, a dead path is to be noticed and dialled anew soon.
 const ALIVE_MAX: Duration = Duration::from_millis(500);
@@ -96,11 +98,11 @@ impl Node {
             })
             .take(HEARD_MAX)
             .collect();
-        let packet = Packet::Alive { heard };
+        let bytes = Bytes::from(wire::encode_packet(&Packet::Alive { heard }));
         let usable = self.links.all.iter().filter(|(_, link)| link.usable());
         let links: Vec<_> = usable.map(|(id, _)| *id).collect();
         for link in links {
-            self.send_packet(link, &packet);
+            self.out.push_back(Output::Packet { link, bytes: bytes.clone() });
         }
     }
 }

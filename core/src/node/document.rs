@@ -94,6 +94,7 @@ impl Node {
     fn after_document_changed(&mut self) {
         let Some(document) = self.document.clone() else { return };
         let me = self.id();
+        self.sql.shown.keep(&document);
         self.next_dial = self.now;
         self.doubt_links();
         #[cfg(quorate_faults)]

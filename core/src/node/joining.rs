@@ -99,10 +99,12 @@ impl Node {
     /// Back for good once the one that leads says so: others may not know yet that this node was
     /// taken out while it was down.
     pub(super) fn notice_return(&mut self) {
+        if self.state != State::Returning {
+            return;
+        }
         let leader = self.raft.as_ref().and_then(|raft| raft.leader());
         let info = leader.and_then(|leader| self.links.info(leader));
-        let back = info.is_some_and(|i| i.you_are_member && i.cluster == self.identity.cluster);
-        if self.state == State::Returning && back {
+        if info.is_some_and(|i| i.you_are_member && i.cluster == self.identity.cluster) {
             self.set_state(State::Member);
         }
     }

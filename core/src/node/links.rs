@@ -3,7 +3,7 @@
 //! A link is *usable* when both ends have durably remembered the start of the other. Only then do
 //! log messages pass: a restored or cloned directory is found out before it can vote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use super::persist::Then;
@@ -49,13 +49,40 @@ pub(super) struct Links {
     pub peer_starts: BTreeMap<NodeId, Start>,
     /// Starts on their way to the disk.
     pub remembering: BTreeMap<NodeId, Start>,
+    /// The newest usable link of each peer that has one. Every message asks for it; it changes only
+    /// with a link: see [`Links::note`].
+    speaking: BTreeMap<NodeId, LinkId>,
 }
 
 impl Links {
+    /// No link yet, and what the disk knows of peers.
+    pub(super) fn remembering(peer_starts: BTreeMap<NodeId, Start>) -> Self {
+        Self { peer_starts, ..Self::default() }
+    }
+
     /// The link that speaks for `peer`: the newest usable one.
     pub(super) fn usable(&self, peer: NodeId) -> Option<LinkId> {
+        let link = self.speaking.get(&peer).copied();
+        debug_assert_eq!(link, self.newest_usable(peer));
+        link
+    }
+
+    fn newest_usable(&self, peer: NodeId) -> Option<LinkId> {
         let mut of_peer = self.all.iter().rev().filter(|(_, l)| l.peer == peer && l.usable());
         of_peer.next().map(|(id, _)| *id)
+    }
+
+    /// A link to `peer` has come, has gone, or is usable or not as it was not before.
+    fn note(&mut self, peer: NodeId) {
+        match self.newest_usable(peer) {
+            Some(link) => self.speaking.insert(peer, link),
+            None => self.speaking.remove(&peer),
+        };
+    }
+
+    /// What is known of the link that speaks for `peer`.
+    fn speaker(&self, peer: NodeId) -> Option<&Link> {
+        self.all.get(self.speaking.get(&peer)?)
     }
 
     pub(super) fn any(&self, peer: NodeId) -> bool {
@@ -64,13 +91,17 @@ impl Links {
 
     /// What a peer last said of itself on a usable link.
     pub(super) fn info(&self, peer: NodeId) -> Option<&Info> {
-        let of_peer = self.all.values().rev().filter(|l| l.peer == peer && l.usable());
-        of_peer.filter_map(|l| l.info.as_ref()).next()
+        let speaker = self.speaker(peer)?;
+        // The newest may not have said it yet, and an older one has.
+        speaker.info.as_ref().or_else(|| {
+            let of_peer = self.all.values().rev().filter(|l| l.peer == peer && l.usable());
+            of_peer.filter_map(|l| l.info.as_ref()).next()
+        })
     }
 
     pub(super) fn hello(&self, peer: NodeId) -> Option<&Hello> {
-        let of_peer = self.all.values().rev().filter(|l| l.peer == peer && l.usable());
-        of_peer.filter_map(|l| l.hello.as_ref()).next()
+        // It is usable since its hello has come.
+        self.speaker(peer)?.hello.as_ref()
     }
 
     /// Usable links that have said what they are, one a peer.
@@ -78,6 +109,12 @@ impl Links {
         let usable = self.all.iter().filter(|(_, link)| link.usable());
         usable.filter_map(|(id, l)| l.info.as_ref().map(|info| (l.peer, (*id, info)))).collect()
     }
+}
+
+/// Sends a packet, for those who borrow another part of the node at the time.
+pub(super) fn push_packet(out: &mut VecDeque<Output>, link: LinkId, packet: &Packet) {
+    let bytes = wire::encode_packet(packet).into();
+    out.push_back(Output::Packet { link, bytes });
 }
 
 impl Node {
@@ -114,8 +151,11 @@ impl Node {
 
     pub(super) fn on_link_down(&mut self, link: LinkId) {
         let Some(gone) = self.links.all.remove(&link) else { return };
+        self.stirred = true;
+        self.links.note(gone.peer);
         self.requests_link_down(link);
         self.sql_link_down(link);
+        self.measuring_link_down(link);
         self.next_dial = self.now;
         if let Some(addr) = gone.dialed {
             self.dialer.lost(self.now, addr, gone.up, self.config.timings.redial);
@@ -137,8 +177,7 @@ impl Node {
     }
 
     pub(super) fn send_packet(&mut self, link: LinkId, packet: &Packet) {
-        let bytes = wire::encode_packet(packet).into();
-        self.out.push_back(Output::Packet { link, bytes });
+        push_packet(&mut self.out, link, packet);
     }
 
     pub(super) fn send_hellos(&mut self) {
@@ -226,6 +265,7 @@ impl Node {
         if let Some(link) = self.links.all.get_mut(&id) {
             link.accepted = false;
         }
+        self.links.note(peer);
         self.send_hello(id);
         true
     }
@@ -280,6 +320,7 @@ impl Node {
         }
         let Some(link) = self.links.all.get_mut(&id) else { return };
         link.accepted = true;
+        self.links.note(peer);
         self.send_packet(id, &Packet::Welcome { start });
         self.maybe_usable(id);
     }
@@ -288,6 +329,8 @@ impl Node {
         let Some(link) = self.links.all.get_mut(&id) else { return };
         if start == self.start && !link.welcomed {
             link.welcomed = true;
+            let peer = link.peer;
+            self.links.note(peer);
             self.maybe_usable(id);
         }
     }

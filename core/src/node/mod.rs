@@ -5,7 +5,7 @@
 //! `document` the configuration log's state machine · `coordinator` its leader's duties ·
 //! `merge` two clusters of one name · `bringing` one of one server that has databases · `requests` questions and answers · `report` what is told ·
 //! `shards` the copies of shards · `sql` transactions on their way to them · `reach` who is missing
-//! for that · `verify` comparing copies · `restore` replacing their content · `persist` writes on their way.
+//! for that · `settle` what follows from an input · `verify` comparing copies · `measuring` what every node has measured · `restore` replacing their content · `persist` writes on their way.
 
 mod api;
 mod bringing;
@@ -18,13 +18,16 @@ mod document;
 mod joining;
 mod leaving;
 mod links;
+mod measuring;
 mod merge;
 mod persist;
 mod reach;
 mod report;
 mod requests;
 mod restore;
+mod settle;
 mod shards;
+mod shown;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -49,7 +52,7 @@ use crate::storage::{Identity, Recovered, RecoveredLog, StorageOp};
 use crate::time::Time;
 use crate::wire::{self, Packet};
 pub use document::decode_command;
-use persist::{LogBatch, Then};
+use persist::Then;
 
 /// One node of a cluster. See the crate's documentation for the contract.
 #[derive(Debug)]
@@ -92,12 +95,19 @@ pub struct Node {
     sql: sql::Sql,
     copies: copies::Copies,
     restores: restore::Restores,
+    measuring: measuring::Measuring,
     counters: Counters,
 
     next_dial: Time,
     next_alive: Time,
     /// When the next input was due at the latest: later than that, this node was paused.
     due: Option<Time>,
+    /// Something has happened that may concern more than copies of shards.
+    stirred: bool,
+    /// What concerns the cluster need not be looked at before, unless something stirs.
+    calm_until: Option<Time>,
+    /// When the machines that concern the cluster are due.
+    cluster_due: Time,
 }
 
 impl Node {
@@ -137,7 +147,7 @@ impl Node {
             leaderless_since: None,
             told_no_quorum: None,
             told_infos: None,
-            links: links::Links { peer_starts, ..links::Links::default() },
+            links: links::Links::remembering(peer_starts),
             dialer: dialer::Dialer::default(),
             detector: detector::Detector::default(),
             discovery: discovery::Discovery::default(),
@@ -151,10 +161,14 @@ impl Node {
             sql: sql::Sql::default(),
             copies: copies::Copies::default(),
             restores: restore::Restores::default(),
+            measuring: measuring::Measuring::default(),
             counters: Counters::default(),
             next_dial: now,
             next_alive: now,
             due: None,
+            stirred: true,
+            calm_until: None,
+            cluster_due: now,
         };
         node.out.push_back(Output::Event(Event::State(node.state)));
         node.persist.push(StorageOp::Identity(node.identity.clone()), Some(Then::Started));
@@ -215,6 +229,13 @@ impl Node {
         self.shards.all.get(&log).map(AsRef::as_ref)
     }
 
+    /// What clients are told at the moment; `None`: it is in no cluster.
+    #[must_use]
+    pub fn layout(&self) -> Option<crate::client::Layout> {
+        let document = self.document.as_deref()?;
+        Some(crate::client::Layout::of(document, &self.shards.owners))
+    }
+
     /// The configuration it has applied.
     #[must_use]
     pub fn configuration(&self) -> Option<&Arc<Configuration>> {
@@ -228,6 +249,26 @@ impl Node {
     }
 
     fn route(&mut self, input: Input) {
+        // Whatever is not named here may concern anything. Packets, and what is durable, are looked
+        // at by those who read them.
+        self.stirred |= match &input {
+            Input::Timer
+            | Input::Packet { .. }
+            | Input::Persisted { .. }
+            | Input::Sql { .. }
+            | Input::Engine { .. }
+            | Input::LogRead { .. }
+            | Input::Copy { .. }
+            | Input::Traffic { .. } => false,
+            Input::Datagram { .. }
+            | Input::LinkUp { .. }
+            | Input::LinkDown { .. }
+            | Input::DialFailed { .. }
+            | Input::PeerRefused { .. }
+            | Input::StorageFailed { .. }
+            | Input::Seeds { .. }
+            | Input::Command { .. } => true,
+        };
         match input {
             Input::Timer => {}
             Input::Datagram { from, bytes } => self.on_datagram(from, &bytes),
@@ -244,6 +285,7 @@ impl Node {
             Input::Engine { log, epoch, answer } => self.on_engine(log, epoch, answer),
             Input::LogRead { log, id, result } => self.on_log_read(log, id, result),
             Input::Copy { log, answer } => self.on_copy_answer(log, answer),
+            Input::Traffic { traffic } => self.on_traffic(traffic),
         }
     }
 
@@ -275,12 +317,18 @@ impl Node {
             | Packet::Copy { .. }
             | Packet::Copies { .. }
             | Packet::Verify { .. }
-            | Packet::Verified { .. } => true,
+            | Packet::Verified { .. }
+            | Packet::Measure { .. }
+            | Packet::Measured { .. } => true,
             _ => false,
         };
         if !routine {
             self.coordinator.look_again();
         }
+        // The coordinator's duties are among what is left out of a calm node.
+        let configuration =
+            matches!(&packet, Packet::Raft { log, .. } if *log == LogId::CONFIGURATION);
+        self.stirred |= configuration || !routine;
         match packet {
             Packet::Hello(hello) => self.on_hello(link, hello),
             Packet::Welcome { start } => self.on_welcome(link, start),
@@ -340,6 +388,10 @@ impl Node {
             Packet::Verified { log, mark, hashed } => {
                 self.on_verified((link, peer), log, mark, hashed);
             }
+            Packet::Measure { id } => self.on_measure(link, peer, id),
+            Packet::Measured { id, measures } => {
+                self.on_measured((Some(link), peer), id, *measures);
+            }
             Packet::Alive { heard } => self.detector.report(peer, &heard, self.now),
             Packet::Request { id, request } => self.on_peer_request(link, peer, id, request),
             Packet::Response { id, response } => self.on_response(link, peer, id, response),
@@ -350,8 +402,10 @@ impl Node {
         let (tickets, then) = self.persist.complete(id);
         self.drop_logs();
         let now = self.now;
+        self.stirred |= !then.is_empty();
         for (log, ticket) in tickets {
             if log == LogId::CONFIGURATION {
+                self.stirred = true;
                 if let Some(raft) = &mut self.raft {
                     raft.persisted(now, ticket);
                 }
@@ -382,6 +436,7 @@ impl Node {
         if late <= self.config.timings.pause {
             return;
         }
+        self.stirred = true;
         let ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
         self.out.push_back(Output::Event(Event::Paused { ms }));
         self.detector.absolve(now);
@@ -396,143 +451,6 @@ impl Node {
         if self.state == State::Discovering {
             self.discovery.begin(now);
         }
-    }
-
-    /// After every input: let each machine do what is due, then send what may leave.
-    fn settle(&mut self) {
-        let now = self.now;
-        if let Some(raft) = &mut self.raft
-            && now >= raft.next_timeout()
-        {
-            raft.tick(now);
-        }
-        if self.started && !self.stopped {
-            self.run_timers();
-        }
-        if !self.stopped {
-            self.advance();
-        }
-        if !self.stopped {
-            self.run_shards();
-            self.run_imports();
-            self.run_copies();
-            self.drive_sql();
-        }
-        self.drain_log();
-        self.due = (!self.stopped).then(|| self.earliest());
-        if let Some(reason) = self.stopping.take() {
-            self.out.push_back(Output::Stop(reason));
-        }
-    }
-
-    fn run_timers(&mut self) {
-        let now = self.now;
-        if now >= self.next_alive {
-            self.next_alive = now + self.alive_interval();
-            self.send_alive();
-            self.close_silent();
-            self.watch_split();
-            self.follow_dissolutions();
-        }
-        if now >= self.discovery.next() {
-            self.announce();
-        }
-        if now >= self.next_dial {
-            self.next_dial = now + self.config.timings.redial;
-            self.dial_missing();
-        }
-        self.notice_cluster();
-        self.maybe_found();
-        self.ask_to_join();
-    }
-
-    /// Lets the log and its state machine go on until nothing more follows from this input.
-    fn advance(&mut self) {
-        self.apply_committed();
-        if self.stopped {
-            return;
-        }
-        self.watch_office();
-        self.notice_return();
-        self.coordinate();
-        self.drive_requests();
-        // What was just proposed may be committed at once by a cluster of one, once durable.
-        self.drive_leave();
-        if self.stopped {
-            return;
-        }
-        self.notice_removal();
-        if self.stopped {
-            return;
-        }
-        self.go_if_dissolved();
-        if self.stopped {
-            return;
-        }
-        self.watch_quorum();
-        if self.news() {
-            self.send_infos();
-        }
-    }
-
-    /// Hands out what the log wants durable and what it may send.
-    fn drain_log(&mut self) {
-        let now = self.now;
-        let configuration = self.raft.as_mut().and_then(|raft| {
-            raft.flush(now);
-            raft.take_batch(now)
-        });
-        let log = LogId::CONFIGURATION;
-        let configuration = configuration.map(|(ticket, ops)| LogBatch { log, ticket, ops });
-        let mut batches: Vec<LogBatch> = configuration.into_iter().collect();
-        batches.extend(self.shard_batches());
-        if let Some((id, ops)) = self.persist.take(batches)
-            && !self.stopped
-        {
-            self.out.push_back(Output::Persist { id, ops });
-        }
-        self.drain_shards();
-        if self.stopped || !self.cluster_durable {
-            return;
-        }
-        let Some(cluster) = self.identity.cluster else { return };
-        while let Some((to, message)) = self.raft.as_mut().and_then(|raft| raft.next_message()) {
-            // Without a usable link it is lost, as on a broken one: Raft sends again.
-            if let Some(link) = self.links.usable(to) {
-                let log = LogId::CONFIGURATION;
-                self.send_packet(link, &Packet::Raft { cluster, log, message });
-            }
-        }
-    }
-
-    fn earliest(&self) -> Time {
-        let mut due = self.raft.as_ref().map_or(Time(u64::MAX), |raft| raft.next_timeout());
-        if self.started {
-            due = due.min(self.next_alive).min(self.discovery.next());
-            due = due.min(self.next_dial);
-            match self.state {
-                State::Discovering => {
-                    let decision = self.discovery.decision(self.config.timings.found_wait);
-                    due = if decision > self.now { due.min(decision) } else { due };
-                }
-                State::Joining => due = due.min(self.joining.next()),
-                State::Leaving => due = due.min(self.leaving.deadline()),
-                _ => {}
-            }
-        }
-        let machines = [
-            self.coordinator.next(),
-            self.requests.next(),
-            self.merge.dissolved,
-            self.next_import(),
-            self.shards.next(),
-            self.sql.next(),
-            self.copies.next().filter(|_| !self.shards.all.is_empty()),
-            self.restores.next(),
-        ];
-        due = machines.into_iter().flatten().fold(due, Time::min);
-        // Never in the past: a machine that could not act now is looked at again soon.
-        due.max(self.now + Duration::from_millis(1))
     }
 
     fn open_log(&mut self, recovered: RecoveredLog) {
@@ -563,6 +481,7 @@ impl Node {
 
     fn set_state(&mut self, state: State) {
         if self.state != state {
+            self.stirred = true;
             self.state = state;
             self.out.push_back(Output::Event(Event::State(state)));
         }

@@ -56,6 +56,11 @@ impl Persist {
         self.then.extend(then);
     }
 
+    /// Whether the open batch is empty.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
     /// Closes the batch: the node's own operations, then those of the logs.
     pub(super) fn take(&mut self, logs: Vec<LogBatch>) -> Option<(PersistId, Vec<StorageOp>)> {
         let mut ops = std::mem::take(&mut self.ops);

@@ -6,7 +6,7 @@ use super::Node;
 use crate::configuration::{ServerStatus, ShardRef};
 use crate::ids::{LogId, NodeId};
 use crate::raft::Quorum;
-use crate::shard::{Consistency, RequestId, ShardError, SqlKind};
+use crate::shard::{RequestId, ShardError};
 
 impl Node {
     /// What needs the owner is refused as soon as it is clear that there can be none: too few are in
@@ -14,9 +14,7 @@ impl Node {
     pub(super) fn lost_for_good(&mut self, id: RequestId) -> Option<ShardError> {
         let pending = self.sql.pending.get(&id)?;
         let (log, kind) = (pending.log, pending.kind);
-        let needs_owner =
-            !matches!(kind, SqlKind::Read(Consistency::Local | Consistency::AtLeast(_)));
-        let lost = needs_owner && self.is_out_of_reach(log);
+        let lost = !kind.any_copy_will_do() && self.is_out_of_reach(log);
         let (now, patience) = (self.now, self.config.timings.election_max * 2);
         let pending = self.sql.pending.get_mut(&id)?;
         if !lost {

@@ -88,8 +88,11 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn next(&self) -> Option<Time> {
         let next = self.next.filter(|_| !self.pending.is_empty());
+        if self.applying.is_empty() {
+            return next;
+        }
         let applying = self.applying.iter().map(|(.., until)| *until).min();
-        [next, applying].into_iter().flatten().min()
+        next.into_iter().chain(applying).min()
     }
 
     /// Somebody new may answer: look at once.
@@ -110,6 +113,11 @@ impl Node {
 
     /// An operator's command.
     pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
+        if let Command::Measure { timeout } = command {
+            // It changes nothing, and is wanted most of all when little else works.
+            self.gather_measures(id, timeout);
+            return;
+        }
         let failed = if self.state == State::Leaving {
             Some(CommandError::Stopping)
         } else if matches!(command, Command::Stop) {
@@ -150,7 +158,9 @@ impl Node {
                 (server, OperatorChange::Registration(registration))
             }
             Command::Change(change) => return Ok(change),
-            Command::Stop | Command::Sync { .. } => unreachable!("it is no change"),
+            Command::Stop | Command::Sync { .. } | Command::Measure { .. } => {
+                unreachable!("it is no change")
+            }
         };
         let named = self.document.as_ref().and_then(|d| d.by_name(&server).map(|(id, _)| id));
         if let Some(node) = named {
@@ -168,6 +178,7 @@ impl Node {
         let pending = Pending { what, purpose, deadline, sent: None, unresolved: false };
         self.requests.pending.insert(id, pending);
         self.requests.next = Some(self.now);
+        self.stirred = true;
     }
 
     pub(super) fn begin_duty(&mut self, what: Request) {
@@ -209,6 +220,9 @@ impl Node {
 
     /// Whoever was told that something is done finds it so at the node that told it.
     fn tell_applied(&mut self) {
+        if self.requests.applying.is_empty() {
+            return;
+        }
         let held = self.document.as_ref().map(|document| document.version);
         let now = self.now;
         let there = |(_, version, until): &(CommandId, ConfigVersion, Time)| {
@@ -452,7 +466,9 @@ impl Node {
     }
 
     fn propose_encoded(&mut self, command: Bytes) -> Option<(Index, Term)> {
-        self.raft.as_mut()?.propose(command).ok()
+        let proposed = self.raft.as_mut()?.propose(command).ok();
+        self.stirred |= proposed.is_some();
+        proposed
     }
 
     /// Proposes what the leader of a shard asks again and again until the document says so only if it

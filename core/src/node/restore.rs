@@ -72,6 +72,9 @@ pub(super) struct Restores {
 
 impl Restores {
     pub(super) fn next(&self) -> Option<Time> {
+        if self.running.is_empty() && self.staging.is_empty() {
+            return None;
+        }
         let look = (!self.running.is_empty()).then_some(self.look);
         let machines = self.staging.values().filter_map(|s| Some(s.machine.as_ref()?.next()));
         machines.chain(look).min()
@@ -136,6 +139,9 @@ impl Node {
 
     /// Lets restores and files on their way go on.
     pub(super) fn run_restores(&mut self) {
+        if self.restores.running.is_empty() && self.restores.staging.is_empty() {
+            return;
+        }
         let now = self.now;
         let logs: Vec<LogId> = self.restores.staging.keys().copied().collect();
         for log in logs {

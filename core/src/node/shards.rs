@@ -1,11 +1,12 @@
 //! The copies of shards that this node holds: their logs beside the configuration log, and what the
 //! leader of each owes to the configuration.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::bringing::{Import, is_unbegun};
+use super::links::push_packet;
 use super::persist::{LogBatch, Then};
 use super::{Event, Node, Output, State};
 use crate::configuration::{
@@ -13,7 +14,7 @@ use crate::configuration::{
     plan_shard,
 };
 use crate::faults::{self, Fault};
-use crate::ids::{ConfigVersion, Index, LinkId, LogId, NodeId};
+use crate::ids::{ClusterId, ConfigVersion, Index, LinkId, LogId, NodeId, Term};
 use crate::raft::{Body, Entry, Message, ReadId, Unreadable};
 use crate::shard::{Answer, Shard, StaticOwner, Terms};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
@@ -27,7 +28,6 @@ type Duty = (LogId, Option<NodeId>);
 /// The copies that this node holds.
 #[derive(Default, Debug)]
 pub(super) struct Shards {
-    /// Boxed: each is taken out and put back at every input that concerns it.
     pub all: BTreeMap<LogId, Box<Shard>>,
     /// Their databases and names, for when the document does not know them any more.
     names: BTreeMap<LogId, (String, String)>,
@@ -41,13 +41,15 @@ pub(super) struct Shards {
     due: BTreeMap<LogId, Time>,
     timers: BTreeSet<(Time, LogId)>,
     /// Shards to which something has happened with this input.
-    touched: BTreeSet<LogId>,
+    touched: Touched,
     /// Logs of databases that were dropped, and the entry of the configuration log by which that is
     /// known here. They go when a restart is sure to know of it: else it would begin them anew.
     dropped: BTreeMap<LogId, Index>,
     /// Duties that were asked for, and when.
     asked: BTreeMap<Duty, Time>,
     next_duties: Option<Time>,
+    /// Who leads each log, as was told last, and in which term.
+    pub(super) owners: BTreeMap<LogId, (NodeId, Term)>,
 }
 
 impl Shards {
@@ -57,7 +59,7 @@ impl Shards {
 
     pub(super) fn next(&self) -> Option<Time> {
         let first = self.timers.first().map(|(at, _)| *at);
-        [first, self.next_duties].into_iter().flatten().min()
+        first.into_iter().chain(self.next_duties).min()
     }
 
     /// What the leaders of logs owe to the document is looked at with the next input.
@@ -75,6 +77,49 @@ impl Shards {
         let shard = self.all.get_mut(&log)?;
         self.touched.insert(log);
         Some(shard)
+    }
+
+    /// When a shard is to be looked at. Most inputs do not change that.
+    fn set_due(&mut self, log: LogId, at: Time) {
+        match self.due.get_mut(&log) {
+            Some(before) if *before == at => return,
+            Some(before) => {
+                self.timers.remove(&(*before, log));
+                *before = at;
+            }
+            None => {
+                self.due.insert(log, at);
+            }
+        }
+        self.timers.insert((at, log));
+    }
+}
+
+/// Logs, each once, in their order. It is filled and emptied with every input, mostly by a single
+/// one, so that it keeps its memory.
+#[derive(Default, Debug)]
+pub(super) struct Touched(VecDeque<LogId>);
+
+impl Touched {
+    pub(super) fn insert(&mut self, log: LogId) {
+        match self.0.back() {
+            Some(last) if *last >= log => {
+                if let Err(place) = self.0.binary_search(&log) {
+                    self.0.insert(place, log);
+                }
+            }
+            _ => self.0.push_back(log),
+        }
+    }
+
+    pub(super) fn remove(&mut self, log: LogId) {
+        if let Ok(place) = self.0.binary_search(&log) {
+            self.0.remove(place);
+        }
+    }
+
+    pub(super) fn pop_first(&mut self) -> Option<LogId> {
+        self.0.pop_front()
     }
 }
 
@@ -152,7 +197,8 @@ impl Node {
     /// The database of a copy was dropped. Its log's number is never given again.
     fn forget_shard(&mut self, log: LogId) {
         self.shards.all.remove(&log);
-        self.shards.touched.remove(&log);
+        self.shards.owners.remove(&log);
+        self.shards.touched.remove(log);
         if let Some(at) = self.shards.due.remove(&log) {
             self.shards.timers.remove(&(at, log));
         }
@@ -428,35 +474,33 @@ impl Node {
     }
 
     /// What the logs of shards want durable.
-    pub(super) fn shard_batches(&mut self) -> Vec<LogBatch> {
+    pub(super) fn shard_batches(&mut self, batches: &mut Vec<LogBatch>) {
         let now = self.now;
-        let mut batches = Vec::new();
-        for log in &self.shards.touched {
+        for log in &self.shards.touched.0 {
             let Some(shard) = self.shards.all.get_mut(log) else { continue };
             shard.flush(now);
             if let Some((ticket, ops)) = shard.take_batch(now) {
                 batches.push(LogBatch { log: *log, ticket, ops });
             }
         }
-        batches
     }
 
     /// Hands out what has come of the shards that something happened to: messages, calls, answers.
     pub(super) fn drain_shards(&mut self) {
-        let mut small: BTreeMap<LinkId, Vec<(LogId, Message)>> = BTreeMap::new();
+        let mut small = Small::default();
         let cluster = self.identity.cluster.filter(|_| self.cluster_durable && !self.stopped);
         while let Some(log) = self.shards.touched.pop_first() {
-            let Some(mut shard) = self.shards.all.remove(&log) else { continue };
+            let Some(shard) = self.shards.all.get_mut(&log) else { continue };
             while let Some((to, message)) = shard.next_message() {
                 let (Some(cluster), Some(link)) = (cluster, self.links.usable(to)) else {
                     continue;
                 };
                 if is_bulky(&message) {
                     // What is bulky goes alone, behind what was said before it.
-                    self.send_small(cluster, link, small.remove(&link).unwrap_or_default());
-                    self.send_packet(link, &Packet::Raft { cluster, log, message });
+                    send_small(&mut self.out, cluster, link, small.take(link));
+                    push_packet(&mut self.out, link, &Packet::Raft { cluster, log, message });
                 } else {
-                    small.entry(link).or_default().push((log, message));
+                    small.add(link, (log, message));
                 }
             }
             while let Some(call) = shard.next_call() {
@@ -465,24 +509,35 @@ impl Node {
             while let Some(read) = shard.next_read() {
                 self.out.push_back(Output::ReadLog { log, read });
             }
+            let led = shard.log().leader().map(|leader| (leader, shard.log().term()));
+            let mut owned_by = None;
+            if let Some((node, term)) = led
+                && self.shards.owners.insert(log, (node, term)) != led
+            {
+                self.out.push_back(Output::Event(Event::Owner { log, node, term }));
+                owned_by = Some(node);
+            }
             if let Some(index) = shard.take_unreadable() {
                 self.out.push_back(Output::Event(Event::LogUnreadable { log, index }));
             }
             let place = shard.next_place();
             let used = shard.take_used_stage();
+            // All of them first: what is done about one may bring the shard to say more.
             let mut replies = Vec::new();
             while let Some(reply) = shard.next_reply() {
                 replies.push(reply);
             }
-            let hashes: Vec<_> = std::iter::from_fn(|| shard.next_hash()).collect();
-            let at = shard.next_timeout();
-            self.shards.all.insert(log, shard);
-            if let Some(before) = self.shards.due.insert(log, at) {
-                self.shards.timers.remove(&(before, log));
+            let mut hashes = Vec::new();
+            while let Some(hash) = shard.next_hash() {
+                hashes.push(hash);
             }
-            self.shards.timers.insert((at, log));
+            let at = shard.next_timeout();
+            self.shards.set_due(log, at);
             for (id, reply) in replies {
                 self.on_shard_reply(id, reply);
+            }
+            if let Some(owner) = owned_by {
+                self.sql_owned_by(log, owner);
             }
             if let Some(place) = place {
                 self.place_staged(log, place);
@@ -495,28 +550,48 @@ impl Node {
             }
         }
         if let Some(cluster) = cluster {
-            for (link, messages) in small {
-                self.send_small(cluster, link, messages);
+            for (link, messages) in small.0 {
+                send_small(&mut self.out, cluster, link, messages);
             }
-        }
-    }
-
-    fn send_small(
-        &mut self,
-        cluster: crate::ids::ClusterId,
-        link: LinkId,
-        messages: Vec<(LogId, Message)>,
-    ) {
-        let mut messages = messages.into_iter().peekable();
-        while messages.peek().is_some() {
-            let some = messages.by_ref().take(LOGS_MAX).collect();
-            self.send_packet(link, &Packet::Logs { cluster, messages: some });
         }
     }
 
     /// Whether the copies may be used: this node belongs to its cluster.
     pub(super) fn takes_requests(&self) -> bool {
         matches!(self.state, State::Member | State::Returning) && self.document.is_some()
+    }
+}
+
+/// Messages of several logs that go together, by link, in the order of the links.
+#[derive(Default)]
+struct Small(Vec<(LinkId, Vec<(LogId, Message)>)>);
+
+impl Small {
+    fn add(&mut self, link: LinkId, message: (LogId, Message)) {
+        match self.0.binary_search_by_key(&link, |(link, _)| *link) {
+            Ok(place) => self.0[place].1.push(message),
+            Err(place) => self.0.insert(place, (link, vec![message])),
+        }
+    }
+
+    fn take(&mut self, link: LinkId) -> Vec<(LogId, Message)> {
+        match self.0.binary_search_by_key(&link, |(link, _)| *link) {
+            Ok(place) => std::mem::take(&mut self.0[place].1),
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+fn send_small(
+    out: &mut VecDeque<Output>,
+    cluster: ClusterId,
+    link: LinkId,
+    mut messages: Vec<(LogId, Message)>,
+) {
+    while !messages.is_empty() {
+        let rest = messages.split_off(messages.len().min(LOGS_MAX));
+        push_packet(out, link, &Packet::Logs { cluster, messages });
+        messages = rest;
     }
 }
 

@@ -32,6 +32,9 @@ pub(super) struct Verifications {
 
 impl Verifications {
     pub(super) fn next(&self) -> Option<Time> {
+        if self.running.is_empty() {
+            return None;
+        }
         self.running.values().map(|running| running.until).min()
     }
 }
@@ -159,6 +162,10 @@ impl Node {
 
     /// Tells of comparisons whose time is up.
     pub(super) fn drive_verify(&mut self) {
+        let Verifications { running, owed, .. } = &self.sql.verify;
+        if running.is_empty() && owed.is_empty() {
+            return;
+        }
         let now = self.now;
         self.sql.verify.owed.retain(|_, (_, until)| now < *until);
         let running = self.sql.verify.running.iter();

@@ -207,8 +207,7 @@ impl Raft {
         }
         let wanted = waited && progress.next == asked.from;
         if let (true, Some(Ok(entries)), Some(prev_term)) = (wanted, result, prev_term) {
-            progress.in_flight += 1;
-            progress.next = Index(progress.next.0 + entries.len() as u64);
+            progress.sends(now, entries.len(), self.settings.limits.in_flight_max);
             let body = Body::Append { prev_index, prev_term, entries, commit };
             self.send(member, body, Rests::Office);
         }

@@ -23,7 +23,12 @@ pub(super) struct Log {
     window_bytes: usize,
     /// Where each membership came into force, oldest first. The first is the snapshot's.
     memberships: Vec<(Index, Membership)>,
+    /// Those that came into force before, as far as they are remembered, oldest first.
+    past: VecDeque<(Index, Membership)>,
 }
+
+/// Memberships before the snapshot's that are remembered.
+const PAST_MAX: usize = 16;
 
 impl Log {
     /// The log of which `on_disk` tells the entries behind `snapshot` that are not among `entries`.
@@ -39,8 +44,8 @@ impl Log {
             }
         };
         runs.retain(|(at, _)| *at <= last);
-        let mut log =
-            Self { snapshot, runs, last, window: VecDeque::new(), window_bytes: 0, memberships };
+        let (window, past) = (VecDeque::new(), VecDeque::new());
+        let mut log = Self { snapshot, runs, last, window, window_bytes: 0, memberships, past };
         for entry in entries {
             log.push(entry);
         }
@@ -122,10 +127,13 @@ impl Log {
         self.memberships.last().map_or(Index::ZERO, |(index, _)| *index)
     }
 
-    /// The membership in force at `index`.
+    /// The membership in force at `index`, also if the log has let go of that. If it is not known any
+    /// more, for long ago or before a restart: the oldest that is.
     pub(super) fn membership_at(&self, index: Index) -> &Membership {
-        let held = self.memberships.iter().rev().find(|(at, _)| *at <= index);
-        &held.or(self.memberships.first()).unwrap_or_else(|| unreachable!("never empty")).1
+        let mut newest_first = self.memberships.iter().rev().chain(self.past.iter().rev());
+        let held = newest_first.find(|(at, _)| *at <= index);
+        let oldest = || self.past.front().or(self.memberships.first());
+        &held.or_else(oldest).unwrap_or_else(|| unreachable!("never empty")).1
     }
 
     /// Whether `node` votes in the membership in force, or in one that is in force again if what is
@@ -197,7 +205,17 @@ impl Log {
             self.runs.push_front((next, term));
         }
         self.last = self.last.max(snapshot.index);
-        self.memberships.retain(|(at, _)| *at > snapshot.index);
+        let behind = self
+            .memberships
+            .split_off(self.memberships.partition_point(|(at, _)| *at <= snapshot.index));
+        for (at, membership) in std::mem::replace(&mut self.memberships, behind) {
+            if self.past.back().is_none_or(|(_, before)| *before != membership) {
+                self.past.push_back((at, membership));
+            }
+        }
+        while self.past.len() > PAST_MAX {
+            self.past.pop_front();
+        }
         self.memberships.insert(0, (snapshot.index, snapshot.membership.clone()));
         self.snapshot = snapshot;
     }

@@ -18,13 +18,14 @@
 //! ```
 //!
 //! Files: `quorum` what is enough · `log` entries and memberships · `progress` a leader's view of
-//! one member · `outbox` nothing leaves before it is durable · `election` votes · `replication`
+//! one member, `latency` how long it takes · `outbox` nothing leaves before it is durable · `election` votes · `replication`
 //! entries and commit · `fetch` entries from below the window · `change` memberships · `read` read
 //! index.
 
 mod change;
 mod election;
 mod fetch;
+mod latency;
 mod log;
 mod outbox;
 mod progress;
@@ -46,6 +47,7 @@ use thiserror::Error;
 
 pub use change::{Change, ChangeError};
 pub use fetch::{LogRead, ReadId, Unreadable};
+pub use latency::Latency;
 use log::Log;
 pub use log::size_of_entry;
 pub use outbox::Ticket;
@@ -674,7 +676,8 @@ impl Raft {
         self.log.membership_index()
     }
 
-    /// The membership that governs the entry at `index`.
+    /// The membership that governs the entry at `index`, also if the log has let go of that. If it is not
+    /// known any more, for long ago or before a restart: the first that is.
     #[must_use]
     pub fn membership_at(&self, index: Index) -> &Membership {
         self.log.membership_at(index)
@@ -740,6 +743,20 @@ impl Raft {
             Office::Leader(leading) => leading.progress.get(&member).map(|p| p.matched),
             _ => None,
         }
+    }
+
+    /// As a leader: how each other member follows.
+    pub fn followers(&self, now: Time) -> impl Iterator<Item = (NodeId, Latency)> + '_ {
+        let leading = match &self.office {
+            Office::Leader(leading) => Some(leading),
+            _ => None,
+        };
+        let last = self.log.last_index();
+        let members = leading.into_iter().flat_map(|leading| &leading.progress);
+        members.map(move |(node, progress)| {
+            let behind = last.0.saturating_sub(progress.matched.0);
+            (*node, progress.measured.told(now, behind))
+        })
     }
 
     /// As a leader: up to where `member` is known to hold the log durably, itself included; else 0.

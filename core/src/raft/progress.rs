@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::fetch::ReadId;
+use super::latency::Measured;
 use super::types::Index;
 use crate::time::Time;
 
@@ -29,7 +30,7 @@ pub(super) enum Flow {
 }
 
 /// What a leader knows of one member's log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Progress {
     /// The member holds the leader's log up to here, durably.
     pub matched: Index,
@@ -47,6 +48,8 @@ pub(super) struct Progress {
     pub round: u64,
     /// Since when heartbeats are answered, but not the entries that went out.
     pub stalled: Option<Time>,
+    /// How long it takes to acknowledge; decides nothing.
+    pub measured: Measured,
 }
 
 /// After so many heartbeats' time in which heartbeats are answered and entries are not, what was
@@ -65,11 +68,13 @@ impl Progress {
             answered: false,
             round: 0,
             stalled: None,
+            measured: Measured::default(),
         }
     }
 
     /// The member has said that it holds the log up to `matched`.
-    pub(super) fn appended(&mut self, matched: Index) {
+    pub(super) fn appended(&mut self, now: Time, matched: Index) {
+        self.measured.acknowledged(now, matched);
         self.stalled = None;
         self.in_flight = self.in_flight.saturating_sub(1);
         if matched > self.matched {
@@ -83,9 +88,20 @@ impl Progress {
         }
     }
 
+    /// A message with `count` entries from `next` on goes out, in `Replicate`, where at most `max` may be
+    /// unanswered.
+    pub(super) fn sends(&mut self, now: Time, count: usize, max: usize) {
+        self.in_flight += 1;
+        if count > 0 {
+            self.next = Index(self.next.0 + count as u64);
+            self.measured.sent(now, self.next.previous(), max);
+        }
+    }
+
     fn replicate(&mut self) {
         self.flow = Flow::Replicate;
         self.in_flight = 0;
+        self.measured.forget();
         self.next = self.matched.next();
     }
 
@@ -101,6 +117,7 @@ impl Progress {
         self.next = agree.min(prev.previous()).max(self.matched).next();
         self.flow = Flow::Probe { sent: None };
         self.in_flight = 0;
+        self.measured.forget();
         true
     }
 
@@ -132,5 +149,6 @@ impl Progress {
         self.flow = Flow::Probe { sent: None };
         self.in_flight = 0;
         self.stalled = None;
+        self.measured.forget();
     }
 }

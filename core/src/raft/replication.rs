@@ -132,7 +132,7 @@ impl Raft {
             return;
         }
         progress.hear(now);
-        progress.appended(matched);
+        progress.appended(now, matched);
         self.advance_commit(now);
         self.continue_transfer();
         self.send_entries(now, from, false);
@@ -212,8 +212,7 @@ impl Raft {
                     false
                 }
                 Flow::Replicate => {
-                    progress.in_flight += 1;
-                    progress.next = Index(progress.next.0 + entries.len() as u64);
+                    progress.sends(now, entries.len(), limits.in_flight_max);
                     progress.next <= last
                 }
                 Flow::Read { .. } | Flow::Install { .. } => false,
@@ -305,7 +304,13 @@ impl Raft {
             }
             leading.progress.get(&node).map_or(Index::ZERO, |p| p.matched)
         };
-        let index = Quorum::of(&self.effective_membership()).index(held);
+        let membership = self.effective_membership();
+        let quorum = Quorum::of(&membership);
+        // Mostly there is no more than before: whether there is, one look at each voter says.
+        if !quorum.is_met(|node| held(node) > self.commit) {
+            return;
+        }
+        let index = quorum.index(held);
         let own = self.log.term_at(index) == Some(self.term);
         if index <= self.commit || !(own || faults::active(Fault::CommitOldTerm)) {
             return;

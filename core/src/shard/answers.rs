@@ -1,9 +1,10 @@
 //! Who is told what, and when.
 
-use super::writer::{Awaiting, Batch, Run};
-use super::{Reply, SWEEP, Shard, ShardError, Write};
+use super::session::SessionId;
+use super::writer::{Awaiting, Batch, Run, Told};
+use super::{CopyState, Reply, SWEEP, Shard, ShardError, Write};
 use crate::configuration::QuorumRule;
-use crate::engine::{Position, SqlErrorKind};
+use crate::engine::Position;
 use crate::faults::{self, Fault};
 use crate::ids::Index;
 use crate::raft::Membership;
@@ -11,18 +12,21 @@ use crate::raft::Membership;
 impl Shard {
     /// The batch's entry is committed.
     pub(super) fn committed(&mut self, batch: Batch) {
-        if self.terms.asynchronous || self.is_implied(batch.at.index) {
-            self.acknowledge(batch);
+        let governed = self.raft.membership_at(batch.at.index);
+        if self.terms.asynchronous || self.is_implied(governed) {
+            self.acknowledge(batch.at, batch.runs);
+        } else if let Some(awaiting) = self.writer.awaiting.get_mut(&batch.at.index) {
+            // Somebody asks again for what still waits.
+            awaiting.batch.runs.extend(batch.runs);
         } else {
-            let membership = self.raft.membership_at(batch.at.index).clone();
+            let membership = governed.clone();
             self.writer.awaiting.insert(batch.at.index, Awaiting { batch, membership });
         }
     }
 
-    /// Whether the commit of the entry already says that the write quorum holds it: an odd number of
-    /// voters decides by a majority, which is what is asked for.
-    fn is_implied(&self, index: Index) -> bool {
-        let membership = self.raft.membership_at(index);
+    /// Whether the commit of an entry that this membership governs already says that the write quorum
+    /// holds it: an odd number of voters decides by a majority, which is what is asked for.
+    fn is_implied(&self, membership: &Membership) -> bool {
         let voters = membership.incoming.voters.len();
         let enough = match self.terms.write_quorum {
             QuorumRule::Majority => true,
@@ -81,6 +85,9 @@ impl Shard {
     }
 
     fn settle_awaiting(&mut self) {
+        if self.writer.awaiting.is_empty() {
+            return;
+        }
         if !self.raft.is_leader() {
             // Nobody tells a follower who holds what.
             for Awaiting { batch, .. } in std::mem::take(&mut self.writer.awaiting).into_values() {
@@ -94,29 +101,56 @@ impl Shard {
         let held: Vec<Index> = held.map(|(index, _)| *index).collect();
         for index in held {
             if let Some(awaiting) = self.writer.awaiting.remove(&index) {
-                self.acknowledge(awaiting.batch);
+                self.acknowledge(awaiting.batch.at, awaiting.batch.runs);
             }
         }
     }
 
     /// Everybody in the batch learns what came of it.
-    pub(super) fn acknowledge(&mut self, batch: Batch) {
-        let Batch { at, runs, .. } = batch;
+    pub(super) fn acknowledge(&mut self, at: Position, runs: Vec<Run>) {
         self.follow.told = self.follow.told.max(at.index);
-        for Run { id, outcome, .. } in runs {
-            let reply = match outcome {
-                Ok(rows) => Reply::Done { at, rows },
-                Err(error) if error.kind == SqlErrorKind::OwnerOnly => {
-                    Reply::Failed(self.owner_only())
-                }
-                Err(error) => Reply::Failed(ShardError::Sql(error)),
+        for Run { id, told, .. } in runs {
+            let reply = match told {
+                Told::Rows(rows) => Reply::Done { at, rows },
+                Told::Session(number) => Reply::Session { session: SessionId { at, number } },
+                Told::Sql(error) => Reply::Failed(ShardError::Sql(error)),
+                Told::Refused(error) => Reply::Failed(error),
             };
             self.reply(id, reply);
         }
     }
 
+    /// What a write would be refused with at the moment, by this replica as a leader; of a caretaker: an
+    /// insert. `None`: it can be written.
+    #[must_use]
+    pub fn refuses(&self) -> Option<ShardError> {
+        let because = |why: &str| Some(ShardError::Unavailable(why.to_owned()));
+        if !self.raft.is_leader() {
+            return Some(self.not_owner());
+        }
+        if self.sealed {
+            return because("its database goes over to another cluster");
+        }
+        if let Some(error) = self.out_of_reach() {
+            return Some(error);
+        }
+        if let Some(fault) = self.broken().or(self.ails()) {
+            return because(&fault.to_string());
+        }
+        if self.raft.is_transferring() {
+            return because("it is being handed over to another server");
+        }
+        if !self.raft.is_settled_leader() {
+            return because("its owner has just been elected");
+        }
+        if self.copy != CopyState::Open {
+            return because("it is being opened");
+        }
+        self.terms.static_owner.is_some().then(|| self.owner_only())
+    }
+
     /// Why an insert was not done by this caretaker.
-    fn owner_only(&self) -> ShardError {
+    pub(super) fn owner_only(&self) -> ShardError {
         let here = |node| self.raft.is_active(self.now, node);
         match &self.terms.static_owner {
             Some(owner) if !owner.node.is_some_and(here) => {
@@ -194,8 +228,9 @@ impl Shard {
 /// What a transaction is told whose batch is committed on too few copies: one that failed in it has
 /// left nothing behind, however many hold the others.
 fn below_quorum(run: &Run, at: Position) -> ShardError {
-    match &run.outcome {
-        Ok(_) => ShardError::CommittedBelowQuorum { at },
-        Err(error) => ShardError::Sql(error.clone()),
+    match &run.told {
+        Told::Rows(_) | Told::Session(_) => ShardError::CommittedBelowQuorum { at },
+        Told::Sql(error) => ShardError::Sql(error.clone()),
+        Told::Refused(error) => error.clone(),
     }
 }

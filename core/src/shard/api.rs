@@ -5,13 +5,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::interactive::TransactionId;
 use super::restore::Upload;
+use super::session::{Delivery, Once, SessionId};
 use super::verify::{Hashed, Mark};
 use crate::configuration::QuorumRule;
 use crate::engine::{
-    ContentHash, Effect, Executed, Fault, Outcome, Position, Rights, Rows, SqlError, Transaction,
+    ContentHash, Effect, Executed, Fault, Note, Outcome, Position, Rights, Rows, SqlError, Stepped,
+    Transaction,
 };
-use crate::ids::{DatabaseId, Generation, LogId, NodeId};
+use crate::ids::{ClusterId, DatabaseId, Generation, LogId, NodeId};
 use crate::time::Time;
 
 /// Names a request of this node; never used twice in one run.
@@ -52,6 +55,8 @@ pub struct Write {
     pub id: RequestId,
     /// What to run.
     pub transaction: Transaction,
+    /// What is to be done about its coming twice.
+    pub delivery: Delivery,
     /// When the asker gives up.
     pub deadline: Time,
 }
@@ -69,10 +74,33 @@ pub enum Consistency {
     /// What the configuration says: this copy if `readQuorum` is 1, else [`Consistency::Linearizable`].
     /// Only the node that is asked resolves it.
     AsConfigured,
-    /// At least what the answer with this token had. Only the node that is asked resolves it.
+    /// What the configuration says, and at least what the answer with this token had. Only the node that
+    /// is asked resolves it.
     Since(Token),
     /// As [`Consistency::Linearizable`], in a history that holds the entry at this position.
     Holding(Position),
+}
+
+impl Consistency {
+    /// Whether whatever copy has what it asks for may answer. Everything else is for the owner.
+    #[must_use]
+    pub fn any_copy_will_do(self) -> bool {
+        match self {
+            Self::Local | Self::AtLeast(_) => true,
+            Self::Linearizable | Self::AsConfigured | Self::Since(_) | Self::Holding(_) => false,
+        }
+    }
+}
+
+/// Names a shard in all clusters and for all time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct ShardId {
+    /// The cluster: log numbers are each cluster's own.
+    pub cluster: ClusterId,
+    /// Its database: another one of the same name has another id.
+    pub database: DatabaseId,
+    /// Its log, which no other shard of the cluster ever has.
+    pub log: LogId,
 }
 
 /// What a reader has seen, to be given along with its next read (`readYourWrites`).
@@ -97,6 +125,56 @@ pub enum SqlKind {
     Compare,
     /// There is none: the content is replaced by that of a file that was handed to a node.
     Restore(Upload),
+    /// It writes, or may, and is done once, however often it is sent.
+    Once(Once),
+    /// There is none: a session is opened.
+    OpenSession,
+    /// There is none: an interactive transaction is begun. While it is open no other writes.
+    Begin,
+    /// The next statements of an interactive transaction.
+    Step(TransactionId),
+    /// There is none: an interactive transaction is committed. With a session that is done once, however
+    /// often it is sent. Without one it is to be sent once: of a second sending nobody may know any more
+    /// that the first one did it.
+    Finish(TransactionId, Option<Once>),
+    /// There is none: an interactive transaction is undone. Done also if it is gone.
+    Abandon(TransactionId),
+}
+
+impl SqlKind {
+    /// Whether whatever copy has what it asks for may answer. Everything else is for the owner.
+    #[must_use]
+    pub fn any_copy_will_do(&self) -> bool {
+        match self {
+            Self::Read(consistency) => consistency.any_copy_will_do(),
+            Self::Write
+            | Self::Once(_)
+            | Self::Compare
+            | Self::Restore(_)
+            | Self::OpenSession
+            | Self::Begin
+            | Self::Step(_)
+            | Self::Finish(..)
+            | Self::Abandon(_) => false,
+        }
+    }
+
+    /// What makes sure that it is done once, if anything does.
+    #[must_use]
+    pub fn once(&self) -> Option<&Once> {
+        match self {
+            Self::Once(once) | Self::Finish(_, Some(once)) => Some(once),
+            Self::Write
+            | Self::Read(_)
+            | Self::Compare
+            | Self::Restore(_)
+            | Self::OpenSession
+            | Self::Begin
+            | Self::Step(_)
+            | Self::Finish(_, None)
+            | Self::Abandon(_) => None,
+        }
+    }
 }
 
 /// A transaction that only reads.
@@ -129,6 +207,23 @@ pub enum Reply {
     Compared {
         /// The copies that there are, by the configuration.
         copies: Vec<CopyHash>,
+    },
+    /// To [`SqlKind::OpenSession`]: the session is open.
+    Session {
+        /// Its name in the shard's log.
+        session: SessionId,
+    },
+    /// To [`SqlKind::Begin`]: it is open, and nothing is in it.
+    Began {
+        /// Its name in the shard's log.
+        transaction: TransactionId,
+    },
+    /// To [`SqlKind::Step`]: the transaction is open still.
+    Stepped {
+        /// The results of the statements that ran, in order.
+        rows: Vec<Rows>,
+        /// Why the one after those failed. Nothing of it is left, and those behind it were not run.
+        error: Option<SqlError>,
     },
 }
 
@@ -228,9 +323,96 @@ pub enum ShardError {
     /// Nothing has changed: another file is about to replace the shard's content.
     #[error("the content of the shard is being replaced already: wait until that is done")]
     Restoring,
+    /// Nothing ran now: the session is not known, or not any more. If the request had been sent before,
+    /// it may be done or not.
+    #[error("the session is not known any more: open another one")]
+    SessionExpired,
+    /// Done before, when it was sent earlier; what it was answered was not kept.
+    #[error("it was done before, as entry {}, and its answer was not kept", .at.index)]
+    AlreadyDone {
+        /// As which entry.
+        at: Position,
+    },
+    /// Nothing ran now: whoever has the session has said that it has the answer.
+    #[error("a request of this sequence was answered before, and its answer was let go of")]
+    Superseded,
     /// Nothing has changed: the file did not come to as many copies as must hold it.
     #[error("the file could not be given to enough servers, and nothing has changed: {0}")]
     NotStaged(String),
+    /// The interactive transaction is not open any more, and nothing of it is left.
+    #[error(
+        "the interactive transaction is lost, and nothing of it was done: {reason}; begin another one"
+    )]
+    TransactionLost {
+        /// What ended it.
+        reason: String,
+    },
+}
+
+impl Reply {
+    /// Where the shard's log stood, if it says that something was done, or read.
+    #[must_use]
+    pub fn done_at(&self) -> Option<Position> {
+        match self {
+            Self::Done { at, .. } => Some(*at),
+            Self::Failed(error) => error.done_at(),
+            Self::Compared { .. }
+            | Self::Session { .. }
+            | Self::Began { .. }
+            | Self::Stepped { .. } => None,
+        }
+    }
+
+    /// Whether it says what became of a request in a session: [`ShardError::is_final`].
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Failed(error) => error.is_final(),
+            Self::Done { .. }
+            | Self::Compared { .. }
+            | Self::Session { .. }
+            | Self::Began { .. }
+            | Self::Stepped { .. } => true,
+        }
+    }
+}
+
+impl ShardError {
+    /// As which entry the request is done all the same, if it is.
+    #[must_use]
+    pub fn done_at(&self) -> Option<Position> {
+        match self {
+            Self::CommittedBelowQuorum { at } | Self::AlreadyDone { at } => Some(*at),
+            _ => None,
+        }
+    }
+
+    /// Whether it says what became of a request in a session, however often that was sent; any other
+    /// says what became of it this time.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Sql(_)
+            | Self::CommittedBelowQuorum { .. }
+            | Self::AlreadyDone { .. }
+            | Self::TransactionLost { .. }
+            | Self::Superseded => true,
+            Self::NotOwner { .. }
+            | Self::OwnerAway { .. }
+            | Self::NoQuorum { .. }
+            | Self::OutcomeUnknown
+            | Self::Busy
+            | Self::TimedOut
+            | Self::UnknownDatabase { .. }
+            | Self::UnknownShard { .. }
+            | Self::StaleToken { .. }
+            | Self::TokenOfAnotherHistory { .. }
+            | Self::Unavailable(_)
+            | Self::Restoring
+            | Self::NotStaged(_)
+            | Self::SessionExpired => false,
+        }
+    }
 }
 
 /// A call to the engine of a copy.
@@ -257,12 +439,18 @@ pub enum CallKind {
     },
     /// [`crate::engine::Engine::execute`].
     Execute(Vec<Transaction>, Rights),
+    /// [`crate::engine::Engine::begin`], with so much time from then on.
+    Begin(Rights, Duration),
+    /// [`crate::engine::Engine::step`].
+    Step(Transaction),
+    /// [`crate::engine::Engine::finish`].
+    Finish,
     /// [`crate::engine::Engine::commit`].
-    Commit(Position),
+    Commit(Position, Vec<Note>),
     /// [`crate::engine::Engine::rollback`].
     Rollback,
     /// [`crate::engine::Engine::apply`].
-    Apply(Vec<Effect>),
+    Apply(Vec<Effect>, Vec<Note>),
     /// [`crate::engine::Engine::sync`].
     Sync,
     /// [`crate::engine::Reader::query`].
@@ -275,10 +463,14 @@ pub enum CallKind {
 /// The answer to a call. After a [`Answer::Failed`] nothing more of its epoch is carried out.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
-    /// To [`CallKind::Open`]: the copy's position.
-    Opened(Position),
-    /// To [`CallKind::Execute`].
+    /// To [`CallKind::Open`]: the copy's position and its notes.
+    Opened(Position, Vec<Note>),
+    /// To [`CallKind::Execute`] and [`CallKind::Finish`].
     Executed(Executed),
+    /// To [`CallKind::Begin`].
+    Begun,
+    /// To [`CallKind::Step`].
+    Stepped(Stepped),
     /// To [`CallKind::Commit`].
     Committed,
     /// To [`CallKind::Rollback`].
@@ -322,6 +514,12 @@ pub struct ShardLimits {
     pub retain_bytes_max: u64,
     /// Holds at one time.
     pub holds_max: usize,
+    /// How long a session lives that is not used, by the log's time.
+    pub session_time_to_live: Duration,
+    /// How long an interactive transaction may be open: so long others wait for it.
+    pub interactive_time: Duration,
+    /// How long nothing may be asked of it.
+    pub interactive_idle: Duration,
     /// The first wait before a failed copy is opened again; doubles up to 64 times that.
     pub reopen: Duration,
     /// How long a leader whose copy cannot be written keeps the lead.
@@ -352,6 +550,9 @@ impl Default for ShardLimits {
             retain_age: Duration::from_secs(600),
             retain_bytes_max: 1 << 30,
             holds_max: 64,
+            session_time_to_live: Duration::from_secs(600),
+            interactive_time: Duration::from_secs(5),
+            interactive_idle: Duration::from_secs(2),
             reopen: Duration::from_millis(50),
             patience: Duration::from_millis(500),
             blank_worth: 1_000,

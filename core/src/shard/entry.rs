@@ -3,6 +3,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::restore::StageId;
+use super::session::Records;
 use super::verify::Mark;
 use crate::ids::Term;
 
@@ -13,24 +14,49 @@ const EFFECTS: u8 = 1;
 const MARK: u8 = 2;
 /// The content is replaced by a staged file. The stage's term and number follow, as with a mark.
 const RESTORE: u8 = 3;
+/// As [`EFFECTS`], and behind the kind what sessions have to remember: its length in four bytes, the
+/// lowest first, then that.
+const SESSIONS: u8 = 4;
 
 /// What an entry says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Content {
-    /// The effects of a batch of transactions.
-    Effects(Bytes),
+    /// The effects of a batch of transactions, and what sessions have to remember of it.
+    Effects(Records, Bytes),
     /// A position at which copies are compared.
     Mark(Mark),
     /// The content becomes that of a staged file.
     Restore(StageId),
 }
 
-/// Wraps the effects of a batch for the log.
-pub(super) fn encode(effects: &Bytes) -> Bytes {
-    let mut data = BytesMut::with_capacity(effects.len() + 1);
-    data.put_u8(EFFECTS);
+/// Wraps the effects of a batch for the log, and what sessions have to remember of it.
+pub(super) fn encode(records: &Records, effects: &Bytes) -> Bytes {
+    if records.is_empty() {
+        let mut data = BytesMut::with_capacity(effects.len() + 1);
+        data.put_u8(EFFECTS);
+        data.put_slice(effects);
+        return data.freeze();
+    }
+    let records = postcard::to_allocvec(records);
+    let records = records.unwrap_or_else(|e| unreachable!("records always encode: {e}"));
+    let length = u32::try_from(records.len());
+    let length = length.unwrap_or_else(|_| unreachable!("the answers in an entry are bounded"));
+    let mut data = BytesMut::with_capacity(effects.len() + records.len() + 5);
+    data.put_u8(SESSIONS);
+    data.put_u32_le(length);
+    data.put_slice(&records);
     data.put_slice(effects);
     data.freeze()
+}
+
+/// What stands behind the kind of an entry of a batch in sessions.
+fn sessions(data: &Bytes) -> Option<Content> {
+    let (length, rest) = data.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let records = rest.get(..length)?;
+    let (records, behind) = postcard::take_from_bytes(records).ok()?;
+    let all = behind.is_empty();
+    all.then(|| Content::Effects(records, data.slice(4 + length..)))
 }
 
 /// A mark for the log.
@@ -61,7 +87,8 @@ fn name(rest: &[u8]) -> Option<(Term, u64)> {
 /// What an entry says; `None` if a later version made it.
 pub(super) fn decode(data: &Bytes) -> Option<Content> {
     match data.first() {
-        Some(&EFFECTS) => Some(Content::Effects(data.slice(1..))),
+        Some(&EFFECTS) => Some(Content::Effects(Records::default(), data.slice(1..))),
+        Some(&SESSIONS) => sessions(&data.slice(1..)),
         Some(&MARK) => {
             let (term, number) = name(data.get(1..)?)?;
             Some(Content::Mark(Mark { term, number }))
@@ -79,9 +106,19 @@ pub(super) fn decode(data: &Bytes) -> Option<Content> {
 #[must_use]
 pub fn effects(data: &Bytes) -> Option<Bytes> {
     match decode(data)? {
-        Content::Effects(effects) => Some(effects),
+        Content::Effects(_, effects) => Some(effects),
         Content::Mark(_) => Some(Bytes::new()),
         Content::Restore(_) => None,
+    }
+}
+
+/// What an entry says of sessions; `None` if it says nothing.
+#[must_use]
+pub fn records(data: &Bytes) -> Option<Records> {
+    let says = data.first() == Some(&SESSIONS);
+    match says.then(|| decode(data)).flatten()? {
+        Content::Effects(records, _) => Some(records),
+        Content::Mark(_) | Content::Restore(_) => None,
     }
 }
 
@@ -90,7 +127,7 @@ pub fn effects(data: &Bytes) -> Option<Bytes> {
 pub fn restores(data: &Bytes) -> Option<StageId> {
     match decode(data)? {
         Content::Restore(stage) => Some(stage),
-        Content::Effects(_) | Content::Mark(_) => None,
+        Content::Effects(..) | Content::Mark(_) => None,
     }
 }
 
@@ -101,7 +138,21 @@ mod tests {
     #[test]
     fn an_entry_says_what_was_put_in_and_one_of_a_later_version_says_nothing() {
         let bytes = Bytes::from_static(b"changes");
-        assert_eq!(decode(&encode(&bytes)), Some(Content::Effects(bytes)));
+        let none = Records::default();
+        assert_eq!(
+            decode(&encode(&none, &bytes)),
+            Some(Content::Effects(none.clone(), bytes.clone()))
+        );
+        let some = Records::opening(5, &[7, 8]);
+        let with = encode(&some, &bytes);
+        assert_eq!(decode(&with), Some(Content::Effects(some.clone(), bytes.clone())));
+        assert_eq!(
+            decode(&encode(&some, &Bytes::new())),
+            Some(Content::Effects(some.clone(), Bytes::new()))
+        );
+        assert_eq!(records(&with), Some(some.clone()));
+        assert_eq!(records(&encode(&none, &bytes)), None);
+        assert_eq!(decode(&with.slice(..6)), None, "it is cut off");
         let put = Mark { term: Term(7), number: 1 << 40 };
         assert_eq!(decode(&mark(put)), Some(Content::Mark(put)));
         assert_eq!(effects(&mark(put)), Some(Bytes::new()));
@@ -111,7 +162,7 @@ mod tests {
         assert_eq!(restores(&restore(stage)), Some(stage));
         assert_eq!(restores(&mark(put)), None);
         let longer = [&mark(put)[..], &[0]].concat();
-        for later in [vec![], vec![4, 1], vec![MARK, 1], vec![RESTORE, 1], longer] {
+        for later in [vec![], vec![5, 1], vec![MARK, 1], vec![RESTORE, 1], longer] {
             assert_eq!(decode(&Bytes::from(later)), None);
         }
     }

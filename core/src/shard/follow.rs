@@ -1,11 +1,15 @@
 //! Committed entries on their way into the copy, and the copy's opening and failing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::entry::{self, Content};
-use super::{CallKind, CopyState, Shard, Write};
-use crate::engine::{Effect, Fault, Position};
+use super::session::Sessions;
+use super::{CallKind, CopyState, Delivery, RequestId, Shard, TransactionId, Write};
+use crate::engine::{Effect, Fault, Note, Position};
+use crate::faults;
 use crate::ids::{Generation, Index, Term};
 use crate::raft::{Entry, Payload, Unreadable};
 use crate::time::Time;
@@ -22,8 +26,12 @@ const HELD_BACK_MAX: u64 = 64;
 pub(super) enum Order {
     /// To open.
     Open,
-    /// To run transactions, in this term.
-    Execute { writes: Vec<Write>, term: Term },
+    /// To run transactions, in this term, at this time of the log.
+    Execute { writes: Vec<Write>, term: Term, time: u64 },
+    /// To begin an interactive transaction.
+    Begin(TransactionId),
+    /// To run a step of it.
+    Step(TransactionId, RequestId),
     /// To commit what is open, which is told already: its entry is committed in the log.
     Commit { at: Position },
     /// To apply entries.
@@ -73,6 +81,15 @@ impl Follow {
     pub(super) fn executes(&self) -> bool {
         self.orders.iter().any(|order| matches!(order, Order::Execute { .. }))
     }
+
+    /// Whether an interactive transaction is being finished.
+    pub(super) fn finishes(&self) -> bool {
+        let finishes = |write: &Write| matches!(write.delivery, Delivery::Finishes(..));
+        self.orders.iter().any(|order| match order {
+            Order::Execute { writes, .. } => writes.iter().any(finishes),
+            _ => false,
+        })
+    }
 }
 
 impl Shard {
@@ -96,7 +113,7 @@ impl Shard {
         self.call(CallKind::Open { generation, create });
     }
 
-    pub(super) fn on_opened(&mut self, position: Position) {
+    pub(super) fn on_opened(&mut self, position: Position, notes: &[Note]) {
         if !matches!(self.follow.orders.pop_front(), Some(Order::Open)) {
             unreachable!("calls are answered in order");
         }
@@ -109,6 +126,16 @@ impl Shard {
             let reason = format!("it ends at entry {index}, the log begins behind {base}");
             self.break_copy(Fault::Conflict { at: position, reason });
             return;
+        }
+        let lost = faults::active(faults::Fault::SessionsLostInCopy)
+            && self.generation > Some(Generation(1));
+        match Sessions::load(if lost { &[] } else { notes }) {
+            Some(sessions) => self.sessions = sessions,
+            None => {
+                let reason = "its sessions were written by a later version".to_owned();
+                self.break_copy(Fault::Unreadable { at: position, reason });
+                return;
+            }
         }
         self.copy = CopyState::Open;
         self.open_since = self.now;
@@ -224,6 +251,7 @@ impl Shard {
     /// Gives the engine the next entry, or as many as go together. False: it is being read back.
     fn give_next(&mut self) -> bool {
         let mut apply: Vec<Effect> = Vec::new();
+        let mut noted = BTreeMap::new();
         let (mut bytes, limits) = (0, self.limits);
         let mut here = true;
         while self.follow.next <= self.raft.commit() && apply.len() < limits.apply_max {
@@ -260,8 +288,8 @@ impl Shard {
                 self.follow.next = index.next();
                 continue;
             };
-            let effects = match entry::decode(&data) {
-                Some(Content::Effects(effects)) => effects,
+            let (records, effects) = match entry::decode(&data) {
+                Some(Content::Effects(records, effects)) => (records, effects),
                 // What was gathered stands before it.
                 Some(Content::Mark(_) | Content::Restore(_)) if !apply.is_empty() => break,
                 Some(Content::Restore(stage)) => {
@@ -286,6 +314,9 @@ impl Shard {
             self.undo_open();
             bytes += effects.len();
             self.follow.unsynced_bytes += effects.len() as u64;
+            if !faults::active(faults::Fault::SessionsLostInDelta) {
+                self.sessions.apply(at, &records, &mut noted);
+            }
             apply.push(Effect { at, effects });
             self.follow.next = index.next();
         }
@@ -293,7 +324,7 @@ impl Shard {
             let (at, through) = (last.at, self.follow.next.previous());
             self.follow.given = self.now;
             self.follow.orders.push_back(Order::Apply { at, through });
-            self.call(CallKind::Apply(apply));
+            self.call(CallKind::Apply(apply, notes(noted)));
         }
         here
     }
@@ -303,9 +334,16 @@ impl Shard {
     fn commit_open(&mut self) {
         let Some(batch) = self.writer.open.take() else { return };
         self.follow.unsynced_bytes += batch.bytes;
-        let at = batch.at;
-        self.follow.orders.push_back(Order::Commit { at });
-        self.call(CallKind::Commit(at));
+        let (at, mut noted) = (batch.at, BTreeMap::new());
+        self.sessions.apply(at, &batch.records, &mut noted);
+        if batch.is_open() {
+            self.follow.orders.push_back(Order::Commit { at });
+            self.call(CallKind::Commit(at, notes(noted)));
+        } else {
+            let effects = Bytes::new();
+            self.follow.orders.push_back(Order::Apply { at, through: at.index });
+            self.call(CallKind::Apply(vec![Effect { at, effects }], notes(noted)));
+        }
         self.committed(batch);
     }
 
@@ -367,11 +405,14 @@ impl Shard {
     /// and what was not appended is run again.
     pub(super) fn abandon_orders(&mut self) {
         self.follow.fetched.clear();
+        self.forget_interactive("the owner had to open its copy again");
         for order in std::mem::take(&mut self.follow.orders) {
             match order {
                 Order::Execute { writes, .. } => self.requeue(writes),
                 // What was to be committed is told, and comes from the log.
                 Order::Open
+                | Order::Begin(_)
+                | Order::Step(..)
                 | Order::Commit { .. }
                 | Order::Apply { .. }
                 | Order::Rollback
@@ -382,4 +423,8 @@ impl Shard {
             self.leave_open(batch);
         }
     }
+}
+
+fn notes(noted: BTreeMap<u64, Bytes>) -> Vec<Note> {
+    noted.into_iter().map(|(key, value)| Note { key, value }).collect()
 }

@@ -16,18 +16,20 @@
 //!
 //! Files: `api` what goes in and out · `entry` what an entry carries · `writer` batches and their
 //! entries · `follow` committed entries on their way into the copy · `copy` another file in its place
-//! · `answers` who is told what, and when · `reads` · `restore` content that is replaced by a file's ·
-//! `retain` what the log keeps · `seal` the end of a log · `verify` what the copy is at a mark.
+//! · `interactive` transactions that run step by step · `answers` who is told what, and when · `reads` · `restore` content that is replaced by a file's ·
+//! `retain` what the log keeps · `seal` the end of a log · `session` what is done once · `verify` what the copy is at a mark.
 
 mod answers;
 mod api;
 mod copy;
 mod entry;
 mod follow;
+mod interactive;
 mod reads;
 mod restore;
 mod retain;
 mod seal;
+mod session;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -37,11 +39,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use api::{
-    Answer, Call, CallKind, Consistency, CopyHash, Read, Reply, RequestId, ShardError, ShardLimits,
-    SqlKind, StaticOwner, Terms, Token, Write,
+    Answer, Call, CallKind, Consistency, CopyHash, Read, Reply, RequestId, ShardError, ShardId,
+    ShardLimits, SqlKind, StaticOwner, Terms, Token, Write,
 };
-pub use entry::{effects, restores};
+pub use entry::{effects, records, restores};
+pub use interactive::{Step, TransactionId};
 pub use restore::{Placing, RestoreState, StageId, Upload};
+pub use session::{Delivery, Kept, Once, Ran, Records, Session, SessionId};
 pub use verify::{Hashed, Mark, NoHash};
 
 use crate::engine::{Fault, Position};
@@ -93,6 +97,7 @@ pub struct Shard {
     retain: retain::Retain,
     reads: reads::Reads,
     restore: restore::Restore,
+    sessions: session::Sessions,
     verify: verify::Verify,
     calls: VecDeque<Call>,
     replies: VecDeque<(RequestId, Reply)>,
@@ -131,6 +136,7 @@ impl Shard {
             retain,
             reads: reads::Reads::default(),
             restore: restore::Restore::default(),
+            sessions: session::Sessions::default(),
             verify: verify::Verify::default(),
             calls: VecDeque::new(),
             replies: VecDeque::new(),
@@ -244,7 +250,7 @@ impl Shard {
         if let CopyState::Closed { until, .. } = self.copy {
             due = due.min(until);
         }
-        let parts = [self.next_sweep, self.follow.due()];
+        let parts = [self.next_sweep, self.follow.due(), self.interactive_due()];
         parts.into_iter().flatten().fold(due, Time::min)
     }
 
@@ -270,6 +276,7 @@ impl Shard {
     /// Hands the lead over: this node is about to stop.
     pub fn hand_over(&mut self, now: Time, to: NodeId) {
         self.now = now;
+        self.end_interactive("the shard is handed over to another server");
         // Refused if it does not vote: then the others elect somebody when this node is gone.
         let _ = self.raft.transfer(now, to);
         self.drive();
@@ -304,8 +311,10 @@ impl Shard {
             Answer::Queried(id, result) => self.on_queried(id, result),
             Answer::Hashed(mark, result) => self.on_hashed(mark, result),
             _ if epoch != self.follow.epoch => {}
-            Answer::Opened(position) => self.on_opened(position),
+            Answer::Opened(position, notes) => self.on_opened(position, &notes),
             Answer::Executed(executed) => self.on_executed(executed),
+            Answer::Begun => self.on_begun(),
+            Answer::Stepped(stepped) => self.on_stepped(stepped),
             Answer::Committed | Answer::Applied | Answer::RolledBack => self.on_carried_out(),
             Answer::Synced(position) => self.on_synced(position),
             Answer::Failed(fault) => self.on_failed(fault),
@@ -365,6 +374,7 @@ impl Shard {
         self.follow_log();
         self.resolve();
         self.put_wanted();
+        self.drive_interactive();
         self.start_batch();
         self.serve_reads();
         self.sweep();
@@ -375,8 +385,10 @@ impl Shard {
 
     /// Nothing has failed for as long as makes a copy ail: there was nothing to write.
     fn heal(&mut self) {
-        let open_for = self.now.since(self.open_since);
-        if self.copy == CopyState::Open && open_for >= self.limits.patience {
+        if self.ails.is_none() || self.copy != CopyState::Open {
+            return;
+        }
+        if self.now.since(self.open_since) >= self.limits.patience {
             self.ails = None;
         }
     }
@@ -415,8 +427,10 @@ impl Shard {
     }
 
     /// A leader hands over to the one that should own the shard, or to anybody if its own copy cannot
-    /// be written.
+    /// be written. For the first an interactive transaction that is open comes to its end, and no other is
+    /// begun.
     fn care_for_ownership(&mut self) {
+        self.writer.hands_over = false;
         let now = self.now;
         if !self.raft.is_settled_leader() || self.raft.is_transferring() {
             return;
@@ -436,10 +450,13 @@ impl Shard {
             Some(node) if node != me && self.raft.is_caught_up(now, node) => Some(node),
             _ => None,
         };
-        if let Some(successor) = successor {
-            self.next_handover = now + HANDOVER;
-            // Refused if it does not vote: then this one goes on.
-            let _ = self.raft.transfer(now, successor);
+        let Some(successor) = successor else { return };
+        if !lame && (self.writer.interactive.is_some() || self.follow.finishes()) {
+            self.writer.hands_over = true;
+            return;
         }
+        self.next_handover = now + HANDOVER;
+        // Refused if it does not vote: then this one goes on.
+        let _ = self.raft.transfer(now, successor);
     }
 }

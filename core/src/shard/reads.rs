@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::writer::Batch;
 use super::{CallKind, Consistency, CopyState, Read, Reply, RequestId, Shard, ShardError};
-use crate::engine::{Fault, Outcome, Position};
+use crate::engine::{Fault as EngineFault, Outcome, Position};
+use crate::faults::{self, Fault};
 use crate::ids::Index;
 use crate::time::Time;
 
@@ -50,8 +51,7 @@ impl Shard {
     /// A transaction that only reads. Its answer comes from [`Shard::next_reply`].
     pub fn read(&mut self, now: Time, read: Read) {
         self.now = now;
-        let linearizable =
-            !matches!(read.consistency, Consistency::Local | Consistency::AtLeast(_));
+        let linearizable = !read.consistency.any_copy_will_do();
         if linearizable && !self.raft.is_leader() {
             let error = self.not_owner();
             self.fail(read.id, error);
@@ -91,11 +91,26 @@ impl Shard {
         if self.reads.asked.is_none() && !self.reads.asking.is_empty() {
             self.reads.tokens += 1;
             let token = self.reads.tokens;
+            if faults::active(Fault::ReadIndexSkipped) {
+                return self.trust_itself();
+            }
             // Refused while it has not committed an entry of its own: then a little later.
             if self.raft.read(token).is_ok() {
                 self.reads.asked = Some((token, std::mem::take(&mut self.reads.asking)));
                 // A sole voter needs nobody's word.
                 self.take_confirmed();
+            }
+        }
+        self.run_reads();
+    }
+
+    /// The deliberate fault: whoever takes itself for the leader asks nobody.
+    fn trust_itself(&mut self) {
+        let commit = self.raft.commit();
+        for asking in std::mem::take(&mut self.reads.asking) {
+            match asking {
+                Asking::Read(read) => self.wait_for(commit, read),
+                Asking::Batch(batch) => self.acknowledge(batch.at, batch.runs),
             }
         }
         self.run_reads();
@@ -115,9 +130,12 @@ impl Shard {
                         Consistency::Holding(at) if !self.may_hold(at) => {
                             self.fail_stale(&read, at)
                         }
+                        // One that is not committed yet is of an owner that does not wait for that,
+                        // or of another history, and by chance here too by now.
+                        Consistency::Holding(at) => self.wait_for(index.max(at.index), read),
                         _ => self.wait_for(index, read),
                     },
-                    Asking::Batch(batch) => self.acknowledge(batch),
+                    Asking::Batch(batch) => self.acknowledge(batch.at, batch.runs),
                 }
             }
         }
@@ -129,7 +147,7 @@ impl Shard {
             let first = self.reads.waiting.first_entry().filter(|e| e.key().0 <= applied);
             let Some(read) = first.map(|entry| entry.remove()) else { return };
             // A copy may hold what its log still lacks: only another entry says that it does not.
-            if let Consistency::AtLeast(at) = read.consistency
+            if let Consistency::AtLeast(at) | Consistency::Holding(at) = read.consistency
                 && self.term_of(at.index).is_some_and(|term| term != at.term)
             {
                 self.fail_stale(&read, at);
@@ -149,7 +167,11 @@ impl Shard {
         self.fail(read.id, ShardError::TokenOfAnotherHistory { at });
     }
 
-    pub(super) fn on_queried(&mut self, id: RequestId, result: Result<(Position, Outcome), Fault>) {
+    pub(super) fn on_queried(
+        &mut self,
+        id: RequestId,
+        result: Result<(Position, Outcome), EngineFault>,
+    ) {
         if self.reads.running.remove(&id).is_none() {
             return;
         }

@@ -161,7 +161,8 @@ impl Shard {
         let leads = self.raft.is_settled_leader()
             && !self.raft.is_transferring()
             && self.raft.term() == stage.term;
-        if leads && (self.follow.executes() || self.raft.membership().is_joint()) {
+        let runs = self.follow.executes() || self.writer.interactive.is_some();
+        if leads && (runs || self.raft.membership().is_joint()) {
             return;
         }
         let put = match leads {

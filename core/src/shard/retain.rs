@@ -56,6 +56,10 @@ impl Retain {
     /// The last point that is at least so many bytes, and so long a time, behind the end.
     fn behind(&self, end: u64, bytes: u64, old: impl Fn(Time) -> bool) -> Index {
         let far = |mark: &&Mark| end - mark.bytes >= bytes && old(mark.at);
+        // The first is the farthest and the oldest: unless it is far enough, none is.
+        if self.marks.front().filter(far).is_none() {
+            return Index::ZERO;
+        }
         self.marks.iter().rev().find(far).map_or(Index::ZERO, |mark| mark.index)
     }
 }
@@ -88,12 +92,17 @@ impl Shard {
         self.mark_end();
         let base = self.raft.snapshot().index;
         let first = self.retain.marks.front().map(|mark| mark.index);
+        if first.is_none_or(|first| first > self.may_go()) {
+            return;
+        }
         // Whoever has just been elected does not know yet how far the others are.
-        let new = self.raft.is_leader() && self.now.since(self.office_since) < self.limits.patience;
-        if new || first.is_none_or(|first| first > self.may_go()) {
+        if self.raft.is_leader() && self.now.since(self.office_since) < self.limits.patience {
             return;
         }
         let cut = self.may_go().min(self.nobody_needs());
+        if first.is_none_or(|first| first > cut) {
+            return;
+        }
         let Some(mark) = self.retain.marks.iter().rev().find(|mark| mark.index <= cut) else {
             return;
         };

@@ -26,6 +26,7 @@ impl Shard {
     pub fn is_sealed(&self) -> bool {
         let follow = &self.follow;
         let idle = self.writer.open.is_none()
+            && self.writer.interactive.is_none()
             && self.writer.unresolved.is_empty()
             && self.writer.awaiting.is_empty()
             && follow.orders.is_empty()

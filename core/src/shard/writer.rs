@@ -1,12 +1,14 @@
 //! Batches of transactions on their way to becoming an entry.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::follow::Order;
-use super::{CallKind, CopyState, RequestId, Shard, ShardError, Write, entry};
-use crate::engine::{Executed, Outcome, Position, Rights};
+use super::interactive::{Interactive, Past};
+use super::session::{Judgement, Records, SESSIONS_MAX};
+use super::{CallKind, CopyState, Delivery, RequestId, Shard, ShardError, Write, entry};
+use crate::engine::{Executed, Outcome, Position, Rows, SqlError, SqlErrorKind};
 use crate::faults;
-use crate::ids::{Index, NodeId};
+use crate::ids::{Index, NodeId, Term};
 use crate::raft::{Membership, ProposeError};
 use crate::time::Time;
 
@@ -15,7 +17,20 @@ use crate::time::Time;
 pub(super) struct Run {
     pub id: RequestId,
     pub deadline: Time,
-    pub outcome: Outcome,
+    pub told: Told,
+}
+
+/// What whoever asked is told when the entry is committed.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    /// It is done.
+    Rows(Vec<Rows>),
+    /// A session is open, of those that the entry opened the one of this number.
+    Session(u8),
+    /// It failed, and nothing of it is left.
+    Sql(SqlError),
+    /// It was not run.
+    Refused(ShardError),
 }
 
 /// Transactions that have run together.
@@ -26,6 +41,21 @@ pub(super) struct Batch {
     pub runs: Vec<Run>,
     /// Bytes of its effects.
     pub bytes: u64,
+    /// What sessions have to remember of it.
+    pub records: Records,
+}
+
+impl Batch {
+    /// One request that nothing is run for.
+    fn of(at: Position, write: &Write, told: Told) -> Self {
+        let runs = vec![Run { id: write.id, deadline: write.deadline, told }];
+        Self { at, runs, bytes: 0, records: Records::default() }
+    }
+
+    /// Whether the engine has a transaction open for it: it has changed something.
+    pub(super) fn is_open(&self) -> bool {
+        self.bytes > 0
+    }
 }
 
 /// A batch that is committed, and held by fewer than the write quorum asks for.
@@ -42,12 +72,20 @@ pub(super) struct Awaiting {
 pub(super) struct Writer {
     /// Not run yet.
     pub queue: VecDeque<Write>,
-    /// Run, appended, and open in the engine until the entry is committed.
+    /// Run, appended, and open in the engine, if it changed anything, until the entry is committed.
     pub open: Option<Batch>,
     /// Appended, and no longer open: whether the entry is ever committed will show.
     pub unresolved: BTreeMap<Index, Batch>,
     /// Committed, but not yet on as many copies as the write quorum asks for.
     pub awaiting: BTreeMap<Index, Awaiting>,
+    /// The interactive transaction that is open. Then nothing else is, nor is anything run.
+    pub interactive: Option<Interactive>,
+    /// Those that were.
+    pub past: Past,
+    /// A hand-over waits for the interactive transaction.
+    pub hands_over: bool,
+    /// The log's time when this term began here, and when that was.
+    clock: Option<(Term, u64, Time)>,
 }
 
 impl Shard {
@@ -57,10 +95,15 @@ impl Shard {
         if !self.raft.is_leader() {
             let error = self.not_owner();
             self.fail(write.id, error);
-        } else if self.writer.queue.len() >= self.limits.queue_max {
-            self.fail(write.id, ShardError::Busy);
-        } else {
-            self.writer.queue.push_back(write);
+        } else if let Some(write) = self.finish_now(write) {
+            if self.writer.queue.len() >= self.limits.queue_max {
+                self.fail(write.id, ShardError::Busy);
+            } else if let Delivery::Finishes(..) = write.delivery {
+                // It runs nothing: it is told at once, before another one is begun.
+                self.writer.queue.push_front(write);
+            } else {
+                self.writer.queue.push_back(write);
+            }
         }
         self.drive();
     }
@@ -77,6 +120,7 @@ impl Shard {
         let idle = self.copy == CopyState::Open
             && !self.restore.waits()
             && self.writer.open.is_none()
+            && self.writer.interactive.is_none()
             && !self.follow.executes()
             && self.follow.orders.len() < self.limits.calls_max;
         let complete = self.raft.is_settled_leader() && self.follow.next > self.raft.last_index()
@@ -94,16 +138,82 @@ impl Shard {
             }
             return;
         }
-        let count = self.writer.queue.len().min(self.limits.batch_max);
-        let writes: Vec<Write> = self.writer.queue.drain(..count).collect();
+        let time = self.log_time();
+        let writes = self.pick(time);
+        if writes.is_empty() {
+            self.begin_next();
+            return;
+        }
         let batch = writes.iter().map(|write| write.transaction.clone()).collect();
         let term = self.raft.term();
-        self.follow.orders.push_back(Order::Execute { writes, term });
-        let rights = match self.terms.static_owner {
-            Some(_) => Rights::Caretaker,
-            None => Rights::Owner,
-        };
-        self.call(CallKind::Execute(batch, rights));
+        self.follow.orders.push_back(Order::Execute { writes, term, time });
+        self.call(CallKind::Execute(batch, self.rights()));
+    }
+
+    /// The log's time, as a leader: from where it stood when its term began it goes on at the pace of
+    /// this node's clock.
+    pub(super) fn log_time(&mut self) -> u64 {
+        let (term, now, stands) = (self.raft.term(), self.now, self.sessions.time());
+        let clock = self.writer.clock.filter(|(of, ..)| *of == term);
+        let (_, began_at, began) = *self.writer.clock.insert(clock.unwrap_or((term, stands, now)));
+        let went = u64::try_from(now.since(began).as_millis()).unwrap_or(u64::MAX);
+        began_at.saturating_add(went).max(stands)
+    }
+
+    /// Takes from the queue what is to be run together, up to an interactive transaction that begins.
+    /// Whoever is known to have run is answered; what came twice waits for what becomes of the first.
+    fn pick(&mut self, time: u64) -> Vec<Write> {
+        let (mut picked, mut later) = (Vec::new(), VecDeque::new());
+        let (mut claimed, mut opens) = (BTreeSet::new(), 0);
+        while picked.len() < self.limits.batch_max
+            && let Some(write) = self.writer.queue.pop_front()
+        {
+            match write.delivery {
+                Delivery::Plain => picked.push(write),
+                Delivery::Opens if self.sessions.len() + opens >= SESSIONS_MAX => {
+                    self.fail(write.id, ShardError::Busy);
+                }
+                Delivery::Opens if opens > usize::from(u8::MAX) => later.push_back(write),
+                Delivery::Opens => {
+                    opens += 1;
+                    picked.push(write);
+                }
+                Delivery::Once(once) => {
+                    if self.is_new(&write, time) {
+                        let first = claimed.insert((once.session, once.sequence));
+                        if first || faults::active(faults::Fault::OpenDuplicateExecuted) {
+                            picked.push(write);
+                        } else {
+                            later.push_back(write);
+                        }
+                    }
+                }
+                Delivery::Finishes(of, _) => self.finish_gone(write, of, time),
+                Delivery::Begins => {
+                    self.writer.queue.push_front(write);
+                    break;
+                }
+            }
+        }
+        later.append(&mut self.writer.queue);
+        self.writer.queue = later;
+        picked
+    }
+
+    /// Whether a request has not run yet, as far as its session knows, at this time of the log.
+    /// Otherwise it is answered.
+    pub(super) fn is_new(&mut self, write: &Write, time: u64) -> bool {
+        let Some(once) = write.delivery.once() else { return true };
+        match self.sessions.judge(once, time) {
+            Judgement::New => return true,
+            Judgement::Known(at, told) => self.committed(Batch::of(at, write, told)),
+            Judgement::Refused(error) => self.fail(write.id, error),
+            Judgement::Expired => {
+                let told = Told::Refused(ShardError::SessionExpired);
+                self.confirm(Batch::of(self.follow.position, write, told));
+            }
+        }
+        false
     }
 
     /// A leader whose copy is of no use, and from whom nobody could take over, says why.
@@ -123,7 +233,7 @@ impl Shard {
 
     /// Whether too few voters are in reach for the write quorum: then nothing is run that could not
     /// be acknowledged.
-    fn out_of_reach(&self) -> Option<ShardError> {
+    pub(super) fn out_of_reach(&self) -> Option<ShardError> {
         let membership = self.raft.membership();
         let halves = std::iter::once(&membership.incoming).chain(&membership.outgoing);
         let active = |node: &NodeId| self.raft.is_active(self.now, *node);
@@ -143,7 +253,7 @@ impl Shard {
 
     /// The engine has run a batch: its effects become an entry, or it is undone.
     pub(super) fn on_executed(&mut self, executed: Executed) {
-        let Some(Order::Execute { mut writes, term }) = self.follow.orders.pop_front() else {
+        let Some(Order::Execute { mut writes, term, time }) = self.follow.orders.pop_front() else {
             unreachable!("calls are answered in order");
         };
         let Executed { outcomes, effects } = executed;
@@ -157,41 +267,56 @@ impl Shard {
             return;
         }
         let bytes = effects.len() as u64;
-        let proposed = (!effects.is_empty()).then(|| self.raft.propose(entry::encode(&effects)));
-        let ids: Vec<(RequestId, Time)> = writes.iter().map(|w| (w.id, w.deadline)).collect();
-        let runs = ids.into_iter().zip(outcomes);
-        let runs = runs.map(|((id, deadline), outcome)| Run { id, deadline, outcome }).collect();
-        match proposed {
-            None => self.confirm(Batch { at: self.follow.position, runs, bytes }),
-            Some(Ok((index, term))) => {
-                let mut batch = Batch { at: Position { index, term }, runs, bytes };
-                if faults::active(faults::Fault::AnswerBeforeCommit) {
-                    let runs = std::mem::take(&mut batch.runs);
-                    self.acknowledge(Batch { at: batch.at, runs, bytes });
-                }
-                self.writer.open = Some(batch);
-            }
+        let ran: Vec<(&Write, &Outcome)> = writes.iter().zip(&outcomes).collect();
+        let time_to_live = self.limits.session_time_to_live.as_millis();
+        let time_to_live = u64::try_from(time_to_live).unwrap_or(u64::MAX);
+        let records = self.sessions.records(time, time_to_live, &ran);
+        let changes = !effects.is_empty() || !records.is_empty();
+        let proposed = changes.then(|| self.raft.propose(entry::encode(&records, &effects)));
+        let at = match proposed {
+            None => self.follow.position,
+            Some(Ok((index, term))) => Position { index, term },
             Some(Err(ProposeError::NotLeader | ProposeError::Transferring)) => {
-                self.undo(true);
+                self.undo(bytes > 0);
                 self.requeue(writes);
+                return;
             }
             Some(Err(ProposeError::Busy | ProposeError::TooLarge)) => {
-                self.undo(true);
+                self.undo(bytes > 0);
                 for write in writes {
-                    self.fail(write.id, ShardError::Busy);
+                    self.note_undone(&write);
+                    let error = match write.delivery {
+                        Delivery::Finishes(of, _) => self.gone(of),
+                        _ => ShardError::Busy,
+                    };
+                    self.fail(write.id, error);
                 }
+                return;
             }
+        };
+        self.note_finished(&writes, &outcomes, at);
+        let runs = runs(&writes, outcomes, || self.owner_only());
+        let mut batch = Batch { at, runs, bytes, records };
+        if !changes {
+            self.confirm(batch);
+            return;
         }
+        if faults::active(faults::Fault::AnswerBeforeCommit) {
+            let runs = std::mem::take(&mut batch.runs);
+            self.acknowledge(at, runs);
+        }
+        self.writer.open = Some(batch);
     }
 
     /// What was not run, or not appended, is the first to be run.
     pub(super) fn requeue(&mut self, writes: Vec<Write>) {
         for write in writes.into_iter().rev() {
+            self.note_undone(&write);
             self.writer.queue.push_front(write);
         }
     }
 
-    fn undo(&mut self, open: bool) {
+    pub(super) fn undo(&mut self, open: bool) {
         if open {
             self.follow.orders.push_back(Order::Rollback);
             self.call(CallKind::Rollback);
@@ -201,11 +326,14 @@ impl Shard {
     /// What is open may not become the entry that it was appended as: it is undone. Should the entry
     /// be committed after all, it is applied like any other.
     pub(super) fn undo_open(&mut self) {
+        if !faults::active(faults::Fault::InteractiveOverATerm) {
+            self.end_interactive("the owner of the shard has changed since it was begun");
+        }
         if faults::active(faults::Fault::OpenOverATerm) {
             return;
         }
         if let Some(batch) = self.writer.open.take() {
-            self.undo(true);
+            self.undo(batch.is_open());
             self.leave_open(batch);
         }
     }
@@ -220,4 +348,21 @@ impl Shard {
             self.send_away_waiting();
         }
     }
+}
+
+/// What each is to be told. What only the owner may do is `away` here: it may be done later, so it is
+/// never said to be final.
+fn runs(writes: &[Write], outcomes: Vec<Outcome>, away: impl Fn() -> ShardError) -> Vec<Run> {
+    let mut opened = 0..=u8::MAX;
+    let run = |(write, outcome): (&Write, Outcome)| {
+        let told = match (outcome, write.delivery) {
+            // No more are picked than have a number.
+            (Ok(_), Delivery::Opens) => Told::Session(opened.next().unwrap_or_default()),
+            (Ok(rows), _) => Told::Rows(rows),
+            (Err(error), _) if error.kind == SqlErrorKind::OwnerOnly => Told::Refused(away()),
+            (Err(error), _) => Told::Sql(error),
+        };
+        Run { id: write.id, deadline: write.deadline, told }
+    };
+    writes.iter().zip(outcomes).map(run).collect()
 }

@@ -46,7 +46,7 @@ impl Server {
         let batch = [Transaction { statements: vec![Statement::new(sql)] }];
         let done = self.engine.execute(&batch, &SqlLimits::default()).unwrap();
         assert!(done.outcomes[0].is_ok(), "{:?}", done.outcomes);
-        self.engine.commit(at(index)).unwrap();
+        self.engine.commit(at(index), &[]).unwrap();
     }
 
     fn fill(&mut self, index: u64, rows: u64) {
@@ -129,7 +129,7 @@ fn what_is_given_is_taken_whole_and_the_old_copy_is_put_away_afterwards() {
         // It goes on as any copy does.
         let batch = [Transaction { statements: vec![Statement::new("DELETE FROM t")] }];
         copy.execute(&batch, &SqlLimits::default()).unwrap();
-        copy.commit(at(4)).unwrap();
+        copy.commit(at(4), &[]).unwrap();
     }
 }
 

@@ -17,7 +17,9 @@ use super::authorizer::{MODULES, OWN_PREFIX};
 use super::capture::hidden_rowid;
 use super::errors::fault;
 use super::ffi::memory;
-use super::open::{self, FORMAT, META, Meta, io_fault, read_meta, write_meta};
+use super::open::{
+    self, FORMAT, MAKE_NOTES, META, Meta, NOTES, io_fault, is_ours, read_meta, write_meta,
+};
 use super::tables::{Table, TableError};
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -69,6 +71,9 @@ pub fn adopt(path: &Path) -> Result<(), NotAdopted> {
     check_schema(&conn)?;
     let meta = give_meta(&conn)?;
     conn.execute_batch("BEGIN")?;
+    // What another log remembered means nothing here.
+    conn.execute_batch(&format!("DROP TABLE {NOTES}; {MAKE_NOTES}"))
+        .map_err(|error| broken(NOTES, &error))?;
     write_meta(&conn, &Meta { at: Position::default(), ..meta })?;
     conn.execute_batch("COMMIT")?;
     close(conn, path).map_err(NotAdopted::Failed)
@@ -84,7 +89,8 @@ pub(crate) fn check_adopted(path: &Path) -> Result<(), Fault> {
     close(conn, path)
 }
 
-/// Writes into a staged file which entry it is; the same entry may be written again.
+/// Writes into a staged file which entry it is, and that it remembers nothing; the same entry may be
+/// written again.
 ///
 /// # Errors
 /// It has not the form of a copy, or cannot be written.
@@ -93,6 +99,7 @@ pub(crate) fn put_position(path: &Path, at: Position) -> Result<(), Fault> {
     let meta = open::check(&conn)?;
     let written = conn
         .execute_batch("BEGIN")
+        .and_then(|()| conn.execute_batch(&format!("DELETE FROM {NOTES}")))
         .and_then(|()| write_meta(&conn, &Meta { at, ..meta }))
         .and_then(|()| conn.execute_batch("COMMIT"));
     written.map_err(|error| fault(&error))?;
@@ -153,12 +160,12 @@ fn check_schema(conn: &Connection) -> Result<(), NotAdopted> {
     while let Some(row) = rows.next()? {
         let (kind, name): (String, String) = (row.get(0)?, row.get(1)?);
         let own = name.get(..OWN_PREFIX.len());
-        if own.is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX)) && name != META {
+        if own.is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX)) && !is_ours(&name) {
             return Err(NotAdopted::Refused(format!(
                 "{kind} {name}: names that begin with {OWN_PREFIX} belong to Quorate"
             )));
         }
-        if kind != "table" || name == META {
+        if kind != "table" || is_ours(&name) {
             continue;
         }
         let (sql, root): (String, i64) = (row.get(2)?, row.get::<_, Option<i64>>(3)?.unwrap_or(0));
@@ -207,21 +214,21 @@ fn give_meta(conn: &Connection) -> Result<Meta, NotAdopted> {
         .query_row("SELECT type FROM sqlite_schema WHERE name = ?1", [META], |row| row.get(0))
         .optional()?;
     if kind.is_none() {
-        conn.execute_batch(&open::make_meta())?;
+        conn.execute_batch(&open::make_meta()).map_err(|error| broken(NOTES, &error))?;
         return Ok(read_meta(conn)?);
     }
     let format = conn.query_row(&format!("SELECT format FROM {META} WHERE id = 1"), [], |row| {
         row.get::<_, i64>(0)
     });
     match format {
-        Ok(FORMAT) => read_meta(conn).map_err(|error| broken_meta(&error)),
+        Ok(FORMAT) => read_meta(conn).map_err(|error| broken(META, &error)),
         Ok(format) => Err(NotAdopted::LaterVersion(format!(
             "the copy has form {format}; this version knows form {FORMAT}"
         ))),
-        Err(error) => Err(broken_meta(&error)),
+        Err(error) => Err(broken(META, &error)),
     }
 }
 
-fn broken_meta(error: &rusqlite::Error) -> NotAdopted {
-    NotAdopted::Refused(format!("{META} is not the table that Quorate makes: {error}"))
+fn broken(table: &str, error: &rusqlite::Error) -> NotAdopted {
+    NotAdopted::Refused(format!("{table} is not the table that Quorate makes: {error}"))
 }

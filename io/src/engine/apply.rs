@@ -7,13 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use quorate_core::engine::{Effect, Fault};
+use quorate_core::engine::{Effect, Fault, Note};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Error};
 
 use super::effects::{self, Decoder, Key, Segment, Statistics, Unreadable};
 use super::errors::{apply_fault, fault};
-use super::open::{BEGIN, COMMIT, Meta, ROLLBACK, run, write_meta};
+use super::open::{BEGIN, COMMIT, Meta, ROLLBACK, run, write_meta, write_notes};
 use super::schema::STATISTICS;
 use super::sequences;
 use super::tables::{Table, TableError, quoted};
@@ -79,17 +79,23 @@ impl Applier {
         self.conn.flush_prepared_statement_cache();
     }
 
-    /// Applies the entries in one transaction, and `meta` with them.
+    /// Applies the entries in one transaction, and the notes and `meta` with them.
     ///
     /// # Errors
     /// None of them is applied; or, if the commit failed, perhaps all.
-    pub(super) fn apply(&mut self, entries: &[&Effect], meta: &mut Meta) -> Result<Applied, Fault> {
+    pub(super) fn apply(
+        &mut self,
+        entries: &[&Effect],
+        notes: &[Note],
+        meta: &mut Meta,
+    ) -> Result<Applied, Fault> {
         run(&self.conn, BEGIN).map_err(|error| fault(&error))?;
         let mut applied = Applied::default();
         let result = entries
             .iter()
             .try_for_each(|entry| self.entry(entry, meta, &mut applied))
             .and_then(|()| write_meta(&self.conn, meta).map_err(|error| fault(&error)))
+            .and_then(|()| write_notes(&self.conn, notes).map_err(|error| fault(&error)))
             .and_then(|()| run(&self.conn, COMMIT).map_err(|error| fault(&error)));
         if result.is_err() && !self.conn.is_autocommit() {
             // Nothing to add to the first failure: dropping the connection undoes it as well.

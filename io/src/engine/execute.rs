@@ -7,6 +7,7 @@ use quorate_core::engine::{
 };
 
 use super::capture::{Listen, Mark, Trouble};
+use super::describe::described;
 use super::effects;
 use super::errors::{Stop, fault, refusal};
 use super::executor::Executor;
@@ -46,10 +47,7 @@ impl Executor {
         transactions: &[Transaction],
         limits: &SqlLimits,
     ) -> Result<Batch, Fault> {
-        if self.lengths_for != limits.memory_bytes {
-            set_lengths(&self.conn, limits).map_err(|error| fault(&error))?;
-            self.lengths_for = limits.memory_bytes;
-        }
+        self.set_lengths_for(limits)?;
         let foreign_keys = self.foreign_keys;
         let mut upto = transactions.len();
         let mut offender = None;
@@ -72,6 +70,20 @@ impl Executor {
                 }
             }
         };
+        let effects = self.take_effects()?;
+        Ok(Batch { outcomes, effects })
+    }
+
+    pub(super) fn set_lengths_for(&mut self, limits: &SqlLimits) -> Result<(), Fault> {
+        if self.lengths_for != limits.memory_bytes {
+            set_lengths(&self.conn, limits).map_err(|error| fault(&error))?;
+            self.lengths_for = limits.memory_bytes;
+        }
+        Ok(())
+    }
+
+    /// What was captured. With nothing captured nothing is left open.
+    pub(super) fn take_effects(&mut self) -> Result<Vec<u8>, Fault> {
         let effects = {
             let mut capture = self.capture();
             capture.listen = Listen::Closed;
@@ -80,7 +92,7 @@ impl Executor {
         if effects.is_empty() && !self.conn.is_autocommit() {
             self.undo()?;
         }
-        Ok(Batch { outcomes, effects })
+        Ok(effects)
     }
 
     fn run(&mut self, transactions: &[Transaction], limits: &SqlLimits) -> Result<Run, Fault> {
@@ -100,7 +112,7 @@ impl Executor {
         Ok(Run::Done(outcomes))
     }
 
-    fn begin(&mut self) -> Result<(), Fault> {
+    pub(super) fn begin(&mut self) -> Result<(), Fault> {
         self.own(BEGIN).map_err(|error| fault(&error))?;
         if self.stale {
             self.refresh().map_err(|error| fault(&error))?;
@@ -139,7 +151,7 @@ impl Executor {
             self.own(SAVEPOINT).map_err(|error| fault(&error))?;
         }
         let sequences = Arc::clone(&self.sequences);
-        let foreign_keys = self.foreign_keys;
+        let (foreign_keys, virtual_tables) = (self.foreign_keys, self.has_virtual_tables);
         clear_last_insert_rowid(&self.conn);
         self.statements.authorizer.guard(true);
         let result =
@@ -165,6 +177,7 @@ impl Executor {
             self.set_foreign_keys(foreign_keys).map_err(|error| fault(&error))?;
         }
         self.sequences = sequences;
+        self.has_virtual_tables = virtual_tables;
         Ok(match stop {
             None => End::Left,
             Some(error) if lost && !alone => End::Lost(error),
@@ -211,15 +224,20 @@ impl Executor {
         Ok(results)
     }
 
-    fn statement(
+    pub(super) fn statement(
         &mut self,
         statement: &Statement,
         limits: &SqlLimits,
         bytes: &mut ResultBytes,
         seen: &mut Seen,
     ) -> Result<Rows, Stop> {
+        // Of a statement that failed, or told of nothing.
+        self.capture().take_inserted();
         // Compiling, too, can make a virtual table look at its tables, but never change a row.
         self.listen(Listen::All);
+        if let Some(sql) = described(&statement.sql) {
+            return self.statements.describe(&self.conn, sql, limits);
+        }
         let (mut prepared, info) = self.statements.prepare(&self.conn, &statement.sql, limits)?;
         if info.adds && limits.rights == Rights::Caretaker {
             return Err(refusal(
@@ -282,7 +300,7 @@ impl Executor {
     }
 
     /// What has to be true when a transaction ends.
-    fn end(&mut self, seen: &Seen, limits: &SqlLimits) -> Result<(), Stop> {
+    pub(super) fn end(&mut self, seen: &Seen, limits: &SqlLimits) -> Result<(), Stop> {
         if has_deferred_violations(&self.conn) {
             return Err(Stop::Sql(SqlError {
                 kind: SqlErrorKind::Constraint,
@@ -355,9 +373,9 @@ impl Executor {
 }
 
 /// What the statements of one transaction have done.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Seen {
-    writes: bool,
+    pub(super) writes: bool,
     inserts: bool,
     sequences: bool,
     pub(super) schema: bool,
@@ -365,7 +383,20 @@ pub(super) struct Seen {
     pub(super) defers: bool,
 }
 
-fn too_large() -> Stop {
+impl Seen {
+    /// Both of them.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            writes: self.writes || other.writes,
+            inserts: self.inserts || other.inserts,
+            sequences: self.sequences || other.sequences,
+            schema: self.schema || other.schema,
+            defers: self.defers || other.defers,
+        }
+    }
+}
+
+pub(super) fn too_large() -> Stop {
     refusal(
         SqlErrorKind::TooLarge,
         "the effects of the transaction are larger than an entry may be: split it",

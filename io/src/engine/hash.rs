@@ -12,7 +12,7 @@ use rusqlite::types::ValueRef;
 
 use super::effects;
 use super::errors::fault;
-use super::open::{BEGIN, META, ROLLBACK, read_meta, run};
+use super::open::{BEGIN, ROLLBACK, is_ours, read_meta, run};
 use super::tables::{Table, TableError};
 
 /// Rows are hashed in pieces of at least this size.
@@ -61,7 +61,7 @@ fn schema(conn: &Connection, sink: &mut Sink) -> rusqlite::Result<Vec<String>> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (kind, name): (String, String) = (row.get(1)?, row.get(2)?);
-        if name == META {
+        if is_ours(&name) {
             continue;
         }
         for column in 0..5 {

@@ -30,6 +30,11 @@
 //! tables; other virtual tables; pragmas that change the file or a connection; tables whose columns
 //! hide the rowid; anything named `_quorate…`.
 //!
+//! # `DESCRIBE`
+//!
+//! `DESCRIBE statement` tells what a statement is, without running it: whether it writes, its columns, its
+//! parameters. It may be asked wherever a statement may be run; no values are given for it.
+//!
 //! # Limits
 //!
 //! Time is looked at every few thousand steps of SQLite's machine; a single call of a function, bounded
@@ -42,12 +47,14 @@ mod adopt;
 mod apply;
 mod authorizer;
 mod capture;
+mod describe;
 mod effects;
 mod errors;
 mod execute;
 mod executor;
 mod ffi;
 mod hash;
+mod interactive;
 mod open;
 mod pinned;
 mod reader;
@@ -66,14 +73,15 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use quorate_core::engine::{
-    ContentHash, Effect, Engine, Executed, Fault, Position, SqlLimits, Transaction,
+    ContentHash, Effect, Engine, Executed, Fault, Note, Position, SqlLimits, Stepped, Transaction,
 };
 use rusqlite::Connection;
 
 use apply::Applier;
 use errors::fault;
 use executor::Executor;
-use open::{COMMIT, Meta, Role, write_meta};
+use interactive::Interactive;
+use open::{COMMIT, Meta, Role, read_notes, write_meta, write_notes};
 
 pub use adopt::{NotAdopted, adopt};
 pub(crate) use adopt::{check_adopted, put_position};
@@ -88,6 +96,8 @@ pub use view::{Hashing, View};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Idle,
+    /// An interactive transaction is open.
+    Interactive,
     /// Executed, neither committed nor forgotten.
     Open,
     /// A call has failed: what is in memory may not be what is in the file.
@@ -107,6 +117,8 @@ pub struct SqliteEngine {
     syncer: Syncer,
     meta: Meta,
     state: State,
+    /// What goes with [`State::Interactive`].
+    interactive: Option<Interactive>,
     /// The executor has changed the schema that the applier knows.
     others_stale: bool,
 }
@@ -136,6 +148,7 @@ impl SqliteEngine {
             syncer: Syncer::open(path)?,
             meta,
             state: State::Idle,
+            interactive: None,
             others_stale: false,
         })
     }
@@ -169,6 +182,7 @@ impl SqliteEngine {
         }
         let state = match self.state {
             State::Idle => "nothing is open",
+            State::Interactive => "an interactive transaction is open",
             State::Open => "a batch is open",
             State::Failed => "it has failed and must be opened again",
         };
@@ -181,13 +195,15 @@ impl SqliteEngine {
             // The fault is what counts; what cannot be undone now is undone by reopening.
             let _ = self.executor.undo();
             self.state = State::Failed;
+            self.interactive = None;
         }
         result
     }
 
-    fn commit_at(&mut self, at: Position) -> Result<(), Fault> {
+    fn commit_at(&mut self, at: Position, notes: &[Note]) -> Result<(), Fault> {
         let meta = Meta { at, foreign_keys: self.executor.foreign_keys };
         write_meta(&self.executor.conn, &meta)
+            .and_then(|()| write_notes(&self.executor.conn, notes))
             .and_then(|()| self.executor.own(COMMIT))
             .map_err(|error| self.commit_fault(&error))?;
         self.meta = meta;
@@ -204,7 +220,7 @@ impl SqliteEngine {
         }
     }
 
-    fn apply_behind(&mut self, entries: &[Effect]) -> Result<(), Fault> {
+    fn apply_behind(&mut self, entries: &[Effect], notes: &[Note]) -> Result<(), Fault> {
         let mut last = self.meta.at;
         let mut behind = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -218,7 +234,7 @@ impl SqliteEngine {
             return Ok(());
         }
         let mut meta = self.meta;
-        let applied = self.applier.apply(&behind, &mut meta)?;
+        let applied = self.applier.apply(&behind, notes, &mut meta)?;
         self.executor.stale = true;
         if applied.schema {
             self.executor.forget_schema();
@@ -236,6 +252,13 @@ impl Engine for SqliteEngine {
         self.meta.at
     }
 
+    fn notes(&mut self) -> Result<Vec<Note>, Fault> {
+        if self.state == State::Failed {
+            self.expect("notes", State::Idle)?;
+        }
+        read_notes(&self.viewer).map_err(|error| fault(&error))
+    }
+
     fn execute(&mut self, batch: &[Transaction], limits: &SqlLimits) -> Result<Executed, Fault> {
         self.expect("execute", State::Idle)?;
         let result = self.executor.batch(batch, limits);
@@ -246,7 +269,43 @@ impl Engine for SqliteEngine {
         Ok(Executed { outcomes: batch.outcomes, effects: Bytes::from(batch.effects) })
     }
 
-    fn commit(&mut self, at: Position) -> Result<(), Fault> {
+    fn begin(&mut self, limits: &SqlLimits) -> Result<(), Fault> {
+        self.expect("begin", State::Idle)?;
+        let result = self.executor.begin_interactive(limits);
+        self.interactive = Some(self.checked(result)?);
+        self.state = State::Interactive;
+        Ok(())
+    }
+
+    fn step(&mut self, statements: &Transaction) -> Result<Stepped, Fault> {
+        self.expect("step", State::Interactive)?;
+        let Some(mut interactive) = self.interactive.take() else {
+            unreachable!("it goes with the state");
+        };
+        let result = self.executor.step(&mut interactive, statements);
+        let stepped = self.checked(result)?;
+        if stepped.lost {
+            let forgotten = self.executor.forget_batch(self.meta.foreign_keys);
+            self.checked(forgotten)?;
+            self.state = State::Idle;
+        } else {
+            self.interactive = Some(interactive);
+        }
+        Ok(stepped)
+    }
+
+    fn finish(&mut self) -> Result<Executed, Fault> {
+        self.expect("finish", State::Interactive)?;
+        let Some(interactive) = self.interactive.take() else {
+            unreachable!("it goes with the state");
+        };
+        let result = self.executor.finish(interactive, self.meta.foreign_keys);
+        let batch = self.checked(result)?;
+        self.state = if batch.effects.is_empty() { State::Idle } else { State::Open };
+        Ok(Executed { outcomes: batch.outcomes, effects: Bytes::from(batch.effects) })
+    }
+
+    fn commit(&mut self, at: Position, notes: &[Note]) -> Result<(), Fault> {
         self.expect("commit", State::Open)?;
         if at.index <= self.meta.at.index {
             return Err(Fault::Misuse {
@@ -254,16 +313,17 @@ impl Engine for SqliteEngine {
                 state: "the copy has that position or a later one",
             });
         }
-        let result = self.commit_at(at);
+        let result = self.commit_at(at, notes);
         self.checked(result)?;
         self.state = State::Idle;
         Ok(())
     }
 
     fn rollback(&mut self) -> Result<(), Fault> {
-        if self.state != State::Open {
+        if !matches!(self.state, State::Open | State::Interactive) {
             return self.expect("rollback", State::Idle);
         }
+        self.interactive = None;
         let result =
             self.executor.undo().and_then(|()| self.executor.forget_batch(self.meta.foreign_keys));
         self.checked(result)?;
@@ -271,12 +331,12 @@ impl Engine for SqliteEngine {
         Ok(())
     }
 
-    fn apply(&mut self, entries: &[Effect]) -> Result<(), Fault> {
+    fn apply(&mut self, entries: &[Effect], notes: &[Note]) -> Result<(), Fault> {
         self.expect("apply", State::Idle)?;
         if std::mem::take(&mut self.others_stale) {
             self.applier.forget_schema();
         }
-        let result = self.apply_behind(entries);
+        let result = self.apply_behind(entries, notes);
         self.checked(result)
     }
 

@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_core::engine::{Fault, Position};
+use quorate_core::engine::{Fault, Note, Position};
 use quorate_core::{Index, Term};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -19,10 +19,14 @@ use rusqlite::{Connection, OpenFlags};
 use super::errors::fault;
 use super::ffi::memory;
 
-/// The one table that is Quorate's: a row with what belongs to the copy and not to its content.
+/// A table that is Quorate's: a row with what belongs to the copy and not to its content.
 pub(super) const META: &str = "_quorate_meta";
-/// The form of [`META`].
-pub(super) const FORMAT: i64 = 1;
+/// The other one: what the shard remembers with the content.
+pub(super) const NOTES: &str = "_quorate_notes";
+pub(super) const MAKE_NOTES: &str =
+    "CREATE TABLE _quorate_notes(key INTEGER PRIMARY KEY, value BLOB NOT NULL)";
+/// The form of both.
+pub(super) const FORMAT: i64 = 2;
 /// How long one connection waits for another of the same process.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -30,6 +34,10 @@ pub(super) const READ_META: &str =
     "SELECT position_index, position_term, foreign_keys FROM _quorate_meta";
 pub(super) const WRITE_META: &str =
     "UPDATE _quorate_meta SET position_index = ?1, position_term = ?2, foreign_keys = ?3";
+const READ_NOTES: &str = "SELECT key, value FROM _quorate_notes ORDER BY key";
+const PUT_NOTE: &str = "INSERT INTO _quorate_notes VALUES(?1, ?2) \
+                        ON CONFLICT(key) DO UPDATE SET value = excluded.value";
+const DROP_NOTE: &str = "DELETE FROM _quorate_notes WHERE key = ?1";
 pub(super) const BEGIN: &str = "BEGIN";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
@@ -40,8 +48,15 @@ pub(super) const FLUSH: &str = "SAVEPOINT _quorate_flush";
 pub(super) const FLUSHED: &str = "RELEASE _quorate_flush";
 /// Statements of ours that are kept compiled. The same text from outside must be compiled anew, for
 /// these were compiled without the rules.
-pub(super) const OWN: [&str; 10] =
-    [READ_META, WRITE_META, BEGIN, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, BACK, FLUSH, FLUSHED];
+pub(super) const OWN: [&str; 13] = [
+    READ_META, WRITE_META, READ_NOTES, PUT_NOTE, DROP_NOTE, BEGIN, COMMIT, ROLLBACK, SAVEPOINT,
+    RELEASE, BACK, FLUSH, FLUSHED,
+];
+
+/// Whether a table is Quorate's.
+pub(super) fn is_ours(table: &str) -> bool {
+    table == META || table == NOTES
+}
 
 /// What belongs to the copy and not to its content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -86,7 +101,7 @@ pub(super) fn create(path: &Path) -> Result<(), Fault> {
     sync_directory(path)
 }
 
-/// Makes [`META`], at no position.
+/// Makes [`META`], at no position, and [`NOTES`], empty.
 pub(super) fn make_meta() -> String {
     format!(
         "BEGIN;
@@ -94,6 +109,7 @@ pub(super) fn make_meta() -> String {
            position_index INTEGER NOT NULL, position_term INTEGER NOT NULL,
            foreign_keys INTEGER NOT NULL);
          INSERT INTO {META} VALUES(1, {FORMAT}, 0, 0, 1);
+         {MAKE_NOTES};
          COMMIT;"
     )
 }
@@ -190,6 +206,29 @@ pub(super) fn write_meta(conn: &Connection, meta: &Meta) -> rusqlite::Result<()>
         meta.at.term.0.cast_signed(),
         meta.foreign_keys,
     ))?;
+    Ok(())
+}
+
+/// The notes, by key.
+pub(super) fn read_notes(conn: &Connection) -> rusqlite::Result<Vec<Note>> {
+    let mut statement = conn.prepare_cached(READ_NOTES)?;
+    let note = |row: &rusqlite::Row<'_>| {
+        let (key, value): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        Ok(Note { key: key.cast_unsigned(), value: value.into() })
+    };
+    statement.query_map([], note)?.collect()
+}
+
+/// Writes notes, in the open transaction.
+pub(super) fn write_notes(conn: &Connection, notes: &[Note]) -> rusqlite::Result<()> {
+    for Note { key, value } in notes {
+        let key = key.cast_signed();
+        if value.is_empty() {
+            conn.prepare_cached(DROP_NOTE)?.execute([key])?;
+        } else {
+            conn.prepare_cached(PUT_NOTE)?.execute((key, &value[..]))?;
+        }
+    }
     Ok(())
 }
 

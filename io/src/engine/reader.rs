@@ -9,6 +9,7 @@ use quorate_core::engine::{
 use rusqlite::Connection;
 
 use super::authorizer::Authorizer;
+use super::describe::{described, writes};
 use super::errors::{Stop, fault, refusal};
 use super::ffi::memory;
 use super::open::{self, BEGIN, ROLLBACK, Role, read_meta, run};
@@ -65,11 +66,11 @@ impl SqliteReader {
         limits: &SqlLimits,
         bytes: &mut ResultBytes,
     ) -> Result<Rows, Stop> {
+        if let Some(sql) = described(&statement.sql) {
+            return self.statements.describe(&self.conn, sql, limits);
+        }
         let (mut prepared, info) = self.statements.prepare(&self.conn, &statement.sql, limits)?;
-        let sets = info.pragma.as_ref().is_some_and(|(name, value)| {
-            (name == "optimize" || value.is_some()) && !super::authorizer::only_tells(name)
-        });
-        if sets || (prepared.is_explain() == 0 && !prepared.readonly()) {
+        if writes(&prepared, &info) {
             return Err(refusal(
                 SqlErrorKind::ReadOnly,
                 "the statement writes where only reading is allowed",

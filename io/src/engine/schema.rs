@@ -12,7 +12,7 @@ use super::effects;
 use super::errors::{Stop, refusal};
 use super::execute::Seen;
 use super::executor::Executor;
-use super::open::META;
+use super::open::{META, NOTES};
 use super::statement::{ResultBytes, bind};
 use super::tables::{Table, TableError, quoted};
 
@@ -222,10 +222,10 @@ impl Executor {
             .conn
             .prepare_cached(
                 "SELECT name FROM sqlite_schema
-                 WHERE substr(name, 1, length(?1)) = ?1 COLLATE NOCASE AND name <> ?2 LIMIT 1",
+                 WHERE substr(name, 1, length(?1)) = ?1 COLLATE NOCASE AND name NOT IN (?2, ?3) LIMIT 1",
             )
             .and_then(|mut statement| {
-                statement.query_row((OWN_PREFIX, META), |row| row.get(0)).optional()
+                statement.query_row((OWN_PREFIX, META, NOTES), |row| row.get(0)).optional()
             })
             .map_err(|error| self.statements.explain(&error))?;
         match taken {

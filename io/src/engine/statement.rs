@@ -9,6 +9,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Error, ffi};
 
 use super::authorizer::{Authorizer, Info};
+use super::describe::describe;
 use super::errors::{Stop, refusal, stop};
 use super::open::OWN;
 use super::watch::Watch;
@@ -68,20 +69,7 @@ impl Statements {
             let statement = conn.prepare_cached(sql).map_err(|error| self.explain(&error))?;
             return Ok((statement, Arc::clone(info)));
         }
-        if sql.len() > limits.effect_bytes {
-            return Err(refusal(
-                SqlErrorKind::TooLarge,
-                format!(
-                    "the statement has {} bytes; {} are allowed: give large values as parameters",
-                    sql.len(),
-                    limits.effect_bytes
-                ),
-            ));
-        }
-        if sql.contains('\0') {
-            return Err(refusal(SqlErrorKind::Statement, "there is a NUL character in the SQL"));
-        }
-        refuse_by_word(sql)?;
+        check(sql, limits)?;
         if self.infos.len() >= CACHED_MAX || self.oversized || OWN.contains(&sql.trim()) {
             self.forget(conn);
         }
@@ -110,11 +98,25 @@ impl Statements {
     ) -> Result<(CachedStatement<'c>, Info), Stop> {
         self.authorizer.reset();
         let statement = conn.prepare_cached(sql).map_err(|error| self.explain(&error))?;
-        if statement.column_count() == 0 && statement.expanded_sql().is_none() {
-            return Err(refusal(SqlErrorKind::Statement, "there is no SQL statement in the text"));
-        }
+        not_empty(&statement)?;
         let info = what_it_is(&statement, self.authorizer.info(), sql);
         Ok((statement, info))
+    }
+
+    /// What a statement is, without running it. It is compiled anew: one that was kept would tell of the
+    /// schema as it was when it last ran.
+    pub(super) fn describe(
+        &self,
+        conn: &Connection,
+        sql: &str,
+        limits: &SqlLimits,
+    ) -> Result<Rows, Stop> {
+        check(sql, limits)?;
+        self.authorizer.reset();
+        let statement = conn.prepare(sql).map_err(|error| self.explain(&error))?;
+        not_empty(&statement)?;
+        let info = what_it_is(&statement, self.authorizer.info(), sql);
+        Ok(describe(&statement, &info))
     }
 
     /// What an error means: the reason of the authorizer or the watch, if it was theirs.
@@ -200,9 +202,16 @@ impl ResultBytes {
     }
 }
 
+fn not_empty(statement: &rusqlite::Statement<'_>) -> Result<(), Stop> {
+    if statement.column_count() == 0 && statement.expanded_sql().is_none() {
+        return Err(refusal(SqlErrorKind::Statement, "there is no SQL statement in the text"));
+    }
+    Ok(())
+}
+
 /// What a statement is, less what the authorizer was asked only because a virtual table looked at
 /// its own tables, or because EXPLAIN tells of it.
-fn what_it_is(statement: &CachedStatement<'_>, mut info: Info, sql: &str) -> Info {
+fn what_it_is(statement: &rusqlite::Statement<'_>, mut info: Info, sql: &str) -> Info {
     let begins = |word: &str| first_word(sql).eq_ignore_ascii_case(word);
     if !begins("pragma") {
         info.pragma = None;
@@ -328,6 +337,24 @@ pub(super) fn owned(value: ValueRef<'_>) -> Value {
         ValueRef::Text(bytes) => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
         ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
     }
+}
+
+/// What is refused before it is compiled.
+fn check(sql: &str, limits: &SqlLimits) -> Result<(), Stop> {
+    if sql.len() > limits.effect_bytes {
+        return Err(refusal(
+            SqlErrorKind::TooLarge,
+            format!(
+                "the statement has {} bytes; {} are allowed: give large values as parameters",
+                sql.len(),
+                limits.effect_bytes
+            ),
+        ));
+    }
+    if sql.contains('\0') {
+        return Err(refusal(SqlErrorKind::Statement, "there is a NUL character in the SQL"));
+    }
+    refuse_by_word(sql)
 }
 
 /// What the authorizer is not asked about.

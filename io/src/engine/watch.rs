@@ -27,7 +27,13 @@ impl Watch {
 
     /// From now on `time_ms` milliseconds are allowed.
     pub(super) fn begin(&self, time_ms: u64) {
-        let deadline = self.start.elapsed().saturating_add(Duration::from_millis(time_ms));
+        self.begin_at(Instant::now(), time_ms);
+    }
+
+    /// Until `time_ms` milliseconds after `begun` something may run.
+    pub(super) fn begin_at(&self, begun: Instant, time_ms: u64) {
+        let deadline =
+            begun.duration_since(self.start).saturating_add(Duration::from_millis(time_ms));
         self.deadline
             .store(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.given_up.store(false, Ordering::Relaxed);

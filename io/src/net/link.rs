@@ -16,6 +16,7 @@ use super::frame::{FrameError, FrameReader, FrameWriter};
 use super::handshake::session::Session;
 use super::links::{Abort, LinkEnds, Queue};
 use super::shared::Shared;
+use super::traffic::{Batch, PeerTraffic};
 
 /// Queued packets are written together until so many bytes have come together.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -56,9 +57,10 @@ impl From<Abort> for End {
 
 /// Runs a link from its `LinkUp` to its end.
 pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, session: Session, ends: LinkEnds) {
-    let LinkEnds { link, peer, queue, mut abort } = ends;
+    let LinkEnds { link, peer, queue, traffic, mut abort } = ends;
     let (mut from, to) = stream.into_split();
-    let mut writing = tokio::spawn(write(to, FrameWriter::new(session.sealer), queue));
+    let mut writing =
+        tokio::spawn(write(to, FrameWriter::new(session.sealer), queue, traffic.clone()));
     let reader = FrameReader::new(session.opener);
     let end = tokio::select! {
         biased;
@@ -68,7 +70,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, session: Session
             Ok(Err(end)) => end,
             Err(_) => End::Stopped,
         },
-        end = read(&mut from, reader, link, &shared.events) => end,
+        end = read(&mut from, reader, (link, &traffic), &shared.events) => end,
     };
     tracing::debug!(link = link.0, ?peer, %end, "link ended");
     match end {
@@ -105,7 +107,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, session: Session
 async fn read(
     from: &mut OwnedReadHalf,
     mut frames: FrameReader,
-    link: LinkId,
+    (link, traffic): (LinkId, &PeerTraffic),
     events: &mpsc::Sender<NetEvent>,
 ) -> End {
     let mut want = READ_BYTES_MIN;
@@ -113,6 +115,7 @@ async fn read(
         loop {
             match frames.next_packet() {
                 Ok(Some(bytes)) => {
+                    traffic.received(&bytes);
                     if events.send(NetEvent::Packet { link, bytes }).await.is_err() {
                         return End::Stopped;
                     }
@@ -137,21 +140,26 @@ async fn write(
     mut to: OwnedWriteHalf,
     mut frames: FrameWriter,
     mut queue: Queue,
+    traffic: Arc<PeerTraffic>,
 ) -> Result<(), End> {
     let mut next = queue.next().await;
     while let Some(first) = next {
         let (mut packets, mut bytes) = (1, first.len());
+        let mut batch = Batch::default();
+        batch.add(&first);
         frames.reserve(first.len());
         frames.push(&first)?;
         while frames.sealed().len() < BATCH_BYTES {
             let Some(packet) = queue.next_now() else { break };
             packets += 1;
             bytes += packet.len();
+            batch.add(&packet);
             frames.push(&packet)?;
         }
         frames.flush()?;
         to.write_all(frames.sealed()).await?;
         queue.written(packets, bytes);
+        traffic.sent(&batch);
         next = queue.next_now();
         frames.written(if next.is_some() { WRITE_BUSY_BYTES } else { WRITE_KEEP_BYTES });
         if next.is_none() {

@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use quorate_core::measures::{Tally, Traffic};
 use quorate_core::wire::PACKET_BYTES_MAX;
 use quorate_core::{DialError, LinkId, NodeId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::NetLimits;
 use super::events::NetEvent;
+use super::traffic::{AllTraffic, PeerTraffic, one};
 
 /// What a queued packet costs beyond its bytes: so that empty packets are bounded too.
 const PACKET_COST_BYTES: usize = 64;
@@ -26,18 +28,24 @@ pub(crate) struct Links {
     links_max: usize,
     dials_max: usize,
     queue_bytes_max: usize,
+    traffic: AllTraffic,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     last: u64,
-    /// `None`: told to end, and its `LinkDown` is still to come.
-    open: HashMap<LinkId, Option<Handle>>,
+    open: HashMap<LinkId, Entry>,
     dialing: BTreeSet<SocketAddr>,
     /// Links whose `LinkDown` may still be in the channel; as many as the channel holds.
     downs: VecDeque<LinkId>,
     stopped: bool,
+}
+
+struct Entry {
+    traffic: Arc<PeerTraffic>,
+    /// `None`: told to end, and its `LinkDown` is still to come.
+    handle: Option<Handle>,
 }
 
 /// The table's end of a link. Dropped, it makes the link deliver what is queued, and end.
@@ -67,6 +75,7 @@ pub(crate) struct LinkEnds {
     pub(crate) link: LinkId,
     pub(crate) peer: NodeId,
     pub(crate) queue: Queue,
+    pub(crate) traffic: Arc<PeerTraffic>,
     /// Yields an [`Abort`], or an error when the link was closed.
     pub(crate) abort: oneshot::Receiver<Abort>,
 }
@@ -75,22 +84,46 @@ pub(crate) struct LinkEnds {
 pub(crate) struct Queue {
     packets: mpsc::UnboundedReceiver<Bytes>,
     queued_bytes: Arc<AtomicUsize>,
+    traffic: Arc<PeerTraffic>,
+    /// Taken out, and not known to be written.
+    taken: Tally,
 }
 
 impl Queue {
     /// Waits for the next packet; `None` when the link was closed and nothing is left.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
-        self.packets.recv().await
+        let packet = self.packets.recv().await;
+        self.take(packet)
     }
 
     /// The next packet if there is one.
     pub(crate) fn next_now(&mut self) -> Option<Bytes> {
-        self.packets.try_recv().ok()
+        let packet = self.packets.try_recv().ok();
+        self.take(packet)
     }
 
-    /// Makes room: a packet of this length has been written.
-    pub(crate) fn written(&self, packets: usize, bytes: usize) {
+    fn take(&mut self, packet: Option<Bytes>) -> Option<Bytes> {
+        let packet = packet?;
+        self.taken = self.taken + one(packet.len());
+        Some(packet)
+    }
+
+    /// Makes room: all that was taken out has been written, so many packets of so many bytes.
+    pub(crate) fn written(&mut self, packets: usize, bytes: usize) {
+        self.taken = Tally::default();
         self.queued_bytes.fetch_sub(bytes + packets * PACKET_COST_BYTES, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // From here on whoever sends is told that nobody takes it.
+        self.packets.close();
+        let mut lost = self.taken;
+        while let Ok(packet) = self.packets.try_recv() {
+            lost = lost + one(packet.len());
+        }
+        self.traffic.dropped(lost);
     }
 }
 
@@ -102,6 +135,7 @@ impl Links {
             links_max: limits.links_max,
             dials_max: limits.dials_max,
             queue_bytes_max: limits.write_queue_bytes_max.max(least),
+            traffic: AllTraffic::default(),
             state: Mutex::default(),
         }
     }
@@ -126,18 +160,21 @@ impl Links {
         let (queue, packets) = mpsc::unbounded_channel();
         let (abort, aborted) = oneshot::channel();
         let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let handle = Handle { queue, queued_bytes: queued_bytes.clone(), abort };
-        let before = state.open.insert(link, Some(handle));
+        let traffic = self.traffic.opened(peer);
+        let handle = Some(Handle { queue, queued_bytes: queued_bytes.clone(), abort });
+        let before = state.open.insert(link, Entry { traffic: traffic.clone(), handle });
         assert!(before.is_none(), "link ids are never reused");
         permit.send(NetEvent::LinkUp { link, peer, dialed });
-        Some(LinkEnds { link, peer, queue: Queue { packets, queued_bytes }, abort: aborted })
+        let (counts, taken) = (traffic.clone(), Tally::default());
+        let queue = Queue { packets, queued_bytes, traffic: counts, taken };
+        Some(LinkEnds { link, peer, queue, traffic, abort: aborted })
     }
 
     /// Takes a link out and says `LinkDown`, unless it was closed in the meantime.
     pub(crate) async fn down(&self, link: LinkId) {
         // Nothing more is accepted for it while the event waits for its place.
         if let Some(entry) = self.state().open.get_mut(&link) {
-            *entry = None;
+            entry.handle = None;
         }
         let Ok(permit) = self.events.reserve().await else { return };
         let mut state = self.state();
@@ -154,7 +191,13 @@ impl Links {
     pub(crate) fn send(&self, link: LinkId, bytes: Bytes) {
         let mut state = self.state();
         let Some(entry) = state.open.get_mut(&link) else { return };
-        let Some(handle) = entry else { return };
+        let Entry { traffic, handle: open } = entry;
+        let packet = one(bytes.len());
+        traffic.handed_over(bytes.len());
+        let Some(handle) = open else {
+            traffic.dropped(packet);
+            return;
+        };
         let cost = bytes.len() + PACKET_COST_BYTES;
         let abort = if bytes.len() > PACKET_BYTES_MAX {
             Some(Abort::TooLong { bytes: bytes.len() })
@@ -164,9 +207,14 @@ impl Links {
         };
         match abort {
             // A link that has ended by itself takes nothing; its `LinkDown` is on the way.
-            None => drop(handle.queue.send(bytes)),
+            None => {
+                if handle.queue.send(bytes).is_err() {
+                    traffic.dropped(packet);
+                }
+            }
             Some(reason) => {
-                if let Some(handle) = entry.take() {
+                traffic.dropped(packet);
+                if let Some(handle) = open.take() {
                     let _ = handle.abort.send(reason);
                 }
             }
@@ -221,6 +269,11 @@ impl Links {
         let was_under_way = state.dialing.remove(&addr);
         debug_assert!(was_under_way, "each dial is answered once");
         permit.send(NetEvent::DialFailed { addr, error });
+    }
+
+    /// What has gone over links so far, by the node at the other end.
+    pub(crate) fn traffic(&self) -> Vec<(NodeId, Traffic)> {
+        self.traffic.told()
     }
 
     /// How many links are open.

@@ -21,6 +21,7 @@ mod link;
 mod links;
 mod multicast;
 mod shared;
+mod traffic;
 mod transport;
 
 #[cfg(test)]

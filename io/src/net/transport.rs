@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::measures::Traffic;
 use quorate_core::{DialError, LinkId, NodeId};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -130,6 +131,13 @@ impl Transport {
     #[must_use]
     pub fn counters(&self) -> NetCounters {
         self.shared.counters()
+    }
+
+    /// What has gone over links so far, by the node at the other end: since the start, and while there
+    /// are few enough of them.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<(NodeId, Traffic)> {
+        self.shared.links.traffic()
     }
 
     /// How many links are open and how many connections are in their handshake.

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use quorate_core::configuration::Addresses;
-use quorate_core::shard::Reply as SqlReply;
 use quorate_core::{
     Command, CommandId, Event, Generation, Input, LogId, Node, NodeConfig, NodeId, Output,
     Recovered, Reply, StopReason, Time,
@@ -19,7 +18,7 @@ use tracing::{debug, info, warn};
 use super::copies::{Copies, CopyAnswered};
 use super::engines::{Answered, Engines};
 use super::entries::{Entries, EntryReader};
-use super::handle::{Ask, Inbox, NoSnapshot};
+use super::handle::{Ask, Inbox, NoSnapshot, SqlAnswer};
 use super::narrator::Narrator;
 use super::seeds;
 use crate::config::Members;
@@ -43,6 +42,8 @@ pub struct Setup {
     pub members: Option<Members>,
     /// Where others reach HTTP; an unspecified IP stands for the node's own. `None`: nowhere.
     pub http: Option<SocketAddr>,
+    /// Where others reach the port for clients, likewise.
+    pub client: Option<SocketAddr>,
 }
 
 /// Why a node could not be started.
@@ -83,12 +84,14 @@ pub struct Runtime {
     copies: Copies,
     copy_answers: mpsc::UnboundedReceiver<CopyAnswered>,
     replies: BTreeMap<CommandId, oneshot::Sender<Reply>>,
-    sql_replies: BTreeMap<CommandId, oneshot::Sender<SqlReply>>,
+    sql_replies: BTreeMap<CommandId, oneshot::Sender<SqlAnswer>>,
     commands: u64,
     /// The source that was looked at last.
     source: usize,
     /// Why the store took no more.
     unstored: Option<String>,
+    /// Core has asked for what went over the links.
+    counting: bool,
 }
 
 /// Something outside that the node has to deal with.
@@ -142,7 +145,7 @@ impl Runtime {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn open(setup: Setup, dir: DataDir) -> Result<Self, RuntimeError> {
-        let Setup { node: mut config, net, members, http } = setup;
+        let Setup { node: mut config, net, members, http, client } = setup;
         if let Some(members) = &members {
             members.expand()?;
         }
@@ -162,7 +165,7 @@ impl Runtime {
         let id = recovered.identity.node;
         let (events, network) = mpsc::channel(NETWORK_EVENTS_MAX);
         let transport = Transport::start(net, id, events)?;
-        config.addresses = addresses(transport.advertised_addr(), http);
+        config.addresses = addresses(transport.advertised_addr(), http, client);
         let (seeds, resolver) = resolver(members, &config.seeds);
         let clock = Clock(Instant::now());
         let node = new_node(config, recovered, clock.now())?;
@@ -187,6 +190,7 @@ impl Runtime {
             commands: 0,
             source: 0,
             unstored: None,
+            counting: false,
         })
     }
 
@@ -225,6 +229,8 @@ impl Runtime {
             }
             let input = if let Some(reason) = self.unstored.take() {
                 Some(Input::StorageFailed { reason })
+            } else if std::mem::take(&mut self.counting) {
+                Some(Input::Traffic { traffic: self.transport.traffic() })
             } else {
                 if in_a_row == TURN_MAX {
                     in_a_row = 0;
@@ -368,6 +374,11 @@ impl Runtime {
                 let _ = answer.send(self.node.status(self.clock.now()));
                 None
             }
+            Ask::Measures(answer) => {
+                let measures = self.node.measures(self.clock.now(), self.transport.traffic());
+                let _ = answer.send(measures);
+                None
+            }
             Ask::Command(command, answer) => Some(self.command(*command, answer)),
             Ask::Snapshot { database, shard, answer } => {
                 match self.held(&database, &shard) {
@@ -437,15 +448,16 @@ impl Runtime {
                         let _ = answer.send(reply);
                     }
                 }
-                Output::SqlReply { id, reply } => {
+                Output::SqlReply { id, reply, of } => {
                     if let Some(answer) = self.sql_replies.remove(&id) {
-                        let _ = answer.send(reply);
+                        let _ = answer.send(SqlAnswer { reply, of });
                     }
                 }
                 Output::Engine { log, call } => self.engines.call(log, call),
                 Output::ReadLog { log, read } => self.entry_reader.ask(log, read),
                 Output::Copy { log, call } => self.copies.call(log, call),
                 Output::CloseEngine { log } => self.engines.close(log),
+                Output::CountTraffic => self.counting = true,
                 Output::Event(event) => self.report(event, inbox),
                 Output::Stop(reason) => return Some(reason),
             }
@@ -463,18 +475,21 @@ impl Runtime {
                 layout.coordinator = node;
                 layout.term = term;
             }),
+            Event::Owner { log, node, term } => inbox.publish(|layout| {
+                layout.owners.insert(log, (node, term));
+            }),
             Event::Copies(copies) => inbox.publish(|layout| layout.copies = copies),
             _ => {}
         }
     }
 }
 
-fn addresses(node: SocketAddr, http: Option<SocketAddr>) -> Addresses {
-    let http = http.map(|http| match http.ip().is_unspecified() {
-        true => SocketAddr::new(node.ip(), http.port()),
-        false => http,
-    });
-    Addresses { node, client: None, http }
+fn addresses(node: SocketAddr, http: Option<SocketAddr>, client: Option<SocketAddr>) -> Addresses {
+    let reached = |at: SocketAddr| match at.ip().is_unspecified() {
+        true => SocketAddr::new(node.ip(), at.port()),
+        false => at,
+    };
+    Addresses { node, client: client.map(reached), http: http.map(reached) }
 }
 
 /// Starts the task that keeps the member list resolved, if there is a list.

@@ -177,9 +177,18 @@ impl Writing {
                 let limits = SqlLimits { rights, ..SqlLimits::default() };
                 Answer::Executed(engine.execute(&batch, &limits)?)
             }
-            CallKind::Commit(at) => engine.commit(at).map(|()| Answer::Committed)?,
+            CallKind::Begin(rights, time) => {
+                let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                let limits = SqlLimits { rights, time_ms, ..SqlLimits::default() };
+                engine.begin(&limits).map(|()| Answer::Begun)?
+            }
+            CallKind::Step(statements) => Answer::Stepped(engine.step(&statements)?),
+            CallKind::Finish => Answer::Executed(engine.finish()?),
+            CallKind::Commit(at, notes) => engine.commit(at, &notes).map(|()| Answer::Committed)?,
             CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack)?,
-            CallKind::Apply(entries) => engine.apply(&entries).map(|()| Answer::Applied)?,
+            CallKind::Apply(entries, notes) => {
+                engine.apply(&entries, &notes).map(|()| Answer::Applied)?
+            }
             CallKind::Sync => Answer::Synced(engine.sync()?),
             CallKind::Open { .. } | CallKind::Query(..) | CallKind::Hash(_) => {
                 unreachable!("handled elsewhere")
@@ -209,13 +218,13 @@ impl Writing {
 
     fn open(&mut self, generation: Generation, create: bool) -> Result<Answer, Fault> {
         self.engine = None;
-        let engine = match create {
+        let mut engine = match create {
             true => self.files.create(self.log, generation)?,
             false => self.files.open(self.log, generation)?,
         };
-        let position = engine.position();
+        let (position, notes) = (engine.position(), engine.notes()?);
         self.engine = Some(engine);
-        Ok(Answer::Opened(position))
+        Ok(Answer::Opened(position, notes))
     }
 }
 

@@ -1,14 +1,17 @@
 //! How the rest of the process asks a running node, and how it hears of changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_core::configuration::Configuration;
 use quorate_core::copies::CopyReport;
 use quorate_core::engine::Fault;
+use quorate_core::measures::Measures;
 use quorate_core::node::SqlRequest;
-use quorate_core::shard::Reply as SqlReply;
+use quorate_core::shard::{Reply as SqlReply, ShardId};
 use quorate_core::{Command, LogId, NodeId, Reply, Status, StopReason, Term};
 use thiserror::Error;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::copies::{Outgoing, UploadFile};
@@ -27,6 +30,9 @@ pub struct Layout {
     pub coordinator: Option<NodeId>,
     /// In which term.
     pub term: Term,
+    /// Who leads the log of each shard of which this node has a part, as far as it knows, and in which
+    /// term.
+    pub owners: BTreeMap<LogId, (NodeId, Term)>,
     /// The copies that are not whole.
     pub copies: Vec<(LogId, NodeId, CopyReport)>,
 }
@@ -36,10 +42,20 @@ pub struct Layout {
 #[error("the node has stopped")]
 pub struct Stopped;
 
+/// What came of a transaction.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SqlAnswer {
+    /// What came of it.
+    pub reply: SqlReply,
+    /// The shard that was asked; `None`: nobody was, or the cluster is another one by now.
+    pub of: Option<ShardId>,
+}
+
 pub(super) enum Ask {
     Status(oneshot::Sender<Status>),
+    Measures(oneshot::Sender<Measures>),
     Command(Box<Command>, oneshot::Sender<Reply>),
-    Sql(Box<SqlRequest>, oneshot::Sender<SqlReply>),
+    Sql(Box<SqlRequest>, oneshot::Sender<SqlAnswer>),
     Snapshot { database: String, shard: String, answer: oneshot::Sender<Snapshot> },
     Upload { database: String, shard: String, answer: oneshot::Sender<UploadBegun> },
 }
@@ -109,12 +125,22 @@ impl Handle {
         answered.await.map_err(|_| Stopped)
     }
 
+    /// What the node itself has measured.
+    ///
+    /// # Errors
+    /// [`Stopped`] when it has ended.
+    pub async fn measures(&self) -> Result<Measures, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::Measures(answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
     /// Has the node run a transaction, itself or through the node that can, and waits for what came
     /// of it.
     ///
     /// # Errors
     /// [`Stopped`] when it ended before it answered: a write may have been done.
-    pub async fn sql(&self, request: SqlRequest) -> Result<SqlReply, Stopped> {
+    pub async fn sql(&self, request: SqlRequest) -> Result<SqlAnswer, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.asks.send(Ask::Sql(Box::new(request), answer)).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
@@ -184,6 +210,25 @@ impl Handle {
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Layout> {
         self.changes.subscribe()
+    }
+
+    /// Hands the present layout to `told`, and then each change as it comes, until the node ends; to
+    /// who lags behind, the newest.
+    pub async fn follow(self, mut told: impl FnMut(&Layout)) {
+        // First the subscription, then the present state: nothing falls between the two.
+        let mut changes = self.changes();
+        told(&self.layout());
+        loop {
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                _ = self.stopped() => return,
+            };
+            match change {
+                Ok(layout) => told(&layout),
+                Err(RecvError::Lagged(_)) => told(&self.layout()),
+                Err(RecvError::Closed) => return,
+            }
+        }
     }
 
     /// Waits until the process's node has ended for good, and says why.

@@ -22,7 +22,7 @@ mod refusals;
 mod seeds;
 
 pub use driver::{Ended, Runtime, RuntimeError, Setup};
-pub use handle::{Handle, Inbox, Layout, NoSnapshot, Stopped, channel};
+pub use handle::{Handle, Inbox, Layout, NoSnapshot, SqlAnswer, Stopped, channel};
 
 #[cfg(test)]
 mod tests;

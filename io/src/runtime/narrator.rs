@@ -68,6 +68,9 @@ impl Narrator {
                  with `quorate start --new-identity`"
             ),
             Event::Copies(_) => {}
+            Event::Owner { log, node, term } => {
+                debug!(log = log.0, owner = self.name(*node), term = term.0, "a shard has an owner")
+            }
             Event::CopyBegan { database, shard, donor, why } => info!(
                 %database, %shard, donor = self.name(*donor), %why,
                 "a whole copy is fetched: the log alone would not do"

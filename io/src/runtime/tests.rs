@@ -25,7 +25,7 @@ fn setup(seeds: Vec<SocketAddr>) -> Setup {
     node.multicast = false;
     node.timings.found_wait = Duration::from_millis(if seeds.is_empty() { 0 } else { 5_000 });
     node.seeds = seeds;
-    Setup { node, net, members: None, http: None }
+    Setup { node, net, members: None, http: None, client: None }
 }
 
 struct Running {

@@ -27,39 +27,48 @@ pub(super) struct Plan {
 }
 
 /// Whether a checkpoint pays, and what it is to do: it may write at most a quarter of what it frees.
-/// Never while something is damaged: the evidence must stay.
+/// Never while something is damaged: the evidence must stay. Once all is healed it must go: what
+/// healed it is not said again by a checkpoint, so that a segment which shows it must not be kept.
 pub(super) fn plan(shared: &Shared, options: &Options) -> Option<Plan> {
     if shared.state.damage.any() {
         return None;
     }
     let live = shared.state.live_bytes();
-    let mut little: Vec<(u64, u64, u64)> = shared
+    let mut little: Vec<(bool, u64, u64, u64)> = shared
         .segments
         .iter()
-        .map(|(number, segment)| (live.get(number).copied().unwrap_or(0), *number, segment.size))
-        .filter(|(live, _, size)| *live <= size / 4)
+        .map(|(number, held)| {
+            (!held.rotten, live.get(number).copied().unwrap_or(0), *number, held.size)
+        })
+        .filter(|(sound, live, _, size)| !sound || *live <= size / 4)
         .collect();
+    // Those that must go come first, and whatever they cost.
     little.sort_unstable();
     let mut cost = 0;
-    little.retain(|(live, ..)| {
+    little.retain(|(sound, live, ..)| {
         cost += live;
-        cost <= options.carry_bytes_max
+        !sound || cost <= options.carry_bytes_max
     });
     let freed: u64 = little.iter().map(|(.., size)| size).sum();
-    let carried: u64 = little.iter().map(|(live, ..)| live).sum();
+    let carried: u64 = little.iter().map(|(_, live, ..)| live).sum();
     let cost = carried + shared.state.small_bytes();
     if freed < options.checkpoint_bytes_min || cost > freed / 4 {
         return None;
     }
     let mut plan = Plan::default();
-    for (_, number, _) in little {
+    for (sound, _, number, _) in little {
         match carry(shared, number) {
             Ok(batches) => {
                 plan.carried.extend(batches);
                 plan.gone.push(number);
             }
             // It stays where it is, for whoever asks for it to find out.
-            Err(error) => tracing::error!(%error, "an old log segment is kept"),
+            Err(error) => {
+                tracing::error!(%error, "an old log segment is kept");
+                if !sound {
+                    return None;
+                }
+            }
         }
     }
     let stays = |number: &u64| !plan.gone.contains(number);

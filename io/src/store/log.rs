@@ -305,7 +305,7 @@ impl Born {
     fn new(fs: &dyn FileSystem, dir: &Path, header: SegmentHeader) -> Result<Self, StoreError> {
         let path = segment::unfinished_path(dir, header.number);
         let file = fs.create(&path).map_err(StoreError::io("create", &path))?;
-        let segment = Segment { path, file, size: 0, salt: header.salt, end: 0 };
+        let segment = Segment { path, file, size: 0, salt: header.salt, end: 0, rotten: false };
         let next_frame = header.first_frame;
         let (changes, buffer) = (Vec::new(), Vec::new());
         Ok(Self { segment, header, offset: BLOCK, next_frame, changes, buffer })

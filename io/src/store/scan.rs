@@ -196,6 +196,7 @@ impl<'a> Scanner<'a> {
             }
             previous = Some((number, header));
             segment.end = self.end_of(number).unwrap_or(self.next_frame);
+            segment.rotten = self.findings.iter().any(|finding| finding.path == segment.path);
             segments.insert(number, segment);
         }
         if self.tail.is_none() {

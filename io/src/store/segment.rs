@@ -27,6 +27,8 @@ pub(super) struct Segment {
     pub(super) salt: u64,
     /// The number of the frame after its last, once there is a later segment.
     pub(super) end: u64,
+    /// Something in it could not be read at the start.
+    pub(super) rotten: bool,
 }
 
 pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
@@ -54,7 +56,7 @@ pub(super) fn open(
     let path = segment_path(dir, number);
     let file = fs.open(&path, write).map_err(StoreError::io("open", &path))?;
     let size = file.size().map_err(StoreError::io("read the size of", &path))?;
-    Ok(Segment { path, file, size, salt: 0, end: 0 })
+    Ok(Segment { path, file, size, salt: 0, end: 0, rotten: false })
 }
 
 impl Segment {

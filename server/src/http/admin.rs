@@ -1,35 +1,14 @@
-//! What changes something: only with the token from the node's data directory.
+//! What changes servers, and ends the node: for admins.
 
 use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use quorate_core::configuration::{Registration, Role};
 use quorate_core::{Command, CommandError, Reply, StopReason};
 use serde::{Deserialize, Serialize};
 
+use super::App;
 use super::body::Given;
-use super::{App, refuse};
-
-/// Lets only holders of the token through.
-pub(super) async fn authorize(State(app): State<App>, request: Request, next: Next) -> Response {
-    if has_token(&app, request.headers()) {
-        return next.run(request).await;
-    }
-    refuse(
-        StatusCode::UNAUTHORIZED,
-        "this needs the token in admin.token of the node's data directory, sent as \
-         `Authorization: Bearer TOKEN`",
-    )
-}
-
-/// Whether a request shows the token.
-pub(super) fn has_token(app: &App, headers: &HeaderMap) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let given = given.and_then(|v| v.strip_prefix("Bearer "));
-    given.is_some_and(|token| app.token.is(token))
-}
 
 /// The body of `/admin/server`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -123,7 +102,7 @@ pub(super) fn answer(reply: Reply) -> ChangeAnswer {
             ChangeAnswer::OutcomeUnknown { error: error.to_string() }
         }
         Reply::Failed(error) => ChangeAnswer::Refused { error: error.to_string() },
-        Reply::Syncing { .. } => {
+        Reply::Syncing { .. } | Reply::Measured { .. } => {
             ChangeAnswer::OutcomeUnknown { error: "the answer is to another question".to_owned() }
         }
     }

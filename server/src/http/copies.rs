@@ -166,7 +166,9 @@ pub(super) async fn sync(
             refuse(StatusCode::NOT_FOUND, &error.to_string())
         }
         Reply::Failed(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-        reply @ Reply::Done { .. } => Json(answer(reply)).into_response(),
+        reply @ (Reply::Done { .. } | Reply::Measured { .. }) => {
+            Json(answer(reply)).into_response()
+        }
     }
 }
 
@@ -216,7 +218,8 @@ async fn catch_up(app: &App, database: &str, shard: &str) {
         kind: SqlKind::Read(consistency),
         timeout: CATCH_UP,
     };
-    if let Ok(SqlReply::Done { at, .. }) = app.handle.sql(read(Consistency::Linearizable)).await {
+    let asked = app.handle.sql(read(Consistency::Linearizable)).await;
+    if let Ok(SqlReply::Done { at, .. }) = asked.map(|answer| answer.reply) {
         let _ = app.handle.sql(read(Consistency::AtLeast(at))).await;
     }
 }

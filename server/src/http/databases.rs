@@ -117,7 +117,7 @@ pub(super) async fn show(State(app): State<App>, Path(name): Path<String>) -> Re
     Json(view).into_response()
 }
 
-fn in_no_cluster() -> Response {
+pub(super) fn in_no_cluster() -> Response {
     refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is in no cluster yet")
 }
 

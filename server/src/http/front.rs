@@ -1,7 +1,7 @@
 //! In front of the router: transactions, which are nearly all that is asked, go straight to their
-//! handler.
+//! handler. So do the requests of libSQL drivers, whose slashes no router would know.
 //!
-//! Only a request in its plainest form is taken here: it may be made, names a database and nothing
+//! Only a request in its plainest form is taken here: it may be made, as can be told at once, names a database and nothing
 //! else, says how long its body is, and that body is sound. Everything else goes through the router,
 //! what is to be refused too: so there is one place for each refusal.
 
@@ -17,24 +17,27 @@ use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::admin::has_token;
+use super::access::{self, Need, Peer};
+use super::backend::Backend;
+use super::hrana;
 use super::sql::{self, Access, SQL_BYTES_MAX, SqlBody};
 use super::{App, refuse, router};
 
 /// What is on its way to one request.
 type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-/// The handler of all requests; cheap to clone.
+/// The handler of all requests of one connection; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Front {
     app: App,
     router: TowerToHyperService<Router>,
+    peer: Peer,
 }
 
 impl Front {
-    pub(super) fn new(app: App) -> Self {
-        let router = TowerToHyperService::new(router(app.clone()));
-        Self { app, router }
+    /// For the connection of `peer`; `router` is that of [`routes`].
+    pub(super) fn new(app: App, router: TowerToHyperService<Router>, peer: Peer) -> Self {
+        Self { app, router, peer }
     }
 
     async fn transaction(
@@ -49,10 +52,22 @@ impl Front {
         };
         let body: Bytes = body.to_bytes();
         match serde_json::from_slice::<SqlBody>(&body) {
-            Ok(body) => Ok(sql::run(&self.app, database, None, body, access).await),
-            Err(_) => self.router.call(Request::from_parts(parts, Body::from(body))).await,
+            Ok(body) => {
+                let node = Backend::Node(self.app.clone());
+                Ok(sql::run(&node, database, None, body, access).await)
+            }
+            Err(_) => {
+                let mut request = Request::from_parts(parts, Body::from(body));
+                request.extensions_mut().insert(self.peer);
+                self.router.call(request).await
+            }
         }
     }
+}
+
+/// All paths, made once for all connections.
+pub(super) fn routes(app: App) -> TowerToHyperService<Router> {
+    TowerToHyperService::new(router(app))
 }
 
 impl Service<Request<Incoming>> for Front {
@@ -60,15 +75,28 @@ impl Service<Request<Incoming>> for Front {
     type Error = Infallible;
     type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
+    fn call(&self, mut request: Request<Incoming>) -> Answering {
         let length = request.body().size_hint().exact();
         let bounded = length.is_some_and(|bytes| bytes <= SQL_BYTES_MAX as u64);
-        match asked(&request).filter(|_| bounded && has_token(&self.app, request.headers())) {
+        let may = |access| {
+            let need = if access == Access::Write { Need::Write } else { Need::Query };
+            access::at_once(&self.app, self.peer, request.headers(), need)
+        };
+        match asked(&request).filter(|(_, access)| bounded && may(*access)) {
             Some((database, access)) => {
                 let database = database.to_owned();
                 Box::pin(self.clone().transaction(request, database, access))
             }
-            None => Box::pin(self.router.call(request)),
+            None => match hrana::asked(request.uri().path()) {
+                Some(asked) => {
+                    let serve = hrana::serve(self.app.clone(), self.peer, asked, request);
+                    Box::pin(async { Ok(serve.await) })
+                }
+                None => {
+                    request.extensions_mut().insert(self.peer);
+                    Box::pin(self.router.call(request))
+                }
+            },
         }
     }
 }

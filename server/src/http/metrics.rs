@@ -1,26 +1,33 @@
-//! `/metrics`: the status as numbers, in the text format of Prometheus.
+//! `/metrics`: the status as numbers, in the text format of Prometheus. Of what is measured between
+//! servers each node tells its own side.
+
+mod between;
 
 use std::fmt::Write;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use quorate_core::State as Life;
 
-use super::App;
+use super::{App, Served, refuse};
 use crate::view::StatusView;
 
 pub(super) async fn serve(State(app): State<App>) -> Response {
-    match app.view().await {
-        Ok(view) => {
-            let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-            (kind, render(&view)).into_response()
-        }
-        Err(response) => response,
-    }
+    let view = match app.view().await {
+        Ok(view) => view,
+        Err(response) => return response,
+    };
+    let measures = match app.handle.measures().await {
+        Ok(measures) => measures,
+        Err(stopped) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &stopped.to_string()),
+    };
+    let configuration = app.handle.configuration();
+    let text = of_node(&view, &app.served) + &between::servers(configuration.as_deref(), &measures);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-fn render(view: &StatusView) -> String {
+fn of_node(view: &StatusView, served: &Served) -> String {
     let mut text = String::new();
     let mut one = |name: &str, kind: &str, help: &str, value: u64| {
         // Writing to a String does not fail.
@@ -47,5 +54,8 @@ fn render(view: &StatusView) -> String {
     one("messages_dropped_total", "counter", "Log messages out of place.", c.messages_dropped);
     one("handshakes_refused_total", "counter", "Handshakes refused.", c.refused);
     one("campaigns_total", "counter", "Elections started.", c.campaigns);
+    let (clients, requests) = served.counts();
+    one("clients", "gauge", "Connections of clients to the client port.", clients);
+    one("client_requests_total", "counter", "Requests over the client port.", requests);
     text
 }

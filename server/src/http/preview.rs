@@ -160,12 +160,17 @@ async fn ask(app: &App, database: &str, shard: &str, sql: &str) -> Result<Vec<Ve
         kind: SqlKind::Read(Consistency::Local),
         timeout: LOOK_MAX,
     };
-    match app.handle.sql(request).await {
+    match app.handle.sql(request).await.map(|answer| answer.reply) {
         Ok(Reply::Done { rows, .. }) => {
             Ok(rows.into_iter().next().map(|rows| rows.rows).unwrap_or_default())
         }
         Ok(Reply::Failed(error)) => Err(error.to_string()),
-        Ok(Reply::Compared { .. }) => Err("it was compared instead".to_owned()),
+        Ok(
+            Reply::Compared { .. }
+            | Reply::Session { .. }
+            | Reply::Began { .. }
+            | Reply::Stepped { .. },
+        ) => Err("it was answered otherwise".to_owned()),
         Err(stopped) => Err(stopped.to_string()),
     }
 }

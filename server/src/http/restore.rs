@@ -74,7 +74,7 @@ pub(super) async fn restore(
         kind: SqlKind::Restore(Upload { node: NodeId(0), number }),
         timeout,
     };
-    let answered = app.handle.sql(request).await;
+    let answered = app.handle.sql(request).await.map(|answer| answer.reply);
     drop(file);
     match answered {
         Ok(Reply::Done { at, .. }) => {
@@ -86,7 +86,13 @@ pub(super) async fn restore(
             warn!(database, shard, %error, "the content of a shard was not replaced for certain");
             failed(&app, &error)
         }
-        Ok(Reply::Compared { .. }) | Err(_) => failed(&app, &ShardError::OutcomeUnknown),
+        Ok(
+            Reply::Compared { .. }
+            | Reply::Session { .. }
+            | Reply::Began { .. }
+            | Reply::Stepped { .. },
+        )
+        | Err(_) => failed(&app, &ShardError::OutcomeUnknown),
     }
 }
 

@@ -1,130 +1,189 @@
 //! Listening and serving within bounds: connections, time for a request's head, the end.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use axum::http::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::App;
-use super::front::Front;
-use crate::cli::HttpListen;
-use crate::exit::Failure;
+use super::access::Peer;
+use super::front::{Front, routes};
+use crate::listening::Listening;
 
 /// How many connections are served at once; more wait in the system's queue.
-pub(crate) const CONNECTIONS_MAX: usize = 256;
+pub(crate) const CONNECTIONS_MAX: u32 = 4096;
 /// How long a client may take to send the head of a request, and to think of the next one.
 pub(crate) const HEAD_MAX_WAIT: Duration = Duration::from_secs(15);
+/// How long a client may take to agree on keys.
+const HANDSHAKE_MAX_WAIT: Duration = Duration::from_secs(10);
+/// How long, and for how many bytes, a client that is sent away is listened to, that it hears why.
+const DRAIN_MAX_WAIT: Duration = Duration::from_secs(1);
+const DRAIN_BYTES_MAX: u64 = 64 * 1024;
+/// The first byte of whoever speaks TLS: a record of the handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// Between two lines in the log about clients that speak something else than the port.
+const TOLD_PAUSE: Duration = Duration::from_secs(60);
 /// How long requests under way may take once the node has ended.
 const END_MAX_WAIT: Duration = Duration::from_secs(2);
-/// The port when none is given, and how many after it are tried.
-const PORT: u16 = 2480;
-const PORTS: u16 = 100;
-
-/// An HTTP port that is held, and not served yet.
-pub(crate) struct Listening {
-    listener: TcpListener,
-    /// Where.
-    pub(crate) address: SocketAddr,
-}
-
-/// Takes the port: exactly the one that was asked for, or by default, on the loopback address, the one
-/// of the last start if it is free, else the first free one from 2480.
-///
-/// # Errors
-/// [`Failure::Usage`] naming the address that is in use.
-pub(crate) async fn bind(
-    listen: Option<HttpListen>,
-    last: Option<u16>,
-) -> Result<Option<Listening>, Failure> {
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let exactly = match listen {
-        Some(HttpListen::Off) => return Ok(None),
-        Some(HttpListen::Port(port)) => SocketAddr::new(loopback, port),
-        Some(HttpListen::Addr(address)) => address,
-        None => return first_free(loopback, last).await.map(Some),
-    };
-    held(exactly).await.map(Some).map_err(|error| {
-        Failure::Usage(format!(
-            "HTTP cannot listen on {exactly}: {error}. Give another address with --http, or leave \
-             --http out to take the first free port from {PORT}"
-        ))
-    })
-}
-
-async fn first_free(ip: IpAddr, last: Option<u16>) -> Result<Listening, Failure> {
-    let range = PORT..PORT + PORTS;
-    let last = last.filter(|port| range.contains(port));
-    for port in last.into_iter().chain(range) {
-        match held(SocketAddr::new(ip, port)).await {
-            Ok(listening) => return Ok(listening),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(error) => {
-                return Err(Failure::Usage(format!("HTTP cannot listen on {ip}:{port}: {error}")));
-            }
-        }
-    }
-    let last = PORT + PORTS - 1;
-    Err(Failure::Usage(format!(
-        "HTTP found no free port on {ip} from {PORT} to {last}; give one with --http, or --http off"
-    )))
-}
-
-async fn held(address: SocketAddr) -> io::Result<Listening> {
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    Ok(Listening { listener, address })
-}
 
 /// Serves until `ended`, and then until the requests under way are answered, two seconds at most.
-pub(crate) async fn serve(listening: Listening, app: App, mut ended: watch::Receiver<bool>) {
-    let service = Front::new(app);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place,
-            _ = ended.wait_for(|e| *e) => break,
-        };
-        // The semaphore is never closed.
-        let Ok(place) = place else { break };
-        let accepted = tokio::select! {
-            accepted = listening.listener.accept() => accepted,
-            _ = ended.wait_for(|e| *e) => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (service, ended) = (service.clone(), ended.clone());
-                tokio::spawn(async move {
-                    connection(stream, service, ended).await;
-                    drop(place);
-                });
+pub(crate) async fn serve(
+    listening: Listening,
+    app: App,
+    tls: Option<TlsAcceptor>,
+    ended: watch::Receiver<bool>,
+) {
+    let routes = routes(app.clone());
+    let front = move |peer| Front::new(app.clone(), routes.clone(), peer);
+    serve_by(listening, front, tls, ended, END_MAX_WAIT).await;
+}
+
+/// Serves until `ended`, and then until the requests under way are answered, for `grace` at most.
+/// `front`: what answers all that comes on one connection.
+pub(super) async fn serve_by<S>(
+    listening: Listening,
+    front: impl Fn(Peer) -> S + Clone + Send + Sync + 'static,
+    tls: Option<TlsAcceptor>,
+    ended: watch::Receiver<bool>,
+    grace: Duration,
+) where
+    S: Answers + Send + 'static,
+    S::Future: Send,
+{
+    let door = Door { front, tls, grace, told: Arc::default() };
+    let connection = |stream, from| door.clone().connection(stream, from, ended.clone());
+    listening.serve_each(CONNECTIONS_MAX, grace, ended.clone(), connection).await;
+}
+
+/// What answers requests.
+pub(super) trait Answers:
+    Service<Request<Incoming>, Response = Response, Error = Infallible>
+{
+}
+
+impl<S: Service<Request<Incoming>, Response = Response, Error = Infallible>> Answers for S {}
+
+/// What every connection passes through.
+#[derive(Clone)]
+struct Door<F> {
+    front: F,
+    tls: Option<TlsAcceptor>,
+    /// How long requests under way may take at the end.
+    grace: Duration,
+    /// When the log last heard of a client that speaks something else than the port.
+    told: Arc<Mutex<Option<Instant>>>,
+}
+
+impl<F> Door<F> {
+    async fn connection<S: Answers>(
+        self,
+        stream: TcpStream,
+        from: SocketAddr,
+        mut ended: watch::Receiver<bool>,
+    ) where
+        F: Fn(Peer) -> S,
+    {
+        let peer = Peer::new(from, stream.local_addr().ok());
+        let (front, grace) = ((self.front)(peer), self.grace);
+        let Some(tls) = &self.tls else {
+            let served = http(stream, front, ended, grace).await;
+            if served.is_err_and(|error| error.is_parse()) {
+                self.tell(
+                    from,
+                    "this port speaks HTTP, and something else came: for TLS give it --tls-cert and \
+                     --tls-key",
+                );
             }
+            return;
+        };
+        let secured = tokio::time::timeout(HANDSHAKE_MAX_WAIT, self.secured(tls, stream, from));
+        let secured = tokio::select! {
+            secured = secured => secured,
+            _ = ended.wait_for(|e| *e) => return,
+        };
+        // Who stays silent in the middle of it is let go.
+        if let Ok(Some(stream)) = secured {
+            let _ = http(stream, front, ended, grace).await;
+        }
+    }
+
+    /// The keys are agreed on; or whoever speaks plain HTTP has been told.
+    async fn secured(
+        &self,
+        tls: &TlsAcceptor,
+        stream: TcpStream,
+        from: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
+        let mut first = [0];
+        if stream.peek(&mut first).await.ok()? == 0 {
+            return None;
+        }
+        if first != [TLS_HANDSHAKE] {
+            self.tell(from, "this port speaks TLS, and a client spoke plain HTTP");
+            let _ = tokio::time::timeout(DRAIN_MAX_WAIT, send_away(stream)).await;
+            return None;
+        }
+        match tls.accept(stream).await {
+            Ok(stream) => Some(stream),
             Err(error) => {
-                // Out of file descriptors, or a client that is gone already: others may do better.
-                tracing::warn!(%error, "HTTP could not accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                self.tell(from, &format!("no TLS came about with a client: {error}"));
+                None
             }
         }
     }
-    // Every connection gives its place back when it ends.
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(END_MAX_WAIT, places.acquire_many(all)).await;
+
+    /// Writes to the log, but not for every one of many clients.
+    fn tell(&self, from: SocketAddr, what: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= TOLD_PAUSE) {
+            *told = Some(Instant::now());
+            tracing::warn!(client = %from, "{what}");
+        }
+    }
 }
 
-async fn connection(stream: TcpStream, service: Front, mut ended: watch::Receiver<bool>) {
-    let _ = stream.set_nodelay(true);
+/// Tells a client that speaks plain HTTP to a port that speaks TLS.
+async fn send_away(mut stream: TcpStream) {
+    const BODY: &str = "{\"error\":\"this port speaks TLS: use https://\"}";
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    if stream.write_all(answer.as_bytes()).await.is_ok() && stream.shutdown().await.is_ok() {
+        // Closed with something unread the answer would be lost on its way.
+        let mut rest = stream.take(DRAIN_BYTES_MAX);
+        let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
+    }
+}
+
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    front: impl Answers,
+    mut ended: watch::Receiver<bool>,
+    grace: Duration,
+) -> hyper::Result<()> {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX_WAIT).max_buf_size(16 * 1024);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), front);
     let mut connection = std::pin::pin!(connection);
-    // Errors of one connection (a client that went away, a head that is too long) concern nobody.
+    // Errors of one connection (a client that went away, a head that is too long) concern nobody else.
     tokio::select! {
-        _ = connection.as_mut() => return,
+        served = connection.as_mut() => return served,
         _ = ended.wait_for(|e| *e) => connection.as_mut().graceful_shutdown(),
     }
-    let _ = tokio::time::timeout(END_MAX_WAIT, connection).await;
+    let _ = tokio::time::timeout(grace, connection).await;
+    Ok(())
 }

@@ -11,22 +11,23 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use quorate_core::configuration::MAIN;
 use quorate_core::engine::{Position, Rows, SqlErrorKind, Statement, Transaction, Value};
 use quorate_core::node::SqlRequest;
-use quorate_core::shard::{Consistency, Reply, ShardError, SqlKind, Token};
+use quorate_core::shard::{Consistency, Reply, ShardError, ShardId, SqlKind, Token};
 use quorate_core::{DatabaseId, Index, LogId, Term};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
+use super::backend::{Backend, Undone};
 use super::body::refused;
+use super::session::OnceBody;
 use super::{App, refuse};
 
 /// The longest body of a request with SQL, in bytes.
 pub(super) const SQL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a transaction is waited for, unless the request says otherwise, and at most.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// The kind of the error of an insert while the shard's static owner is away.
 pub(crate) const OWNER_AWAY: &str = "owner-away";
@@ -55,6 +56,9 @@ pub(crate) struct SqlBody {
     /// For `/query`, instead of `consistency`: the token of an earlier answer, to see at least that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
+    /// For `/execute`: do it once, however often it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) once: Option<OnceBody>,
 }
 
 /// One statement.
@@ -168,7 +172,7 @@ pub(super) async fn execute(
     Query(of): Query<OfShard>,
     body: Result<Json<SqlBody>, JsonRejection>,
 ) -> Response {
-    read_and_run(&app, database, of, body, Access::Write).await
+    read_and_run(&Backend::Node(app), database, of, body, Access::Write).await
 }
 
 pub(super) async fn query(
@@ -177,18 +181,19 @@ pub(super) async fn query(
     Query(of): Query<OfShard>,
     body: Result<Json<SqlBody>, JsonRejection>,
 ) -> Response {
-    read_and_run(&app, database, of, body, Access::Read).await
+    read_and_run(&Backend::Node(app), database, of, body, Access::Read).await
 }
 
-async fn read_and_run(
-    app: &App,
+/// Has the transaction of a body run, if it can be read.
+pub(super) async fn read_and_run(
+    backend: &Backend,
     database: String,
     of: OfShard,
     body: Result<Json<SqlBody>, JsonRejection>,
     access: Access,
 ) -> Response {
     match body {
-        Ok(Json(body)) => run(app, database, of.shard, body, access).await,
+        Ok(Json(body)) => run(backend, database, of.shard, body, access).await,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let problem = format!(
                 "the request is longer than {SQL_BYTES_MAX} bytes: split it. Nothing was done"
@@ -201,12 +206,17 @@ async fn read_and_run(
 
 /// Has a transaction run, and tells what came of it.
 pub(super) async fn run(
-    app: &App,
+    backend: &Backend,
     database: String,
     shard: Option<String>,
     body: SqlBody,
     access: Access,
 ) -> Response {
+    if body.once.is_some() && matches!(backend, Backend::Cluster(_)) {
+        let said =
+            "a proxy has each write done once by itself: leave \"once\" out. Nothing was done";
+        return refuse(StatusCode::BAD_REQUEST, said);
+    }
     let kind = match kind_of(&body, access) {
         Ok(kind) => kind,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, &problem),
@@ -216,25 +226,29 @@ pub(super) async fn run(
         Ok(transaction) => transaction,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, &problem),
     };
-    let token = |at| token(app, &database, shard.as_deref(), at);
-    let (name, of) = (database.clone(), shard.clone());
-    let request = SqlRequest { database: name, shard: of, transaction, kind, timeout };
-    match app.handle.sql(request).await {
+    let request = SqlRequest { database, shard, transaction, kind, timeout };
+    let answer = backend.sql(request).await;
+    match answer.result {
         Ok(Reply::Done { at, rows }) => {
+            let token = answer.of.map(|of| token(of, at));
             let results = rows.into_iter().map(result).collect();
-            Json(SqlAnswer { lsn: at.index.0, token: token(at), results }).into_response()
+            Json(SqlAnswer { lsn: at.index.0, token, results }).into_response()
         }
-        Ok(Reply::Failed(error)) => failed(app, &error),
-        Ok(Reply::Compared { .. }) | Err(_) => failed(app, &ShardError::OutcomeUnknown),
+        Ok(_) => undone(backend, &ShardError::OutcomeUnknown.into()),
+        Err(error) => undone(backend, &error),
     }
 }
 
 fn kind_of(body: &SqlBody, access: Access) -> Result<SqlKind, String> {
     if access == Access::Write {
-        return match body.consistency.is_some() || body.token.is_some() {
-            true => Err("\"consistency\" and \"token\" are for /query".to_owned()),
-            false => Ok(SqlKind::Write),
+        return match (body.consistency.is_some() || body.token.is_some(), &body.once) {
+            (true, _) => Err("\"consistency\" and \"token\" are for /query".to_owned()),
+            (false, Some(once)) => Ok(SqlKind::Once(once.read()?)),
+            (false, None) => Ok(SqlKind::Write),
         };
+    }
+    if body.once.is_some() {
+        return Err("\"once\" is for /execute: a query may be sent as often as you like".to_owned());
     }
     Ok(SqlKind::Read(match (&body.token, body.consistency) {
         (Some(_), Some(_)) => {
@@ -248,11 +262,8 @@ fn kind_of(body: &SqlBody, access: Access) -> Result<SqlKind, String> {
 }
 
 /// A token as text: the database's id, the shard's log, and the entry's index and term.
-fn token(app: &App, database: &str, shard: Option<&str>, at: Position) -> Option<String> {
-    let configuration = app.handle.configuration()?;
-    let shard = configuration.shard(database, shard.unwrap_or(MAIN))?;
-    let (id, log) = (shard.database.id.0, shard.shard.log.0);
-    Some(format!("{id:032x}.{log}.{}.{}", at.index.0, at.term.0))
+fn token(ShardId { database, log, .. }: ShardId, at: Position) -> String {
+    format!("{:032x}.{}.{}.{}", database.0, log.0, at.index.0, at.term.0)
 }
 
 fn read_token(text: &str) -> Result<Token, String> {
@@ -337,9 +348,31 @@ fn told(value: Value) -> serde_json::Value {
     }
 }
 
-/// Each outcome has its status: nothing done (4xx, 503), done (200), and what is neither (504).
+/// As [`undone`], of the node itself.
 pub(super) fn failed(app: &App, error: &ShardError) -> Response {
+    undone(&Backend::Node(app.clone()), &error.clone().into())
+}
+
+/// Each outcome has its status: nothing done (4xx, 503), done (200), and what is neither (504).
+fn undone(backend: &Backend, error: &Undone) -> Response {
     let (code, outcome) = match error {
+        Undone::Shard(error) => outcome(error),
+        Undone::NotLetIn(_) => (StatusCode::UNAUTHORIZED, "nothing-done"),
+        Undone::Denied(_) => (StatusCode::FORBIDDEN, "nothing-done"),
+        Undone::TimedOut(_) => (StatusCode::SERVICE_UNAVAILABLE, "nothing-done"),
+        Undone::OutcomeUnknown(_) => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
+    };
+    let said = backend.in_words(error);
+    let mut body = json!({ "error": said, "outcome": outcome, "kind": kind(error) });
+    if let Undone::Shard(ShardError::Sql(sql)) = error {
+        body["statement"] = sql.statement.into();
+        body["code"] = sql.code.into();
+    }
+    (code, Json(body)).into_response()
+}
+
+fn outcome(error: &ShardError) -> (StatusCode, &'static str) {
+    match error {
         ShardError::Sql(e) if e.kind == SqlErrorKind::Timeout => {
             (StatusCode::GATEWAY_TIMEOUT, "nothing-done")
         }
@@ -353,7 +386,9 @@ pub(super) fn failed(app: &App, error: &ShardError) -> Response {
         ShardError::StaleToken { .. } | ShardError::TokenOfAnotherHistory { .. } => {
             (StatusCode::GONE, "nothing-done")
         }
-        ShardError::Restoring => (StatusCode::CONFLICT, "nothing-done"),
+        ShardError::Restoring | ShardError::TransactionLost { .. } => {
+            (StatusCode::CONFLICT, "nothing-done")
+        }
         ShardError::NotStaged(_) => (StatusCode::BAD_GATEWAY, "nothing-done"),
         ShardError::Busy => (StatusCode::TOO_MANY_REQUESTS, "nothing-done"),
         ShardError::NotOwner { .. }
@@ -363,18 +398,21 @@ pub(super) fn failed(app: &App, error: &ShardError) -> Response {
         | ShardError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "nothing-done"),
         ShardError::CommittedBelowQuorum { .. } => (StatusCode::GATEWAY_TIMEOUT, "done"),
         ShardError::OutcomeUnknown => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
-    };
-    let said = in_words(app, error);
-    let mut body = json!({ "error": said, "outcome": outcome, "kind": kind(error) });
-    if let ShardError::Sql(sql) = error {
-        body["statement"] = sql.statement.into();
-        body["code"] = sql.code.into();
+        ShardError::SessionExpired => (StatusCode::GONE, "unknown"),
+        ShardError::AlreadyDone { .. } => (StatusCode::CONFLICT, "done"),
+        ShardError::Superseded => (StatusCode::CONFLICT, "unknown"),
     }
-    (code, Json(body)).into_response()
 }
 
 /// One word for each error, for programs.
-fn kind(error: &ShardError) -> &'static str {
+pub(super) fn kind(error: &Undone) -> &'static str {
+    let error = match error {
+        Undone::Shard(error) => error,
+        Undone::NotLetIn(_) => return "not-let-in",
+        Undone::Denied(_) => return "denied",
+        Undone::TimedOut(_) => return "timed-out",
+        Undone::OutcomeUnknown(_) => return "outcome-unknown",
+    };
     match error {
         ShardError::Sql(_) => "sql",
         ShardError::NotOwner { .. } => "no-owner",
@@ -390,23 +428,11 @@ fn kind(error: &ShardError) -> &'static str {
         ShardError::Unavailable(_) => "unavailable",
         ShardError::Restoring => "restoring",
         ShardError::NotStaged(_) => "not-staged",
+        ShardError::TransactionLost { .. } => "transaction-lost",
+        ShardError::SessionExpired => "session-expired",
+        ShardError::AlreadyDone { .. } => "already-done",
+        ShardError::Superseded => "superseded",
     }
-}
-
-/// The error, with the names of those who are missing.
-fn in_words(app: &App, error: &ShardError) -> String {
-    let ShardError::NoQuorum { missing, needed, voters } = error else { return error.to_string() };
-    let layout = app.handle.layout();
-    let name = |node: &quorate_core::NodeId| match &layout.configuration {
-        Some(configuration) => configuration.name_of(*node),
-        None => node.short(),
-    };
-    let names: Vec<String> = missing.iter().map(name).collect();
-    format!(
-        "no quorum: {needed} of the {voters} servers that count for this shard are needed, and these \
-         are not in reach: {}. Nothing was done",
-        names.join(", ")
-    )
 }
 
 #[cfg(test)]

@@ -69,10 +69,18 @@ pub(super) async fn verify(
         kind: SqlKind::Compare,
         timeout,
     };
-    let copies = match app.handle.sql(request).await {
+    let copies = match app.handle.sql(request).await.map(|answer| answer.reply) {
         Ok(Reply::Compared { copies }) => copies,
         Ok(Reply::Failed(error)) => return failed(&app, &error),
-        Ok(Reply::Done { .. }) | Err(_) => return failed(&app, &ShardError::TimedOut),
+        Ok(
+            Reply::Done { .. }
+            | Reply::Session { .. }
+            | Reply::Began { .. }
+            | Reply::Stepped { .. },
+        )
+        | Err(_) => {
+            return failed(&app, &ShardError::TimedOut);
+        }
     };
     let shard = of.shard.unwrap_or_else(|| quorate_core::configuration::MAIN.to_owned());
     let configuration = app.handle.layout().configuration;

@@ -19,7 +19,15 @@ pub(crate) struct Written {
     write_quorum: Quorum,
     read_your_writes: bool,
     servers: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    data_centers: BTreeMap<String, WrittenCenter>,
     clusters: BTreeMap<String, WrittenShard>,
+}
+
+/// What the file says of a data centre.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct WrittenCenter {
+    servers: Vec<String>,
 }
 
 /// What the file says of one shard.
@@ -75,6 +83,11 @@ impl Written {
             write_quorum: quorum(settings.write_quorum),
             read_your_writes: settings.read_your_writes,
             servers: settings.roles.iter().map(|(name, r)| (name.clone(), role(r))).collect(),
+            data_centers: settings
+                .data_centers
+                .iter()
+                .map(|(name, servers)| (name.clone(), WrittenCenter { servers: servers.clone() }))
+                .collect(),
             clusters,
         }
     }

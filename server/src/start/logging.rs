@@ -4,18 +4,17 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{LogFormat, Start};
+use crate::cli::LogFormat;
 use crate::exit::Failure;
 
 /// Starts writing log lines.
 ///
 /// # Errors
 /// [`Failure::Usage`] for a filter that cannot be read.
-pub(super) fn start(args: &Start) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&args.log).map_err(|error| {
+pub(crate) fn start(log: &str, format: LogFormat) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(log).map_err(|error| {
         Failure::Usage(format!(
-            "--log {}: {error}; give a level (error, warn, info, debug, trace) or target=level,...",
-            args.log
+            "--log {log}: {error}; give a level (error, warn, info, debug, trace) or target=level,..."
         ))
     })?;
     let builder = tracing_subscriber::fmt()
@@ -23,7 +22,7 @@ pub(super) fn start(args: &Start) -> Result<(), Failure> {
         .with_writer(io::stderr)
         .with_target(false);
     let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let done = match args.log_format {
+    let done = match format {
         LogFormat::Text => builder.with_ansi(colors).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };

@@ -22,6 +22,9 @@ pub(super) struct Ports {
     pub(super) node: Option<u16>,
     /// For HTTP.
     pub(super) http: Option<u16>,
+    /// For clients.
+    #[serde(default)]
+    pub(super) client: Option<u16>,
 }
 
 impl Ports {
@@ -54,7 +57,7 @@ mod tests {
     fn ports_are_read_as_they_were_written_and_damage_costs_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Ports::read(dir.path()), Ports::default());
-        let ports = Ports { node: Some(2435), http: Some(2481) };
+        let ports = Ports { node: Some(2435), http: Some(2481), client: None };
         ports.write(dir.path()).unwrap();
         assert_eq!(Ports::read(dir.path()), ports);
         fs::write(dir.path().join(FILE), "{ \"node\": 24").unwrap();

@@ -14,7 +14,7 @@ use quorate_io::net::{self, AddressFilter, Credentials, MulticastConfig, NetConf
 use quorate_io::runtime::Setup;
 use tracing::{info, warn};
 
-use crate::cli::{HttpListen, Start};
+use crate::cli::{Listen, Start};
 use crate::exit::Failure;
 
 /// Everything a node needs but its directory; used again if it takes on another identity.
@@ -25,6 +25,8 @@ pub(super) struct Prepared {
     members: Option<Members>,
     /// What an operator should do something about: said in the log, and with the status.
     pub(super) warnings: Vec<String>,
+    /// The database of drivers whose URL names none.
+    pub(super) default_database: Option<String>,
 }
 
 /// Reads and checks everything. Nothing has been started or written.
@@ -57,7 +59,8 @@ pub(super) fn prepare(args: &Start) -> Result<Prepared, Failure> {
     if settings.multicast.is_none() && settings.members.is_none() {
         warn!("neither multicast nor a member list is enabled: this node looks for nobody");
     }
-    Ok(Prepared { node, net, members: settings.members, warnings })
+    let default_database = args.default_database.clone();
+    Ok(Prepared { node, net, members: settings.members, warnings, default_database })
 }
 
 impl Prepared {
@@ -66,15 +69,16 @@ impl Prepared {
         self.net.port_preferred = port;
     }
 
-    /// For the next identity; `http`: where HTTP listens. One that only this machine reaches is
-    /// told to others only where the node itself stays on the machine.
-    pub(super) fn setup(&self, http: Option<SocketAddr>) -> Setup {
-        let reached = |http: &SocketAddr| !http.ip().is_loopback() || self.net.bind.is_loopback();
+    /// For the next identity; `http` and `client`: where these listen. What only this machine reaches
+    /// is told to others only where the node itself stays on the machine.
+    pub(super) fn setup(&self, http: Option<SocketAddr>, client: Option<SocketAddr>) -> Setup {
+        let reached = |at: &SocketAddr| !at.ip().is_loopback() || self.net.bind.is_loopback();
         Setup {
             node: self.node.clone(),
             net: self.net.clone(),
             members: self.members.clone(),
             http: http.filter(reached),
+            client: client.filter(reached),
         }
     }
 
@@ -165,13 +169,16 @@ fn warnings(args: &Start, settings: &Settings) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if let Some(HttpListen::Addr(address)) = args.http
-        && !address.ip().is_loopback()
-    {
-        warnings.push(format!(
-            "HTTP: {address} is reached from other machines, unencrypted; everyone there can read \
-             the status (commands need the token)."
-        ));
+    for (what, listen) in [("HTTP", args.http), ("CLIENTS", args.client)] {
+        if let Some(Listen::Addr(address)) = listen
+            && !address.ip().is_loopback()
+            && args.tls_cert.is_none()
+        {
+            warnings.push(format!(
+                "{what}: {address} is reached from other machines, unencrypted: whoever listens on \
+                 the way reads data, tokens and passwords. Give --tls-cert and --tls-key."
+            ));
+        }
     }
     warnings
 }

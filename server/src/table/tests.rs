@@ -3,8 +3,11 @@ use std::net::SocketAddr;
 use quorate_core::NoQuorum;
 
 use super::*;
+use crate::gathered::Gathered;
 use crate::http::Progress;
 use crate::view::{CountersView, ExpectView, LogView, QuorumView};
+
+const PIPE: Screen = Screen { width: None, colors: false };
 
 fn server(name: &str, port: u16, status: ServerStatus) -> ServerView {
     ServerView {
@@ -24,7 +27,7 @@ fn server(name: &str, port: u16, status: ServerStatus) -> ServerView {
     }
 }
 
-fn view() -> StatusView {
+pub(super) fn view() -> StatusView {
     let (online, away) = (ServerStatus::Online, ServerStatus::Away);
     StatusView {
         node: format!("{:032}", 1),
@@ -54,12 +57,13 @@ fn view() -> StatusView {
         log: LogView { term: 2, last: 9, commit: 9 },
         counters: CountersView::default(),
         warnings: vec![],
+        gathered: Gathered::default(),
     }
 }
 
 #[test]
 fn every_server_and_its_marks_are_on_one_line_each() {
-    let text = render(&view(), false);
+    let text = render(&view(), true, PIPE);
     let line = |name: &str| text.lines().find(|l| l.trim_start().starts_with(name)).unwrap();
     assert!(line("db1").contains("coordinator") && line("db1").contains("(asked)"));
     assert!(line("db2").contains("tie-breaker") && line("db2").contains("42 ms ago"));
@@ -71,7 +75,7 @@ fn every_server_and_its_marks_are_on_one_line_each() {
 fn a_lost_quorum_names_who_is_missing() {
     let no_quorum =
         NoQuorum { missing: vec!["db2".into(), "db3".into()], tie_breaker: None, voters: 3 };
-    let text = render(&StatusView { no_quorum: Some(no_quorum), ..view() }, false);
+    let text = render(&StatusView { no_quorum: Some(no_quorum), ..view() }, true, PIPE);
     assert!(text.contains("NoQuorum: 2 of 3 voters are missing: db2, db3"), "{text}");
     assert!(text.contains("quorum 2 of 3, LOST"), "{text}");
 }
@@ -88,7 +92,8 @@ fn everything_that_is_wrong_is_said() {
             warnings: vec!["PASSWORD: the default".into()],
             ..view()
         },
-        false,
+        true,
+        PIPE,
     );
     for word in [
         "DAMAGED",
@@ -129,7 +134,7 @@ fn a_copy_that_is_not_whole_says_what_it_lacks_and_how_far_it_is() {
         progress: None,
         ..copy.clone()
     };
-    let text = render(&StatusView { copies: vec![copy, lacking], ..view() }, false);
+    let text = render(&StatusView { copies: vec![copy, lacking], ..view() }, true, PIPE);
     let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let receives = "COPY: demo/main on db2 is fetched from db3: 50.00 MiB of 200.00 MiB at 10.00 MiB/s, 15 s left.";
     assert!(flat.contains(receives), "{text}");

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use quorate_core::engine::memory::Memory;
 use quorate_core::engine::{ContentHash, Effect, Engine as _, Position, Value};
 use quorate_core::raft::{Entry, Payload};
-use quorate_core::shard::{self, StageId, effects};
+use quorate_core::shard::{self, StageId, effects, records};
 use quorate_core::{Index, Term};
 
-use super::workloads::{APPENDS, BANK, REGISTERS};
+use super::sessions::Sessions;
+use super::workloads::{APPENDS, BANK, COUNTERS, REGISTERS};
 use crate::outcome::{Verdict, Violation};
 
 /// The files that were staged to become the content, by the stage that an entry names.
@@ -34,6 +35,8 @@ pub struct Content {
     sums: Vec<(Index, Option<i64>)>,
     /// What each register held, and from which position on.
     registers: BTreeMap<i64, Vec<(Index, Option<Value>)>>,
+    /// What is noted with it.
+    pub sessions: Sessions,
 }
 
 impl Content {
@@ -42,7 +45,7 @@ impl Content {
     /// # Errors
     /// `committed-effects-unfit` if its effects do not follow from those before it, `money-made` if
     /// the sum of all accounts is another one than before, `restored-unstaged` if it makes a file the
-    /// content that was never staged.
+    /// content that was never staged, and what its sessions find wrong.
     pub fn take(&mut self, entry: &Entry, stages: &Stages) -> Verdict {
         let Payload::Data(data) = &entry.payload else { return Ok(()) };
         let at = Position { index: entry.index, term: entry.term };
@@ -54,12 +57,19 @@ impl Content {
             Violation::new("committed-effects-unfit", detail)
         };
         let effects = effects(data).ok_or_else(|| unfit("of an unknown kind".to_owned()))?;
-        if effects.is_empty() {
+        let records = records(data);
+        if effects.is_empty() && records.is_none() {
             // A place at which copies are compared.
             return Ok(());
         }
-        self.last.apply(&[Effect { at, effects }]).map_err(|fault| unfit(fault.to_string()))?;
+        self.last
+            .apply(&[Effect { at, effects }], &[])
+            .map_err(|fault| unfit(fault.to_string()))?;
         self.last.sync().map_err(|fault| unfit(fault.to_string()))?;
+        if let Some(records) = records {
+            self.sessions.take(at, &records)?;
+        }
+        self.sessions.counts(at, self.last.rows(COUNTERS))?;
         self.note(at);
         self.no_money_is_made(at)
     }
@@ -72,6 +82,7 @@ impl Content {
         };
         let before = std::mem::replace(&mut self.last, staged.placed(at));
         self.before.push((at.index, before));
+        self.sessions.begin_anew(at, self.last.rows(COUNTERS));
         self.note(at);
         self.sums.push((at.index, self.last.rows(BANK).map(|rows| total(rows.values()))));
         Ok(())
@@ -115,7 +126,10 @@ impl Content {
             let (_, value) = versions.last()?;
             Some((*key, vec![(at.index, value.clone())]))
         });
+        let mut sessions = Sessions::default();
+        sessions.begin_anew(at, last.rows(COUNTERS));
         Self {
+            sessions,
             registers: registers.collect(),
             hashes: BTreeMap::from([(at.index, (at.term, last.hash().hash))]),
             sums: self.sums.last().map(|(_, sum)| (at.index, *sum)).into_iter().collect(),

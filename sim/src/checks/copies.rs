@@ -45,6 +45,9 @@ pub struct Promise {
     pub log: LogId,
     /// As which entry.
     pub at: Position,
+    /// Up to here the owner's log is cut: what governed an entry before is not known to it any more, and an
+    /// answer that a session repeats goes by what governs that place.
+    pub cut: Index,
     /// What the owner goes by.
     pub rule: QuorumRule,
     /// Whether the commit of the log is all that was asked for.
@@ -282,9 +285,10 @@ impl Checks {
     ///
     /// # Errors
     /// `answered-before-commit`, `acknowledged-below-quorum` if fewer voters of the governing
-    /// membership than the write quorum asks for have it on their disks.
+    /// membership than the write quorum asks for have it on their disks, or had when it was
+    /// committed: one that is answered again may have outlived those who held it then.
     pub fn promises(&self, disks: &Disks, directory: &Directory, promise: Promise) -> Verdict {
-        let Promise { log, at, rule, asynchronous } = promise;
+        let Promise { log, at, cut, rule, asynchronous } = promise;
         let node = directory.node;
         if at == Position::default() {
             return Ok(());
@@ -303,11 +307,13 @@ impl Checks {
         if asynchronous || base {
             return Ok(());
         }
-        let Some(membership) = directory.written(log).and_then(|l| l.membership_at(at.index))
+        let governed = at.index.max(cut);
+        let Some(membership) = directory.written(log).and_then(|l| l.membership_at(governed))
         else {
             return Ok(());
         };
-        let holds = |id: &&NodeId| disks.holds(**id, log, at.index, at.term);
+        let held = |id| ledger.is_some_and(|ledger| ledger.was_held_by(at.index, id));
+        let holds = |id: &&NodeId| disks.holds(**id, log, at.index, at.term) || held(**id);
         let halves = std::iter::once(&membership.incoming).chain(&membership.outgoing);
         for half in halves {
             let needed = match rule {

@@ -157,6 +157,7 @@ fn decide(
         );
         return Err(Violation::new("commit-without-quorum", detail));
     };
+    ledger.held_by(to, membership.voters().into_iter().filter(|id| holds(*id)).collect());
     ledger.governing = Some(membership);
     while ledger.commit() < to {
         let next = ledger.commit().next();

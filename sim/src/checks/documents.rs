@@ -145,7 +145,7 @@ fn holds(document: &Configuration, command: &Command, since: ConfigVersion) -> b
             server(text).is_some_and(|s| s.registration == *registration)
         }
         // No change of the document.
-        Command::Sync { .. } => true,
+        Command::Sync { .. } | Command::Measure { .. } => true,
         Command::Change(ConfigCommand::CreateDatabase { name, .. }) => {
             document.databases.contains_key(name)
         }

@@ -1,6 +1,6 @@
 //! What is known of one log of a cluster: every entry ever written in it, and what is committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate_core::configuration::{self, ConfigCommand, Configuration};
@@ -47,6 +47,9 @@ pub struct Ledger {
     /// The terms of the committed entries, and those of the leaders that committed them; the
     /// first entry at place 0.
     committed: Vec<(Term, Term)>,
+    /// Whose disks held the last entry of each step in which they were committed. Those who leave
+    /// take their disks with them, and what is answered again was safe all the same.
+    holders: BTreeMap<Index, BTreeSet<NodeId>>,
     /// What came before them: the state that a recovery went on with, at this index.
     base: Index,
     base_term: Term,
@@ -114,6 +117,7 @@ impl Ledger {
             leaders: BTreeMap::new(),
             chain: BTreeMap::new(),
             committed: Vec::new(),
+            holders: BTreeMap::new(),
             base: Index::ZERO,
             base_term: Term::ZERO,
             base_version: ConfigVersion::ZERO,
@@ -175,8 +179,16 @@ impl Ledger {
         ledger
     }
 
-    /// What the copies hold in a log that ends with this entry, committed or not.
+    /// What the copies hold in a log that ends with this entry, committed or not. One that holds no
+    /// entry has not come to what this history begins behind either.
     fn content_at(&self, index: Index, term: Term) -> Result<Content, Violation> {
+        if index == Index::ZERO {
+            return Ok(Content::default());
+        }
+        if index < self.base {
+            let detail = format!("entry {index} of term {term} is before entry {}", self.base);
+            return Err(Violation::new("log-of-unknown-entries", detail));
+        }
         let (mut at, mut entries) = ((index, term), Vec::new());
         while at.0 > self.base {
             let Some(written) = self.chain.get(&at) else {
@@ -187,6 +199,7 @@ impl Ledger {
             at = (at.0.previous(), written.previous);
         }
         let mut content = self.content_before.clone();
+        content.sessions = content.sessions.meaning_as(&self.content.sessions);
         entries.into_iter().rev().try_for_each(|entry| content.take(entry, &self.stages))?;
         Ok(content)
     }
@@ -226,6 +239,17 @@ impl Ledger {
         }
         let place = usize::try_from(index.0.checked_sub(self.base.0 + 1)?).ok()?;
         self.committed.get(place).map(|(term, _)| *term)
+    }
+
+    /// All up to `to` was committed, on these disks.
+    pub fn held_by(&mut self, to: Index, holders: BTreeSet<NodeId>) {
+        self.holders.insert(to, holders);
+    }
+
+    /// Whether the disk of `node` held an entry when it was committed.
+    #[must_use]
+    pub fn was_held_by(&self, index: Index, node: NodeId) -> bool {
+        self.holders.range(index..).next().is_some_and(|(_, holders)| holders.contains(&node))
     }
 
     /// The last entry that was committed by a leader of a term before `term`, and its own term:

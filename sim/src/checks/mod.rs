@@ -9,14 +9,19 @@ mod content;
 pub mod copies;
 mod decisions;
 mod documents;
+pub mod guarantees;
+pub mod histories;
 mod ledger;
 mod messages;
 pub mod quorum;
+mod sessions;
 mod sweep;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_of_copies;
+#[cfg(test)]
+mod tests_of_sessions;
 pub mod workloads;
 mod writes;
 
@@ -28,6 +33,7 @@ pub use documents::{Acknowledged, RunView};
 pub use ledger::{Ledger, Written};
 pub use quorate_core::ClusterId;
 use quorate_core::{LogId, NodeId, Term};
+pub use sessions::{Meant, Sent};
 
 use crate::outcome::{Verdict, Violation};
 

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use quorate_core::configuration::QuorumRule;
 use quorate_core::engine::memory::Memory;
 use quorate_core::engine::{Engine as _, Position, SqlLimits, Statement, Transaction};
-use quorate_core::raft::{Entry, Half, Membership, Payload};
-use quorate_core::shard::{Reply, ShardError, StageId};
+use quorate_core::raft::{Entry, Half, Membership, Payload, Snapshot};
+use quorate_core::shard::{Reply, SessionId, ShardError, StageId};
 use quorate_core::{
     ClusterId, ConfigVersion, Index, LogId, NodeId, PersistId, Recovered, StorageOp, Term,
 };
 
 use super::copies::Promise;
 use super::workloads::{APPENDS, Asked, Operation};
-use super::{Checks, Content, Stages};
+use super::{Checks, Content, Ledger, Stages};
 use crate::disk::{Batch, DirId, Directory, Disks, Shadow};
 use crate::outcome::Verdict;
 
@@ -42,7 +42,7 @@ fn history(keys: &[i64]) -> (Vec<Entry>, Memory) {
     for (index, statement) in (2..).zip(statements) {
         let batch = [Transaction { statements: vec![statement] }];
         let done = copy.execute(&batch, &SqlLimits::default()).expect("it runs");
-        copy.commit(at(index)).expect("it commits");
+        copy.commit(at(index), &[]).expect("it commits");
         let data = [&[1], done.effects.as_ref()].concat().into();
         let payload = Payload::Data(data);
         entries.push(Entry { index: Index(index), term: Term(2), payload });
@@ -120,7 +120,8 @@ fn effects_that_do_not_follow_from_those_before_are_found() {
 
 #[test]
 fn a_write_that_fewer_disks_hold_than_the_write_quorum_asks_for_is_found() {
-    let promise = |rule, asynchronous| Promise { log: LOG, at: at(3), rule, asynchronous };
+    let promise =
+        |rule, asynchronous| Promise { log: LOG, at: at(3), cut: Index::ZERO, rule, asynchronous };
     for (holding, enough) in [(1, false), (2, true)] {
         let (checks, disks) = scene(&[5], holding);
         let owner = disks.get(DirId(0));
@@ -133,6 +134,22 @@ fn a_write_that_fewer_disks_hold_than_the_write_quorum_asks_for_is_found() {
     let later = Promise { at: at(4), ..promise(QuorumRule::Count(1), true) };
     let judged = checks.promises(&disks, disks.get(DirId(0)), later);
     assert_eq!(broken(judged), "answered-before-commit");
+}
+
+#[test]
+fn a_write_that_is_answered_again_when_one_of_its_holders_has_gone_is_fine() {
+    let (mut checks, disks) = scene(&[5], 1);
+    let owner = disks.get(DirId(0));
+    let at = at(3);
+    let rule = QuorumRule::Majority;
+    let again = Promise { log: LOG, at, cut: Index::ZERO, rule, asynchronous: false };
+    let ledger = checks.ledger_of(CLUSTER, LOG);
+    ledger.held_by(Index(2), [NodeId(1), NodeId(2)].into());
+    ledger.held_by(Index(3), [NodeId(1)].into());
+    let judged = checks.promises(&disks, owner, again);
+    assert_eq!(broken(judged), "acknowledged-below-quorum");
+    checks.ledger_of(CLUSTER, LOG).held_by(Index(3), [NodeId(1), NodeId(2)].into());
+    checks.promises(&disks, owner, again).expect("both held it");
 }
 
 #[test]
@@ -160,11 +177,47 @@ fn a_log_that_was_held_once_and_is_begun_anew_is_found() {
 }
 
 #[test]
+fn a_survivor_goes_on_with_what_was_brought_only_if_its_log_has_come_to_that() {
+    let (mut checks, _) = scene(&[5], 2);
+    let Payload::Membership(membership) = founding().payload else { unreachable!() };
+    let base = Snapshot { index: Index(1), term: Term(1), membership, data: bytes::Bytes::new() };
+    let brought = checks.ledger_of(CLUSTER, LOG).brought(ClusterId(78), LOG, &base);
+    let carried = |end: (u64, u64)| {
+        let end = (Index(end.0), Term(end.1));
+        let log = Shadow::empty(LOG, Some(ClusterId(78)));
+        Ledger::carried_over(&log, Some((&brought, end)), ClusterId(79)).expect("known entries")
+    };
+    let whole = carried((1, 1)).content;
+    assert!(whole.had(5) && whole.position() == Position { index: Index(1), term: Term(1) });
+    let blank = carried((0, 0)).content;
+    assert!(!blank.had(5) && blank.position() == Position::default());
+}
+
+#[test]
 fn two_swaps_of_one_value_are_found() {
     let (mut checks, _) = scene(&[5], 2);
     let swap = |new| asked(Operation::Swap { key: 0, old: 7, new }, 0);
     checks.answered(&swap(8), &done(3)).expect("the first");
     assert_eq!(broken(checks.answered(&swap(9), &done(3))), "done-otherwise");
+}
+
+#[test]
+fn what_a_session_says_of_an_operation_is_what_counts_as_its_answer() {
+    let (mut checks, _) = scene(&[5], 2);
+    let append = |key| asked(Operation::Append(key), 0);
+    let before = |index| Reply::Failed(ShardError::AlreadyDone { at: at(index) });
+    checks.answered(&append(5), &before(3)).expect("it is there");
+    assert_eq!(broken(checks.answered(&append(5), &before(4))), "answered-before-commit");
+    let id = SessionId { at: at(3), number: 0 };
+    let open = asked(Operation::Open, 0);
+    let session = |id| Reply::Session { session: id };
+    checks.answered(&open, &session(id)).expect("its entry is committed");
+    assert_eq!(broken(checks.answered(&open, &session(id))), "session-given-twice");
+    let early = SessionId { at: at(4), number: 0 };
+    assert_eq!(broken(checks.answered(&open, &session(early))), "answered-before-commit");
+    let otherwise = checks.answered(&append(5), &session(id));
+    assert_eq!(broken(otherwise), "answered-otherwise");
+    checks.expired((CLUSTER, LOG), id).expect("no copy knows it");
 }
 
 const STAGE: StageId = StageId { term: Term(2), number: 7 };

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_core::engine::memory::Memory;
 use quorate_core::engine::{Position, Rows, SqlErrorKind, Value};
-use quorate_core::shard::{Consistency, Reply, ShardError, StageId};
+use quorate_core::shard::{Consistency, Reply, SessionId, ShardError, StageId};
 use quorate_core::{ClusterId, Index, LogId};
 
-use super::{Checks, Ledger, total};
+use super::{Checks, Ledger, Sent, total};
 use crate::outcome::{Verdict, Violation};
 
 /// The table to which keys are added that were never used before.
@@ -21,6 +21,8 @@ pub const APPENDS: &str = "a";
 pub const BANK: &str = "b";
 /// The table of registers.
 pub const REGISTERS: &str = "r";
+/// The table of counters, to which clients in sessions add one at a time.
+pub const COUNTERS: &str = "n";
 
 /// What a client asked for.
 #[derive(Clone, PartialEq, Debug)]
@@ -46,10 +48,33 @@ pub enum Operation {
     },
     /// To read a register.
     Read(i64, Consistency),
+    /// To add one to a counter.
+    Count(i64),
+    /// To open a session.
+    Open,
     /// To compare all copies at one position.
     Compare,
     /// To make a file the content, which has this number.
     Restore(u64),
+    /// To begin an interactive transaction, or a step of one.
+    Step,
+    /// To finish one that added this key, when its time was over for long (`late`) or not.
+    Finish {
+        /// Which, if any.
+        key: Option<i64>,
+        /// Nothing may be done.
+        late: bool,
+    },
+    /// To abandon one that added this key.
+    Abandon(Option<i64>),
+}
+
+impl Operation {
+    /// Whether it belongs to an interactive transaction.
+    #[must_use]
+    pub fn is_in_steps(&self) -> bool {
+        matches!(self, Self::Step | Self::Finish { .. } | Self::Abandon(_))
+    }
 }
 
 /// A request as it was made.
@@ -89,6 +114,12 @@ pub struct Workloads {
 }
 
 impl Workloads {
+    /// Everything up to there has been answered, in each shard.
+    #[must_use]
+    pub fn floors(&self) -> BTreeMap<(ClusterId, LogId), Index> {
+        self.shards.iter().map(|(of, clients)| (*of, clients.floor)).collect()
+    }
+
     /// Everything up to here has been answered.
     #[must_use]
     pub fn floor(&self, cluster: ClusterId, log: LogId) -> Index {
@@ -101,7 +132,20 @@ fn wrong(invariant: &str, asked: &Asked, reply: &Reply) -> Violation {
 }
 
 impl Checks {
-    /// A client has its answer.
+    /// A node has answered from `at`, at once, though it had answered from `shown` before.
+    ///
+    /// # Errors
+    /// `shown-taken-back`, if there is content between the two.
+    pub fn answered_behind(&self, key: (ClusterId, LogId), at: Index, shown: Index) -> Verdict {
+        let Some(ledger) = self.shards.get(&key) else { return Ok(()) };
+        if ledger.content.position_at(shown) <= at {
+            return Ok(());
+        }
+        let detail = format!("{key:?}: from {at} at once, and from {shown} before");
+        Err(Violation::new("shown-taken-back", detail))
+    }
+
+    /// A client has its answer. In a session that is what ends the operation, however often it was sent.
     ///
     /// # Errors
     /// `answered-before-commit`, `answered-behind` an earlier answer, `acknowledged-lost`,
@@ -109,11 +153,13 @@ impl Checks {
     pub fn answered(&mut self, asked: &Asked, reply: &Reply) -> Verdict {
         let key = (asked.cluster, asked.log);
         let clients = self.workloads.shards.entry(key).or_default();
-        let Some(ledger) = self.shards.get(&key) else {
+        let Some(ledger) = self.shards.get_mut(&key) else {
             return match reply {
-                Reply::Done { .. } | Reply::Compared { .. } => {
-                    Err(wrong("answered-before-commit", asked, reply))
-                }
+                Reply::Done { .. }
+                | Reply::Compared { .. }
+                | Reply::Session { .. }
+                | Reply::Began { .. }
+                | Reply::Stepped { .. } => Err(wrong("answered-before-commit", asked, reply)),
                 Reply::Failed(_) => Ok(()),
             };
         };
@@ -142,15 +188,37 @@ impl Checks {
                 }
                 Ok(())
             }
-            (Operation::Compare, Reply::Done { .. }) | (_, Reply::Compared { .. }) => {
-                Err(wrong("answered-otherwise", asked, reply))
+            (Operation::Open, Reply::Session { session }) => {
+                done(clients, ledger, asked, session.at, reply)?;
+                ledger.content.sessions.opened(*session)
             }
+            (Operation::Step, Reply::Began { .. } | Reply::Stepped { .. } | Reply::Failed(_)) => {
+                Ok(())
+            }
+            (Operation::Abandon(key), Reply::Done { .. } | Reply::Failed(_)) => {
+                refused(clients, ledger, *key, asked, reply)
+            }
+            (Operation::Finish { late: true, .. }, Reply::Done { .. }) => {
+                Err(wrong("finished-after-its-time", asked, reply))
+            }
+            (Operation::Compare | Operation::Open | Operation::Step, Reply::Done { .. })
+            | (
+                _,
+                Reply::Compared { .. }
+                | Reply::Session { .. }
+                | Reply::Began { .. }
+                | Reply::Stepped { .. },
+            ) => Err(wrong("answered-otherwise", asked, reply)),
             (_, Reply::Done { at, rows }) => {
                 done(clients, ledger, asked, *at, reply)?;
                 has_effect(clients, ledger.content.began(at.index), asked, rows, reply)
             }
             (_, Reply::Failed(ShardError::CommittedBelowQuorum { at })) => {
                 done(clients, ledger, asked, *at, reply)
+            }
+            // Of a request that failed nothing is said but that.
+            (_, Reply::Failed(ShardError::AlreadyDone { at })) => {
+                is_committed(ledger, asked, *at, reply)
             }
             (_, Reply::Failed(ShardError::OutcomeUnknown)) => Ok(()),
             (Operation::Append(key), Reply::Failed(error)) => {
@@ -165,6 +233,9 @@ impl Checks {
                 }
                 Ok(())
             }
+            (Operation::Finish { key, .. }, Reply::Failed(_)) => {
+                refused(clients, ledger, *key, asked, reply)
+            }
             (Operation::Restore(file), Reply::Failed(_)) => {
                 clients.given_up.insert(*file);
                 if ledger.has_restored(|hash| clients.files.get(&hash) == Some(file)) {
@@ -174,6 +245,49 @@ impl Checks {
             }
             (_, Reply::Failed(_)) => Ok(()),
         }
+    }
+
+    /// Nobody has asked for the end of an interactive transaction that added a key, and nobody will.
+    pub fn never_done(&mut self, of: (ClusterId, LogId), key: i64) {
+        self.workloads.shards.entry(of).or_default().refused.insert(key);
+    }
+
+    /// A request in a session has an answer that is final. What was asked by it may have ended before.
+    ///
+    /// # Errors
+    /// `answered-otherwise-again`, `superseded-unanswered`.
+    pub fn answered_once(&self, of: (ClusterId, LogId), sent: Sent, reply: &Reply) -> Verdict {
+        match self.shards.get(&of) {
+            Some(ledger) => ledger.content.sessions.answered(sent, reply),
+            None => Err(Violation::new("answered-before-commit", format!("{sent:?}: {reply:?}"))),
+        }
+    }
+
+    /// Of a request that was sent once somebody is told that it has not run.
+    ///
+    /// # Errors
+    /// `refused-and-done`.
+    pub fn nothing_ran(&self, of: (ClusterId, LogId), sent: Sent) -> Verdict {
+        match self.shards.get(&of).and_then(|ledger| ledger.content.sessions.ran_at(sent)) {
+            None => Ok(()),
+            Some(at) => {
+                let detail = format!("{sent:?} of {of:?} has run as entry {}", at.index);
+                Err(Violation::new("refused-and-done", detail))
+            }
+        }
+    }
+
+    /// Somebody is told that a session is not known, in a world in which none ends by itself.
+    ///
+    /// # Errors
+    /// `session-lost` if it is.
+    pub fn expired(&self, of: (ClusterId, LogId), session: SessionId) -> Verdict {
+        let ledger = self.shards.get(&of);
+        if !ledger.is_some_and(|ledger| ledger.content.sessions.knows(session)) {
+            return Ok(());
+        }
+        let detail = format!("{session:?} of {of:?} is called expired, and every copy has it");
+        Err(Violation::new("session-lost", detail))
     }
 
     /// What was told of one shard holds of the one that it was brought as, as far as it was not replaced.
@@ -269,7 +383,7 @@ fn done(
     }
     clients.floor = clients.floor.max(at.index);
     match asked.operation {
-        Operation::Append(key) => {
+        Operation::Append(key) | Operation::Finish { key: Some(key), .. } => {
             clients.added.insert(key, at.index);
             if !ledger.content.kept(key, at.index) {
                 return Err(wrong("acknowledged-lost", asked, reply));
@@ -285,6 +399,21 @@ fn done(
         _ => {}
     }
     Ok(())
+}
+
+/// What added a key is not done, and never will be.
+fn refused(
+    clients: &mut Clients,
+    ledger: &Ledger,
+    key: Option<i64>,
+    asked: &Asked,
+    reply: &Reply,
+) -> Verdict {
+    clients.refused.extend(key);
+    match key.is_some_and(|key| ledger.content.had(key)) {
+        true => Err(wrong("refused-and-done", asked, reply)),
+        false => Ok(()),
+    }
 }
 
 fn is_committed(ledger: &Ledger, asked: &Asked, at: Position, reply: &Reply) -> Verdict {
@@ -304,7 +433,7 @@ fn has_effect(
 ) -> Verdict {
     let affected: u64 = rows.iter().map(|rows| rows.affected).sum();
     let due = match &asked.operation {
-        Operation::Append(_) | Operation::Set(..) => affected == 1,
+        Operation::Append(_) | Operation::Set(..) | Operation::Count(_) => affected == 1,
         Operation::Transfer => affected == 2,
         // Values are used once: none can be replaced by two swaps, unless a file has brought it back.
         Operation::Swap { key, old, .. } => {
@@ -313,7 +442,11 @@ fn has_effect(
         Operation::Make(_)
         | Operation::Read(..)
         | Operation::ReadBank(_)
+        | Operation::Open
         | Operation::Compare
+        | Operation::Step
+        | Operation::Finish { .. }
+        | Operation::Abandon(_)
         | Operation::Restore(_) => true,
     };
     if due { Ok(()) } else { Err(wrong("done-otherwise", asked, reply)) }

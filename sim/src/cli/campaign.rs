@@ -16,6 +16,8 @@ use crate::{Options, run, run_twice};
 
 /// So many seeds are handed to a worker, and noted as done, at once.
 const CHUNK: u64 = 32;
+/// In so many runs everything that is counted happens.
+const RUNS_ENOUGH: u64 = 2_000;
 /// The summary is written so often.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
@@ -141,6 +143,11 @@ impl Campaign {
             return ExitCode::from(2);
         }
         print!("{}", summary.to_text(took));
+        let never = summary.never(RUNS_ENOUGH);
+        if !never.is_empty() {
+            println!("FAILED: what never happened was not tested: {}", never.join(", "));
+            return ExitCode::FAILURE;
+        }
         let Some(failure) = summary.failures.first() else { return ExitCode::SUCCESS };
         let twice = if self.twice { " --twice" } else { "" };
         println!("replay: quorate-sim run --seed {}{twice} --verbose", failure.seed);

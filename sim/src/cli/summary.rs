@@ -117,6 +117,12 @@ impl Summary {
         self.saved = Some(Instant::now());
     }
 
+    /// What has not happened once in a campaign of at least so many runs.
+    pub(super) fn never(&self, runs: u64) -> Vec<&str> {
+        let never = self.counts.iter().filter(|(_, count)| **count == 0 && self.runs >= runs);
+        never.map(|(name, _)| name.as_str()).collect()
+    }
+
     /// For people.
     pub(super) fn to_text(&self, took: Duration) -> String {
         let mut text = String::new();
@@ -151,6 +157,17 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_never_happened_in_a_long_campaign_is_named() {
+        let mut summary = Summary::new(0..2, (1, 1), false);
+        let counts = [("rare".to_owned(), 0), ("usual".to_owned(), 1)].into();
+        let report = Report { counts, ..Report::default() };
+        summary.add(&report);
+        assert!(summary.never(2).is_empty(), "it is too short");
+        summary.add(&report);
+        assert_eq!(summary.never(2), ["rare"]);
+    }
 
     #[test]
     fn a_summary_that_was_saved_goes_on_where_it_was() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_core::raft::{Entry, Membership, Payload};
-use quorate_core::shard::effects;
+use quorate_core::shard::{effects, records};
 use quorate_core::{ClusterId, HardState, Index, LogId, Recovered, StorageOp, Term};
 
 use crate::hash::{mix, mix_bytes};
@@ -35,8 +35,10 @@ impl Stub {
 /// Whether an entry of a shard's log changes the copies.
 fn has_content(entry: &Entry) -> bool {
     match &entry.payload {
-        // What is no list of effects replaces all content.
-        Payload::Data(data) => effects(data).is_none_or(|effects| !effects.is_empty()),
+        // What is no list of effects replaces all content; what sessions note belongs to it.
+        Payload::Data(data) => {
+            effects(data).is_none_or(|effects| !effects.is_empty()) || records(data).is_some()
+        }
         Payload::Empty | Payload::Membership(_) => false,
     }
 }
@@ -91,6 +93,9 @@ pub struct Shadow {
     /// Entries, and a hard state, that a founding left which was never finished: the node must
     /// replace both before it belongs to a cluster.
     leftover: (bool, bool),
+    /// Where the log began when whoever keeps it was started, or took it from another: what governed
+    /// entries before that he does not know.
+    pub begun: Index,
 }
 
 impl Shadow {
@@ -108,6 +113,7 @@ impl Shadow {
             memberships: Vec::new(),
             previous: None,
             leftover: (false, false),
+            begun: Index::ZERO,
         }
     }
 
@@ -203,6 +209,7 @@ impl Shadow {
 
     /// A process starts on this log.
     pub fn begin_run(&mut self) {
+        self.begun = self.base;
         if self.cluster.is_none() {
             let entries = self.last_index() > Index::ZERO;
             self.leftover = (entries, self.hard != HardState::default());
@@ -242,6 +249,9 @@ impl Shadow {
                 let change =
                     if *reset { self.truncate(snapshot.index.next()) } else { Change::default() };
                 self.install(snapshot.index, snapshot.term, &snapshot.membership);
+                if *reset {
+                    self.begun = self.base;
+                }
                 return change;
             }
             StorageOp::DropLog { log } if *log == self.log => {

@@ -27,7 +27,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, reason: &str) {
+    pub(crate) fn add(&mut self, reason: &str) {
         *self.reasons.entry(reason.to_owned()).or_insert(0) += 1;
     }
 
@@ -113,7 +113,10 @@ fn old_copies(stale: Vec<Living<'_>>, living: &[Living<'_>], all: &mut Assessmen
         let knows = &old.directory.durable.identity;
         let peer = |l: &Living<'_>| {
             let remembered = l.directory.remembers(old.id);
-            l.id != old.id && remembered.is_some_and(|start| !knows.knows_start(start))
+            // One that waits for the others of its cluster does not go to those of another.
+            let waits = old.status.cluster.is_some() && old.status.no_quorum.is_some();
+            let meets = !waits || old.status.cluster == l.status.cluster;
+            meets && l.id != old.id && remembered.is_some_and(|start| !knows.knows_start(start))
         };
         if living.iter().any(peer) {
             all.unnamed.push(format!("host {} runs on an old disk and nobody minds", old.host));

@@ -206,7 +206,11 @@ impl Look<'_> {
             }
         }
         let there = |id: &NodeId| living(id).is_some();
-        let held_up = masters.iter().filter(|id| there(id)).count() * 2 <= masters.len();
+        // One that is out of use comes to vote only when an operator ends that.
+        let offline = |id: NodeId| self.shard.shard.copies.get(&id) == Some(&CopyStatus::Offline);
+        let may_vote = |id: &&NodeId| membership.incoming.voters.contains(id) || !offline(**id);
+        let to_vote: Vec<&NodeId> = masters.iter().filter(may_vote).collect();
+        let held_up = to_vote.iter().filter(|id| there(id)).count() * 2 <= to_vote.len();
         for id in membership.incoming.voters.difference(&masters) {
             let server = self.shard.document.servers.get(id);
             let replica =
@@ -223,7 +227,8 @@ impl Look<'_> {
             if awaited {
                 all.tally.add("successor-away");
             } else if held_up {
-                all.tally.add("shard-masters-away");
+                let names = ["shard-masters-away", "shard-masters-out-of-use"];
+                all.tally.add(names[usize::from(to_vote.len() < masters.len())]);
             } else {
                 all.unnamed.push(format!(
                     "{id:?}, listed {}, replica {replica}, votes in {} and has no place there: \

@@ -9,7 +9,7 @@ use quorate_core::configuration::{
 };
 use quorate_core::shard::ShardLimits;
 
-use super::{HostPlan, maybe};
+use super::{HostPlan, SessionPlan, maybe};
 use crate::network::MS;
 use crate::random::Dice;
 
@@ -46,6 +46,8 @@ pub struct ClientPlan {
     pub sticky: bool,
     /// The host that it asks first.
     pub home: usize,
+    /// It sends its writes in sessions.
+    pub sessions: Option<SessionPlan>,
 }
 
 /// A host that is by itself at first: it founds a cluster of one server, which makes databases, and
@@ -123,6 +125,7 @@ impl DatabasePlan {
             timeout_ms: 2_000,
             sticky: false,
             home: 0,
+            sessions: None,
         };
         Self {
             limits: ShardLimits::default(),
@@ -174,6 +177,7 @@ impl DatabasePlan {
                     timeout_ms: dice.pick(&[300, 2_000]),
                     sticky: true,
                     home: host.place,
+                    sessions: None,
                 });
             }
             self.loners.push(loner);
@@ -194,6 +198,8 @@ pub(super) fn draw(dice: &mut Dice, hosts: &[HostPlan]) -> Option<DatabasePlan> 
         calls_max: dice.pick(&[1, 2, usual.calls_max]),
         sync_after: dice.pick(&[1, 5, 20, usual.sync_after]),
         queue_max: dice.pick(&[2, usual.queue_max, usual.queue_max]),
+        interactive_time: dice.pick(&[Duration::from_millis(400), usual.interactive_time]),
+        interactive_idle: dice.pick(&[Duration::from_millis(150), usual.interactive_idle]),
         ..usual
     };
     let (call_min_us, call_max_us) = dice.pick(&[(10, 100), (50, 2_000), (500, 20_000)]);
@@ -271,6 +277,7 @@ fn clients(dice: &mut Dice, databases: &[DatabaseRules]) -> Vec<ClientPlan> {
             timeout_ms: dice.pick(&[300, 2_000, 2_000, 10_000]),
             sticky: dice.one_in(2),
             home: 0,
+            sessions: None,
         }
     };
     (0..count).map(one).collect()

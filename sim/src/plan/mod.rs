@@ -4,13 +4,17 @@
 
 mod action;
 mod databases;
+mod failover;
 mod hosts;
 mod schedule;
+mod sessions;
 
 pub use action::{Action, Content, DatabaseOrder, Moment, Order, Step};
 pub use databases::{ClientPlan, DatabasePlan, Loner, Work};
+pub use failover::{AppPlan, FailoverPlan, Task};
 pub use hosts::{Credentials, HostPlan};
 pub use schedule::{Due, schedule};
+pub use sessions::{NEVER_ENDS, SessionPlan};
 
 use std::fmt;
 use std::time::Duration;
@@ -68,6 +72,16 @@ pub struct ClockPlan {
     pub drift_ppm: u32,
     /// How late timers may fire, in microseconds.
     pub lateness_us: u64,
+}
+
+impl ClockPlan {
+    /// How late the timer fires that is due then, both in nanoseconds. It follows from the time, so that
+    /// asking again draws nothing.
+    #[must_use]
+    pub fn lateness(&self, due: u64) -> u64 {
+        let spread = due.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        (spread * self.lateness_us * 1_000) >> 24
+    }
 }
 
 /// How likely each kind of fault is among all; 0: there is none of it.
@@ -147,6 +161,8 @@ pub struct Plan {
     pub workload: WorkloadPlan,
     /// Databases, their engines and clients; `None`: nodes hold no copies.
     pub databases: Option<DatabasePlan>,
+    /// Clients that go on with another server when one is gone; only where there are databases.
+    pub failover: Option<FailoverPlan>,
     /// What happens besides what is drawn: for tests.
     pub script: Vec<Due>,
 }
@@ -180,6 +196,15 @@ impl Plan {
         {
             plan.swap_crash_every_ms = others.between(300, 5_000);
         }
+        let mut sessions = Dice::new(seed ^ 0x5e55, Stream::Sessions);
+        if !sessions.one_in(3) {
+            databases = databases.map(|plan| plan.with_sessions(&mut sessions));
+        }
+        let mut clients = Dice::new(seed, Stream::Failover);
+        let failover = match &mut databases {
+            Some(plan) if clients.one_in(2) => Some(FailoverPlan::draw(&mut clients, plan, &hosts)),
+            _ => None,
+        };
         if databases.as_ref().is_some_and(|plan| !plan.loners.is_empty()) {
             // Who waits for others founds nothing by itself.
             defaults.expect = 0;
@@ -192,6 +217,7 @@ impl Plan {
             safety,
             apart,
             databases,
+            failover,
             script: Vec::new(),
             network: network(&mut dice),
             disks: disks(&mut dice),
@@ -209,6 +235,13 @@ impl Plan {
         self
     }
 
+    /// The same with a failover client of each kind, which know all hosts.
+    #[must_use]
+    pub fn with_failover(mut self) -> Self {
+        self.failover = Some(FailoverPlan::calm(self.hosts.len()));
+        self
+    }
+
     /// Five hosts and no fault at all: for measuring.
     #[must_use]
     pub fn calm(seed: u64, hosts: usize, safety_ms: u64) -> Self {
@@ -220,6 +253,7 @@ impl Plan {
         plan.safety = safety_ms * MS;
         plan.apart = None;
         plan.databases = None;
+        plan.failover = None;
         plan.network = NetworkPlan {
             delay_min_us: 100,
             delay_max_us: 500,
@@ -353,8 +387,12 @@ impl fmt::Display for Plan {
         write!(f, "  an order every {} ms:", self.workload.every_ms)?;
         list(f, &WorkloadPlan::KINDS, &self.workload.weights)?;
         match &self.databases {
-            Some(databases) => writeln!(f, "  {databases:?}"),
-            None => writeln!(f, "  no databases"),
+            Some(databases) => writeln!(f, "  {databases:?}")?,
+            None => writeln!(f, "  no databases")?,
+        }
+        match &self.failover {
+            Some(failover) => writeln!(f, "  {failover:?}"),
+            None => Ok(()),
         }
     }
 }

@@ -66,12 +66,12 @@ impl World {
                 Ok(())
             }
             Action::Drift { host, ppm } => {
-                self.hosts[host].clock.set_rate(self.now, ppm);
+                self.hosts[host].disturb_clock(|clock| clock.set_rate(self.now, ppm));
                 self.reset_timer(host);
                 Ok(())
             }
             Action::Jump { host, ahead } => {
-                self.hosts[host].clock.jump(self.now, ahead);
+                self.hosts[host].disturb_clock(|clock| clock.jump(self.now, ahead));
                 self.reset_timer(host);
                 Ok(())
             }

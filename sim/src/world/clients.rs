@@ -4,41 +4,37 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_core::configuration::ExecutionMode;
-use quorate_core::engine::{Position, Statement, Transaction, Value};
+use quorate_core::engine::{Position, Transaction};
 use quorate_core::node::SqlRequest;
 use quorate_core::shard::{Consistency, Reply, ShardError, SqlKind};
-use quorate_core::{ClusterId, CommandId, Input, LinkId, LogId};
+use quorate_core::{ClusterId, CommandId, Index, Input, LinkId, LogId};
 
+use super::sessions::{Attempt, Sessions};
+use super::shown::{Shown, Shows};
+use super::steps::Steps;
 use super::{RunRef, What, World};
 use crate::checks::copies::Promise;
-use crate::checks::workloads::{APPENDS, Asked, BANK, Operation, REGISTERS, number};
+use crate::checks::workloads::{Asked, Operation, number};
 use crate::counts::Count;
 use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
-use crate::plan::{ClientPlan, Work};
+use crate::plan::ClientPlan;
 use crate::trace::tell;
-
-/// How many accounts there are.
-const ACCOUNTS: i64 = 4;
-/// What each holds at first.
-const DEPOSIT: i64 = 100;
-/// How many registers there are.
-const REGISTERS_MAX: i64 = 2;
 
 /// A client as it is now.
 #[derive(Debug)]
 pub struct Client {
-    plan: ClientPlan,
+    pub(super) plan: ClientPlan,
     /// The request that is not answered.
     waits: Option<u64>,
     /// The host that it asks.
     host: usize,
     /// The table is not there, as it was told.
-    lacks_table: bool,
+    pub(super) lacks_table: bool,
     /// Its last write, and in which shard.
-    wrote: Option<(LogId, Position)>,
+    pub(super) wrote: Option<(LogId, Position)>,
     /// What it last read of each register.
-    read: BTreeMap<i64, i64>,
+    pub(super) read: BTreeMap<i64, i64>,
 }
 
 /// A request that is not answered yet.
@@ -52,18 +48,42 @@ pub struct Request {
     pub at: u64,
     /// What.
     pub asked: Asked,
-    /// Whether it writes.
-    pub writes: bool,
+    /// What its answer promises.
+    pub promises: Acknowledged,
+    /// As part of which operation it was sent, if it may be sent again.
+    pub attempt: Option<Attempt>,
+    /// The last position that the node had answered with before, of the same shard.
+    pub shown: Index,
+    /// How long the node was given.
+    pub timeout: Duration,
+}
+
+impl Request {
+    fn shows(&self) -> Shows {
+        let as_configured = matches!(
+            self.asked.operation,
+            Operation::Read(_, Consistency::AsConfigured)
+                | Operation::ReadBank(Consistency::AsConfigured)
+        );
+        let of = (self.asked.cluster, self.asked.log);
+        let Self { by, at, timeout, shown, .. } = *self;
+        Shows { by, of, at, timeout, shown, as_configured }
+    }
 }
 
 /// All clients, and what they wait for.
 #[derive(Debug, Default)]
 pub struct Clients {
-    all: Vec<Client>,
+    pub(super) all: Vec<Client>,
     /// Requests, by id.
     pub requests: BTreeMap<u64, Request>,
     /// Requests that one node passed on to another, by the link as the asker calls it.
-    passed_on: BTreeMap<(LinkId, u64), (LogId, bool)>,
+    passed_on: BTreeMap<(LinkId, u64), (LogId, Acknowledged)>,
+    pub(super) shown: Shown,
+    /// What is done in sessions.
+    pub(super) sessions: Sessions,
+    /// What is done step by step.
+    pub(super) steps: Steps,
     /// The last number given to a request, a key or a value.
     last: u64,
 }
@@ -83,6 +103,15 @@ impl Clients {
         Self { all: plans.iter().map(client).collect(), ..Self::default() }
     }
 
+    pub(super) fn plan(&self, which: usize) -> &ClientPlan {
+        &self.all[which].plan
+    }
+
+    /// The host that a client asks usually.
+    pub(super) fn host(&self, which: usize) -> usize {
+        self.all[which].host
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.last += 1;
         self.last
@@ -93,17 +122,17 @@ impl Clients {
         self.last + 1
     }
 
-    fn unique(&mut self) -> i64 {
+    pub(super) fn unique(&mut self) -> i64 {
         i64::try_from(self.next()).unwrap_or(i64::MAX)
     }
 
     /// A packet with a transaction leaves over a link, as its sender calls it.
     pub(super) fn passes_on(&mut self, link: LinkId, id: u64, log: LogId, kind: SqlKind) {
-        self.passed_on.insert((link, id), (log, writes(kind)));
+        self.passed_on.insert((link, id), (log, Acknowledged::of(kind)));
     }
 
     /// The answer leaves; `link` is what the asker calls it.
-    pub(super) fn answers(&mut self, link: LinkId, id: u64) -> Option<(LogId, bool)> {
+    pub(super) fn answers(&mut self, link: LinkId, id: u64) -> Option<(LogId, Acknowledged)> {
         self.passed_on.remove(&(link, id))
     }
 
@@ -117,35 +146,32 @@ impl Clients {
     }
 }
 
-fn statement(sql: String, args: &[i64]) -> Statement {
-    let args: Vec<Value> = args.iter().map(|arg| Value::Integer(*arg)).collect();
-    Statement::with(sql, args)
+/// What an answer to a request promises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acknowledged {
+    /// Nothing: it reads.
+    Nothing,
+    /// A write of the owner's own.
+    Write,
+    /// A write in a session, perhaps of an owner before.
+    Once,
 }
 
-/// Makes a table with its first rows.
-pub(super) fn table(name: &'static str) -> (Operation, Vec<Statement>) {
-    let mut statements =
-        vec![statement(format!("CREATE TABLE {name} (k INTEGER PRIMARY KEY, v)"), &[])];
-    let rows = match name {
-        BANK => (0..ACCOUNTS).map(|account| [account, DEPOSIT]).collect(),
-        REGISTERS => (0..REGISTERS_MAX).map(|register| [register, 0]).collect(),
-        _ => Vec::new(),
-    };
-    for row in rows {
-        statements.push(statement(format!("INSERT INTO {name} (k, v) VALUES (?, ?)"), &row));
+impl Acknowledged {
+    pub(super) fn of(kind: SqlKind) -> Self {
+        match kind {
+            SqlKind::Write
+            | SqlKind::OpenSession
+            | SqlKind::Restore(_)
+            | SqlKind::Finish(_, None) => Self::Write,
+            SqlKind::Once(_) | SqlKind::Finish(_, Some(_)) => Self::Once,
+            SqlKind::Read(_)
+            | SqlKind::Compare
+            | SqlKind::Begin
+            | SqlKind::Step(_)
+            | SqlKind::Abandon(_) => Self::Nothing,
+        }
     }
-    (Operation::Make(name), statements)
-}
-
-/// Adds a key that was never used before.
-pub(super) fn append(key: i64) -> (Operation, Vec<Statement>) {
-    let sql = format!("INSERT INTO {APPENDS} (k, v) VALUES (?, ?)");
-    (Operation::Append(key), vec![statement(sql, &[key, 1])])
-}
-
-/// Whether it may change the content.
-fn writes(kind: SqlKind) -> bool {
-    matches!(kind, SqlKind::Write | SqlKind::Restore(_))
 }
 
 impl World {
@@ -163,8 +189,11 @@ impl World {
             if !gone {
                 return Ok(());
             }
-            self.clients.requests.remove(&id);
+            let asked = self.clients.requests.remove(&id).map(|request| request.asked.operation);
             self.clients.all[which].waits = None;
+            if asked.is_none_or(|operation| operation.is_in_steps()) {
+                self.stepped(which, None);
+            }
         }
         let hosts = self.hosts.len();
         let usual = self.clients.all[which].host;
@@ -177,13 +206,27 @@ impl World {
             self.clients.all[which].host = plan.home;
             return Ok(());
         };
-        let (operation, statements) = self.next_operation(which, log);
-        let kind = match &operation {
-            Operation::Read(_, consistency) | Operation::ReadBank(consistency) => {
-                SqlKind::Read(*consistency)
+        if let Some(sessions) = &plan.sessions
+            && !self.may_begin(which, host, sessions)?
+        {
+            return Ok(());
+        }
+        let (operation, kind, statements) = match self.next_step(which, (cluster, log)) {
+            Some(step) => step,
+            None => {
+                let (operation, statements) = self.next_operation(which, log);
+                let kind = match &operation {
+                    Operation::Read(_, consistency) | Operation::ReadBank(consistency) => {
+                        SqlKind::Read(*consistency)
+                    }
+                    Operation::Compare => SqlKind::Compare,
+                    _ if plan.sessions.is_some() => {
+                        return self.begin_once(which, operation, statements);
+                    }
+                    _ => SqlKind::Write,
+                };
+                (operation, kind, statements)
             }
-            Operation::Compare => SqlKind::Compare,
-            _ => SqlKind::Write,
         };
         let request = SqlRequest {
             database: name,
@@ -221,75 +264,27 @@ impl World {
         operation: Operation,
         request: SqlRequest,
     ) -> Result<u64, Violation> {
-        let id = self.clients.next();
         let floor = self.checks.workloads.floor(cluster, log);
         let asked = Asked { cluster, log, operation, floor };
-        tell!(self, "host {host} is asked {id}: {asked:?}");
+        let (by, promises) = (self.run_of(host), Acknowledged::of(request.kind));
+        let shown = self.clients.shown.of(by, cluster, log);
+        let (at, timeout, attempt) = (self.now, request.timeout, None);
+        let held = Request { client, by, at, asked, promises, attempt, shown, timeout };
+        self.hand_over_request(host, held, request)
+    }
+
+    pub(super) fn hand_over_request(
+        &mut self,
+        host: usize,
+        held: Request,
+        request: SqlRequest,
+    ) -> Result<u64, Violation> {
+        let id = self.clients.next();
+        tell!(self, "host {host} is asked {id}: {:?} {:?}", held.asked, request.kind);
         self.counts.add(Count::Requests);
-        let (by, writes) = (self.run_of(host), writes(request.kind));
-        let held = Request { client, by, at: self.now, asked, writes };
         self.clients.requests.insert(id, held);
         self.deliver(host, Input::Sql { id: CommandId(id), request }, false)?;
         Ok(id)
-    }
-
-    fn next_operation(&mut self, which: usize, log: LogId) -> (Operation, Vec<Statement>) {
-        let dice = &mut self.client_dice;
-        let work = self.clients.all[which].plan.work;
-        if std::mem::take(&mut self.clients.all[which].lacks_table) {
-            return table(match work {
-                Work::Appends => APPENDS,
-                Work::Bank => BANK,
-                Work::Registers => REGISTERS,
-            });
-        }
-        if dice.one_in(40) {
-            return (Operation::Compare, Vec::new());
-        }
-        let wrote = self.clients.all[which].wrote.filter(|(of, _)| *of == log);
-        let consistency = match (dice.below(3), wrote) {
-            (0, _) => Consistency::Local,
-            (1, Some((_, position))) => Consistency::AtLeast(position),
-            _ => Consistency::Linearizable,
-        };
-        match work {
-            Work::Appends => append(self.clients.unique()),
-            Work::Bank if dice.one_in(3) => {
-                let sql = format!("SELECT k, v FROM {BANK} ORDER BY k");
-                (Operation::ReadBank(consistency), vec![statement(sql, &[])])
-            }
-            Work::Bank => {
-                let accounts = u64::try_from(ACCOUNTS).unwrap_or(1);
-                let mut account = || i64::try_from(dice.below(accounts)).unwrap_or(0);
-                let (from, to) = (account(), account());
-                let sum = i64::try_from(dice.between(1, 9)).unwrap_or(1);
-                let sql = format!("UPDATE {BANK} SET v = v + ? WHERE k = ?");
-                let both = [statement(sql.clone(), &[-sum, from]), statement(sql, &[sum, to])];
-                (Operation::Transfer, both.to_vec())
-            }
-            Work::Registers => {
-                let registers = u64::try_from(REGISTERS_MAX).unwrap_or(1);
-                let key = i64::try_from(dice.below(registers)).unwrap_or(0);
-                let known = self.clients.all[which].read.get(&key).copied();
-                match (dice.below(3), known) {
-                    (0, _) => {
-                        let new = self.clients.unique();
-                        let sql = format!("UPDATE {REGISTERS} SET v = ? WHERE k = ?");
-                        (Operation::Set(key, new), vec![statement(sql, &[new, key])])
-                    }
-                    (1, Some(old)) => {
-                        let new = self.clients.unique();
-                        let sql = format!("UPDATE {REGISTERS} SET v = ? WHERE k = ? AND v = ?");
-                        let swap = statement(sql, &[new, key, old]);
-                        (Operation::Swap { key, old, new }, vec![swap])
-                    }
-                    _ => {
-                        let sql = format!("SELECT v FROM {REGISTERS} WHERE k = ?");
-                        (Operation::Read(key, consistency), vec![statement(sql, &[key])])
-                    }
-                }
-            }
-        }
     }
 
     /// A node answers a transaction. What it was asked by a client is checked there; what it
@@ -307,10 +302,14 @@ impl World {
         if request.by != by {
             return wrong("it was asked of another");
         }
-        if request.writes {
-            self.late.push(super::outputs::Late::Promises(request.asked.log, reply.clone()));
-        }
+        let (log, promises) = (request.asked.log, request.promises);
+        self.late.push(super::outputs::Late::Promises(log, promises, reply.clone()));
         self.count_reply(reply);
+        self.note_shown(request.shows(), reply);
+        if let Some(attempt) = request.attempt {
+            self.attempt_answered(host, id.0, (&request, attempt), reply);
+            return Ok(());
+        }
         self.late
             .push(super::outputs::Late::Answered(Box::new(request.asked.clone()), reply.clone()));
         if let (Operation::Restore(_), Reply::Done { .. }) = (&request.asked.operation, reply) {
@@ -320,13 +319,33 @@ impl World {
             self.probe_answered(host, &request, reply);
             return Ok(());
         };
+        if request.asked.operation == Operation::Open {
+            self.session_answered(which, &request.asked, reply);
+            return Ok(());
+        }
+        self.clients.all[which].waits = None;
+        if request.asked.operation.is_in_steps() {
+            match (&request.asked.operation, reply) {
+                (Operation::Finish { .. }, Reply::Done { .. }) => {
+                    self.counts.add(Count::InteractiveFinished);
+                }
+                (Operation::Abandon(_), Reply::Done { .. }) => {
+                    self.counts.add(Count::InteractiveAbandoned);
+                }
+                _ => {}
+            }
+            self.stepped(which, Some(reply));
+        }
         self.learn(which, &request.asked, reply);
         Ok(())
     }
 
-    fn count_reply(&mut self, reply: &Reply) {
+    pub(super) fn count_reply(&mut self, reply: &Reply) {
         self.counts.add(match reply {
-            Reply::Done { .. } => Count::RequestsDone,
+            Reply::Done { .. }
+            | Reply::Session { .. }
+            | Reply::Began { .. }
+            | Reply::Stepped { .. } => Count::RequestsDone,
             Reply::Compared { .. } => Count::Comparisons,
             Reply::Failed(ShardError::NoQuorum { .. }) => Count::RequestsNoQuorum,
             Reply::Failed(ShardError::OutcomeUnknown) => Count::RequestsUnknown,
@@ -335,9 +354,8 @@ impl World {
         });
     }
 
-    fn learn(&mut self, which: usize, asked: &Asked, reply: &Reply) {
+    pub(super) fn learn(&mut self, which: usize, asked: &Asked, reply: &Reply) {
         let client = &mut self.clients.all[which];
-        client.waits = None;
         match reply {
             Reply::Done { at, rows } => match &asked.operation {
                 Operation::Read(key, _) => {
@@ -352,23 +370,52 @@ impl World {
             Reply::Failed(ShardError::Sql(error)) => {
                 client.lacks_table = error.message.starts_with("no such table");
             }
-            Reply::Failed(_) | Reply::Compared { .. } => {}
+            Reply::Failed(_)
+            | Reply::Compared { .. }
+            | Reply::Session { .. }
+            | Reply::Began { .. }
+            | Reply::Stepped { .. } => {}
         }
     }
 
     /// What the node of a host goes by when it acknowledges a write, if it ran it itself.
-    pub(super) fn promise(&self, host: usize, log: LogId, reply: &Reply) -> Option<Promise> {
-        let Reply::Done { at, rows } = reply else { return None };
+    pub(super) fn promise(
+        &self,
+        host: usize,
+        log: LogId,
+        promises: Acknowledged,
+        reply: &Reply,
+    ) -> Option<Promise> {
+        let none = Vec::new();
+        let (at, rows) = match reply {
+            Reply::Done { at, rows } => (at, rows),
+            Reply::Session { session } => (&session.at, &none),
+            Reply::Compared { .. }
+            | Reply::Began { .. }
+            | Reply::Stepped { .. }
+            | Reply::Failed(_) => return None,
+        };
         // What changed nothing says where the copy stood, which is committed and no more.
         if !rows.is_empty() && rows.iter().all(|rows| rows.affected == 0) {
             return None;
         }
         let node = self.hosts[host].node.as_ref()?;
         let cluster = node.cluster()?;
-        let ran = self.checks.shard(cluster, log)?.leaders.get(&at.term) == Some(&node.id());
+        let ran = match promises {
+            Acknowledged::Nothing => false,
+            Acknowledged::Write => {
+                self.checks.shard(cluster, log)?.leaders.get(&at.term) == Some(&node.id())
+            }
+            // Whoever owns the shard now knows what was done before, and goes by what holds now.
+            Acknowledged::Once => node.shard(log)?.log().is_leader(),
+        };
         let shard = node.configuration()?.shard_of(log).filter(|_| ran)?;
         let mode = shard.database.settings.execution_mode;
         let asynchronous = mode == ExecutionMode::Asynchronous;
-        Some(Promise { log, at: *at, rule: shard.write_quorum(), asynchronous })
+        let repeats = promises == Acknowledged::Once;
+        let directory = self.hosts[host].dir.map(|dir| self.disks.get(dir));
+        let begun = directory.and_then(|directory| directory.written(log)).map(|log| log.begun);
+        let cut = begun.filter(|_| repeats).unwrap_or_default();
+        Some(Promise { log, at: *at, cut, rule: shard.write_quorum(), asynchronous })
     }
 }

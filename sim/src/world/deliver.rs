@@ -75,6 +75,7 @@ impl World {
         self.observe(host, self.stopped[host].is_none())?;
         self.observe_shards(host, self.stopped[host].is_none())?;
         self.check_late(host)?;
+        self.push_layout(host);
         self.finish_if_stopped(host)?;
         self.die_if_armed(host)?;
         self.reset_timer(host);
@@ -105,7 +106,7 @@ impl World {
             (Some(node), false) => node.next_timeout(),
             _ => None,
         };
-        let due = due.map_or(NEVER, |local| held.clock.world(local));
+        let due = due.map_or(NEVER, |local| held.world_time(local));
         if due == NEVER {
             self.due[host] = NEVER;
             return;
@@ -113,9 +114,7 @@ impl World {
         if due > self.now {
             held.spins = 0;
         }
-        // The lateness follows from the time, so that asking again draws nothing.
-        let late = due.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let late = (late * self.plan.clocks.lateness_us * 1_000) >> 24;
+        let late = self.plan.clocks.lateness(due);
         self.due[host] = due.max(self.now).saturating_add(late);
     }
 

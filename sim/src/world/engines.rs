@@ -57,7 +57,15 @@ impl World {
                 self.counts.add(Count::Batches);
                 self.late.push(super::outputs::Late::Executes(log));
             }
-            CallKind::Commit(_) | CallKind::Rollback | CallKind::Open { .. } => {
+            CallKind::Begin(..) => {
+                pump.asked = term.unwrap_or_default();
+                self.late.push(super::outputs::Late::Executes(log));
+            }
+            // What a finish has come to is told with its answer, as of a batch.
+            CallKind::Commit(..)
+            | CallKind::Rollback
+            | CallKind::Finish
+            | CallKind::Open { .. } => {
                 pump.transaction = None;
             }
             _ => {}
@@ -146,11 +154,11 @@ impl World {
             return None;
         }
         self.counts.add(Count::EngineFaults);
-        if matches!(what, CallKind::Commit(_)) {
+        if matches!(what, CallKind::Commit(..)) {
             self.counts.add(Count::CommitsFailed);
         }
         // A write whose error came from its last step may have been done.
-        let done = matches!(what, CallKind::Commit(_) | CallKind::Apply(_) | CallKind::Sync)
+        let done = matches!(what, CallKind::Commit(..) | CallKind::Apply(..) | CallKind::Sync)
             && self.engine_dice.one_in(2);
         let text = "input/output error".to_owned();
         Some(if self.engine_dice.one_in(3) {
@@ -184,7 +192,7 @@ impl World {
         if rotten && !matches!(what, CallKind::Rollback) {
             return Ok(Err(Fault::Corrupt("database disk image is malformed".to_owned())));
         }
-        if let CallKind::Execute(..) = what {
+        if let CallKind::Execute(..) | CallKind::Begin(..) = what {
             self.executes_on_all(host, dir, log, at)?;
         }
         let copy = open.and_then(|g| self.disks.get_mut(dir).files(log).copy(g));
@@ -197,22 +205,31 @@ impl World {
             let detail = format!("host {host} {log:?} {what:?}: {fault}");
             return Err(Violation::new("copy-does-not-follow", detail));
         }
-        if let Ok(Answer::Executed(executed)) = &answer
-            && !executed.effects.is_empty()
-        {
-            let term = self.hosts[host].node.as_ref().and_then(|node| node.shard(log));
-            let term = term.map(|shard| shard.log().term());
-            if let Some(pump) = self.hosts[host].engines.get_mut(&log) {
-                pump.transaction = term;
-            }
-        }
-        if matches!(what, CallKind::Commit(_) | CallKind::Apply(_)) {
+        self.note_open(host, log, &answer);
+        if matches!(what, CallKind::Commit(..) | CallKind::Apply(..)) {
             self.compare_copy(host, dir, log)?;
         }
         Ok(match fault {
             Some((fault, _)) => Err(fault),
             None => answer,
         })
+    }
+
+    /// Whether a transaction is open now, by what a call has come to.
+    fn note_open(&mut self, host: usize, log: LogId, answer: &Result<Answer, Fault>) {
+        let open = match answer {
+            Ok(Answer::Begun) => true,
+            Ok(Answer::Executed(executed)) => !executed.effects.is_empty(),
+            Ok(Answer::Stepped(stepped)) if stepped.lost => false,
+            _ => return,
+        };
+        let shard = self.hosts[host].node.as_ref().and_then(|node| node.shard(log));
+        let term = shard.map(|shard| shard.log().term());
+        if let Some(pump) = self.hosts[host].engines.get_mut(&log) {
+            let ends =
+                |call: &Call| matches!(call.what, CallKind::Rollback | CallKind::Open { .. });
+            pump.transaction = term.filter(|_| open && !pump.calls.iter().any(ends));
+        }
     }
 
     fn open_copy(
@@ -229,9 +246,10 @@ impl World {
         if create {
             files.rotten.remove(&generation);
         }
-        let opened = files.held.open(generation, create).map(|copy| copy.position());
-        let at = match opened {
-            Ok(at) => at,
+        let opened = files.held.open(generation, create);
+        let opened = opened.and_then(|copy| Ok((copy.position(), copy.notes()?)));
+        let (at, notes) = match opened {
+            Ok(opened) => opened,
             // Its database was dropped, which this node has forgotten.
             Err(fault) if self.was_dropped(dir, log) => return Ok(Err(fault)),
             Err(fault) => {
@@ -243,7 +261,7 @@ impl World {
             pump.open = Some(generation);
         }
         self.compare_copy(host, dir, log)?;
-        Ok(Ok(Answer::Opened(at)))
+        Ok(Ok(Answer::Opened(at, notes)))
     }
 
     /// Whether the database of a log is known to be gone.
@@ -263,7 +281,8 @@ impl World {
         let ledger = cluster.and_then(|cluster| self.checks.shard(cluster, log));
         let (Some(copy), Some(ledger)) = (copy, ledger) else { return Ok(()) };
         let Ok(held) = copy.content_hash() else { return Ok(()) };
-        ledger.content.agrees(&format!("host {host} {log:?}"), &held)
+        ledger.content.agrees(&format!("host {host} {log:?}"), &held)?;
+        ledger.content.sessions.agrees(&format!("host {host} {log:?}"), held.at, copy.noted())
     }
 
     /// A reader of a copy has come to its end.
@@ -329,7 +348,7 @@ impl World {
                     files.rotten.remove(&generation);
                     let _made = files.held.open(generation, true);
                 }
-                (what @ (CallKind::Commit(_) | CallKind::Apply(_) | CallKind::Sync), Some(g))
+                (what @ (CallKind::Commit(..) | CallKind::Apply(..) | CallKind::Sync), Some(g))
                     if under_way && files.is_sound(g) =>
                 {
                     let _whatever = files.copy(g).map(|copy| perform(copy, &what));
@@ -367,21 +386,27 @@ fn perform(memory: &mut Memory, what: &CallKind) -> Result<Answer, Fault> {
             let limits = SqlLimits { rights: *rights, ..SqlLimits::default() };
             Answer::Executed(memory.execute(batch, &limits)?)
         }
+        CallKind::Begin(rights, _) => {
+            memory.begin(&SqlLimits { rights: *rights, ..SqlLimits::default() })?;
+            Answer::Begun
+        }
+        CallKind::Step(statements) => Answer::Stepped(memory.step(statements)?),
+        CallKind::Finish => Answer::Executed(memory.finish()?),
         CallKind::Hash(mark) => Answer::Hashed(*mark, Ok(memory.hash())),
-        CallKind::Commit(at) => {
-            memory.commit(*at)?;
+        CallKind::Commit(at, notes) => {
+            memory.commit(*at, notes)?;
             Answer::Committed
         }
         CallKind::Rollback => {
             memory.rollback()?;
             Answer::RolledBack
         }
-        CallKind::Apply(entries) => {
-            memory.apply(entries)?;
+        CallKind::Apply(entries, notes) => {
+            memory.apply(entries, notes)?;
             Answer::Applied
         }
         CallKind::Sync => Answer::Synced(memory.sync()?),
-        CallKind::Open { .. } => Answer::Opened(memory.position()),
+        CallKind::Open { .. } => Answer::Opened(memory.position(), memory.notes()?),
         CallKind::Query(id, transaction) => {
             Answer::Queried(*id, memory.query(transaction, &SqlLimits::default()))
         }

@@ -7,11 +7,12 @@ use quorate_core::raft::LogRead;
 use quorate_core::shard::Call;
 use quorate_core::{DialError, LogId};
 
+use super::Happening;
 use crate::disk::DirId;
 use crate::network::{LinkRef, Side};
 
 /// One run of a host's process: what was meant for an earlier one is void.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RunRef {
     /// Which host.
     pub host: usize,
@@ -118,6 +119,15 @@ pub enum What {
     },
     /// It is a client's turn.
     Client(usize),
+    /// It is the turn of an operation in a session.
+    Once {
+        /// Which.
+        operation: u64,
+        /// Only if no other turn was planned for it since.
+        turn: u32,
+    },
+    /// Something happens to clients that go on with another server.
+    Failover(Happening),
     /// A host's disk has space again.
     Emptied(usize),
     /// Engines of a host are as fast as before.
@@ -133,6 +143,8 @@ pub enum What {
         /// What was asked for.
         read: LogRead,
     },
+    /// A transport has counted what went over its links, for that run.
+    Traffic(RunRef),
     /// A fault or an operator's order, by its place in the schedule.
     Act(usize),
     /// A partition ends.

@@ -70,6 +70,7 @@ impl World {
         let answer = self.perform_on_files(host, dir, log, call);
         if finishes {
             self.counts.add(Count::FullCopies);
+            self.count_copied_sessions(dir, log);
         }
         if let Some(CopyAnswer::Placed { result: Ok(()), .. }) = &answer {
             self.counts.add(Count::ContentPlaced);
@@ -91,6 +92,15 @@ impl World {
             return self.die_if_armed(host);
         }
         self.deliver(host, Input::Copy { log, answer }, false)
+    }
+
+    /// A full copy has come: it is the last one that lies there.
+    fn count_copied_sessions(&mut self, dir: DirId, log: LogId) {
+        let files = self.disks.get(dir).engines.get(&log);
+        let last = files.and_then(|files| files.held.generations.values().next_back());
+        if last.is_some_and(|copy| !copy.noted().is_empty()) {
+            self.counts.add(Count::SessionsCopied);
+        }
     }
 
     fn draw_file_fault(&mut self, host: usize, dir: DirId, log: LogId, call: &CopyCall) {

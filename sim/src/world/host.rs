@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use quorate_core::{Index, Input, LinkId, LogId, Node, NodeId, Term};
+use quorate_core::{Index, Input, LinkId, LogId, Node, NodeId, Term, Time};
 
 use super::engines::Pump;
 use super::files::FileCalls;
@@ -41,6 +41,9 @@ pub struct Host {
     pub plan: HostPlan,
     /// Its clock.
     pub clock: Clock,
+    /// What its node asked for last, by its clock, and when that is in the world: mostly it asks for
+    /// the same again. Forgotten when the clock changes.
+    asked: Option<(Time, u64)>,
     /// Its directory, once it has one.
     pub dir: Option<DirId>,
     /// Its process.
@@ -49,6 +52,8 @@ pub struct Host {
     pub run: u32,
     /// The process is stopped and does not know it.
     pub paused: bool,
+    /// When it last went on after it had been stopped.
+    pub resumed: u64,
     /// What came meanwhile.
     pub inbox: VecDeque<Input>,
     /// What was last seen of the log.
@@ -94,10 +99,12 @@ impl Host {
         Self {
             plan,
             clock,
+            asked: None,
             dir: None,
             node: None,
             run: 0,
             paused: false,
+            resumed: 0,
             inbox: VecDeque::new(),
             seen: Seen::default(),
             seen_shards: BTreeMap::new(),
@@ -117,6 +124,25 @@ impl Host {
             dials: 0,
             spins: 0,
         }
+    }
+
+    /// The first world time at which its clock shows `local` or more.
+    pub fn world_time(&mut self, local: Time) -> u64 {
+        if let Some((asked, world)) = self.asked
+            && asked == local
+        {
+            debug_assert_eq!(world, self.clock.world(local), "the clock has changed");
+            return world;
+        }
+        let world = self.clock.world(local);
+        self.asked = Some((local, world));
+        world
+    }
+
+    /// Lets its clock go otherwise from here on.
+    pub fn disturb_clock(&mut self, disturb: impl FnOnce(&mut Clock)) {
+        self.asked = None;
+        disturb(&mut self.clock);
     }
 
     /// Whether its process runs, paused or not.

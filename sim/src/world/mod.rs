@@ -2,13 +2,15 @@
 //!
 //! `mod` the loop · `event` what can happen · `host` a machine · `process` starts and ends ·
 //! `deliver` one input and all it causes · `outputs` what a node wants done · `streams` dialling ·
-//! `engines` and `files` of copies · `clients` and what they are told · `act` faults · `orders` operators · `restores` files of content · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
+//! `engines` and `files` of copies · `clients` and what they are told · `workload` what they ask for · `sessions` and `attempts`, sent until it is known · `failover` clients with the machine of `core::client` · `act` faults · `orders` operators · `restores` files of content · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
 
 mod act;
+mod attempts;
 mod clients;
 mod deliver;
 mod engines;
 mod event;
+mod failover;
 mod fair;
 mod files;
 mod host;
@@ -19,11 +21,16 @@ mod probes;
 mod process;
 mod recovery;
 mod restores;
+mod sessions;
+mod shown;
+mod steps;
 mod streams;
+mod workload;
 
 pub use clients::{Client, Clients};
 pub use engines::Pump;
 pub use event::{RunRef, What};
+pub use failover::{Failover, Happening};
 pub use files::FileCalls;
 pub use host::{Armed, Host, Seen};
 pub use orders::Issued;
@@ -92,6 +99,9 @@ pub struct World {
     fault_dice: Dice,
     engine_dice: Dice,
     client_dice: Dice,
+    session_dice: Dice,
+    /// Clients that go on with another server when one is gone.
+    failover: Option<Failover>,
     late: Vec<outputs::Late>,
     /// A process whose last moment has come.
     dying: Option<usize>,
@@ -152,6 +162,8 @@ impl World {
             fault_dice: Dice::new(seed ^ 0x5eed, Stream::Faults),
             engine_dice: Dice::new(seed, Stream::Engines),
             client_dice: Dice::new(seed, Stream::Clients),
+            session_dice: Dice::new(seed, Stream::Sessions),
+            failover: Failover::of(&plan),
             late: Vec::new(),
             dying: None,
             stopped: [const { None }; HOSTS_MAX],
@@ -161,6 +173,7 @@ impl World {
 
     /// Lets everything happen, to the end or to the first violation.
     pub fn run(&mut self) -> Report {
+        self.begin_failover();
         let violation = loop {
             match self.step() {
                 Ok(true) => {}
@@ -244,6 +257,7 @@ impl World {
             What::Files { by, log } => self.files(by, log),
             What::Query { by, log, call } => self.query(by, log, *call),
             What::Client(which) => self.client(which),
+            What::Once { operation, turn } => self.once(operation, turn),
             What::Emptied(host) => {
                 self.hosts[host].full = false;
                 Ok(())
@@ -252,7 +266,9 @@ impl World {
                 self.hosts[host].engines_slow = 0;
                 Ok(())
             }
+            What::Traffic(by) => self.traffic(by),
             What::LogRead { dir, by, log, read } => self.log_read(dir, by, log, read),
+            What::Failover(happening) => self.failover(happening),
             What::Act(place) => self.act(place),
             What::Heal(id) => {
                 self.network.cuts.heal(id);
@@ -286,6 +302,7 @@ impl World {
     fn end(&mut self) -> Verdict {
         self.sweep()?;
         self.checks.all_answers_hold()?;
+        self.judge_clients()?;
         self.judge()
     }
 
@@ -300,6 +317,8 @@ impl World {
             .wrapping_add(self.fault_dice.hash())
             .wrapping_add(self.engine_dice.hash())
             .wrapping_add(self.client_dice.hash())
+            .wrapping_add(self.session_dice.hash())
+            .wrapping_add(self.failover.as_ref().map_or(0, Failover::draws))
     }
 
     /// The hash of every event and every random draw so far.

@@ -1,14 +1,26 @@
 //! Operators: what they ask for, at which node, and what they are told.
 
-use quorate_core::configuration::ConfigCommand;
+use std::time::Duration;
+
+use quorate_core::configuration::{ConfigCommand, Configuration};
 use quorate_core::{Command, CommandId, ConfigVersion, DatabaseId, Input, Reply};
 
 use super::{RunRef, World};
 use crate::checks::workloads::Operation;
 use crate::counts::Count;
+use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::{DatabaseOrder, Order};
 use crate::trace::tell;
+
+/// So much later than it was told to give up a node may answer.
+const GRACE: u64 = 5_000 * MS;
+
+/// How long the measures of the servers are waited for.
+const MEASURED_WITHIN_MS: u64 = 500;
+
+/// No client waits for a session for longer.
+const LONGEST: u64 = 10_000 * MS;
 
 /// A command that was given.
 #[derive(Clone, Debug)]
@@ -36,6 +48,15 @@ impl World {
             return Ok(());
         }
         let Some(command) = self.command(host, order) else { return Ok(()) };
+        self.give(host, command)?;
+        if !self.hosts[host].is_up() {
+            return Ok(());
+        }
+        // Whoever gives orders looks at what became of them.
+        self.give(host, Command::Measure { timeout: Duration::from_millis(MEASURED_WITHIN_MS) })
+    }
+
+    fn give(&mut self, host: usize, command: Command) -> Verdict {
         let id = CommandId(self.issued.len() as u64);
         tell!(self, "host {host} is asked {}: {command:?}", id.0);
         self.counts.add(Count::Commands);
@@ -50,7 +71,7 @@ impl World {
         let server = |host: usize| {
             let node = self.disks.get(self.hosts[host].dir?).node;
             // An operator names a server as it is named, or by its id.
-            let by_id = self.issued.len().is_multiple_of(2);
+            let by_id = (self.issued.len() / 2).is_multiple_of(2);
             let name = self.hosts[host].plan.name.clone().filter(|_| !by_id);
             Some(name.unwrap_or_else(|| node.to_string()))
         };
@@ -134,7 +155,17 @@ impl World {
             Some(Issued { reply: Some(_), .. }) => return wrong("it was answered before"),
             Some(issued) => issued.reply = Some(reply.clone()),
         }
-        let Issued { command, since, .. } = self.issued[place].clone();
+        let Issued { command, since, at, .. } = self.issued[place].clone();
+        if let Reply::Measured { servers } = reply {
+            let whole = servers.iter().all(|(_, measures)| measures.is_ok());
+            self.counts.add(if whole { Count::Measured } else { Count::MeasuredInPart });
+            let servers_max = Configuration::SERVERS_MAX + 1;
+            // Whoever was stopped meanwhile looks at the time when it goes on.
+            let since = at.max(self.hosts[host].resumed);
+            if servers.len() > servers_max || self.now > since + MEASURED_WITHIN_MS * MS + GRACE {
+                return Err(Violation::new("measured-late", format!("by host {host}: {reply:?}")));
+            }
+        }
         self.acknowledge(command, since, reply);
         Ok(())
     }
@@ -155,7 +186,14 @@ impl World {
         for (id, request) in &self.clients.requests {
             // A probe may be under way.
             let restores = matches!(request.asked.operation, Operation::Restore(_));
-            if (request.client.is_some() || restores) && self.is_now(request.by) {
+            // What is sent until it is done may be under way at any time, but not for ever.
+            let until = match (&request.asked.operation, request.attempt) {
+                (Operation::Open, _) => request.at + LONGEST,
+                (_, Some(attempt)) => attempt.until,
+                _ => 0,
+            };
+            let due = until == 0 || self.now > until + GRACE;
+            if (request.client.is_some() || restores) && due && self.is_now(request.by) {
                 let detail = format!(
                     "host {} was asked transaction {id} at {} ms, {:?}, and has not answered",
                     request.by.host,

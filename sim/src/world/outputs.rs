@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::configuration::{ConfigCommand, Configuration, CopyStatus};
+use quorate_core::measures::Traffic;
 use quorate_core::raft::{Body, Entry, LogRead, Membership, Message, Payload, Snapshot};
+use quorate_core::shard::SessionId;
 use quorate_core::wire::{self, Packet, Request, Response};
 use quorate_core::{
-    ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, Output, PersistId,
-    Reply, State, StorageOp, Term,
+    ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, NodeId, Output,
+    PersistId, Reply, State, StorageOp, Term,
 };
 
+use super::clients::Acknowledged;
+use super::failover::is_of_a_client;
 use super::{What, World};
 use crate::checks::copies::Grant;
 use crate::checks::workloads::Asked;
-use crate::checks::{DIALS_MAX, PENDING_MAX, bounded};
+use crate::checks::{DIALS_MAX, PENDING_MAX, Sent, bounded};
 use crate::counts::Count;
 use crate::disk::{Batch, DirId};
 use crate::network::{LinkRef, MS};
@@ -36,14 +40,25 @@ pub(super) enum Late {
     Member(LogId, Box<(Membership, Membership)>),
     Executes(LogId),
     Drops(LogId),
-    Promises(LogId, quorate_core::shard::Reply),
+    Promises(LogId, Acknowledged, quorate_core::shard::Reply),
     Answered(Box<Asked>, quorate_core::shard::Reply),
+    /// A request in a session has a final answer.
+    Once((ClusterId, LogId), Sent, quorate_core::shard::Reply),
+    /// A request in a session that was sent once is said not to have run.
+    NothingRan((ClusterId, LogId), Sent),
+    /// A session is called expired, though none ends by itself.
+    Expired((ClusterId, LogId), SessionId),
     Grants(Grant, Index),
+    /// A node answers from here, though it has answered from there before.
+    TakenBack((ClusterId, LogId), Index, Index),
 }
 
 /// The first byte of the encoded packets that are looked at: hello, welcome, info, a log's, question,
-/// answer, several logs', transaction and its answer.
-const LOOKED_AT: [u8; 9] = [0, 1, 3, 4, 6, 7, 8, 9, 12];
+/// answer, several logs', transaction and its answer, measures.
+const LOOKED_AT: [u8; 10] = [0, 1, 3, 4, 6, 7, 8, 9, 12, 16];
+
+/// How long it takes to count what went over links.
+const COUNTED_WITHIN: u64 = MS / 10;
 
 impl World {
     pub(super) fn carry_out(&mut self, host: usize, output: Output, pre_vote: bool) -> Verdict {
@@ -75,7 +90,10 @@ impl World {
                 self.event(host, event);
                 Ok(())
             }
-            Output::SqlReply { id, reply } => self.sql_replied(host, id, &reply),
+            Output::SqlReply { id, reply, of } if is_of_a_client(id) => {
+                self.client_replied(host, id, reply, of)
+            }
+            Output::SqlReply { id, reply, of: _ } => self.sql_replied(host, id, &reply),
             Output::Engine { log, call } if self.plan.databases.is_some() => {
                 self.call_engine(host, log, call)
             }
@@ -97,6 +115,11 @@ impl World {
                     let (at, by) = (self.now + wait, self.run_of(host));
                     self.queue.push(at, What::LogRead { dir, by, log, read });
                 }
+                Ok(())
+            }
+            Output::CountTraffic => {
+                let by = self.run_of(host);
+                self.queue.push(self.now + COUNTED_WITHIN, What::Traffic(by));
                 Ok(())
             }
             Output::Stop(reason) => {
@@ -263,6 +286,19 @@ impl World {
         self.deliver(by.host, Input::Persisted { id }, false)
     }
 
+    /// A transport tells what it has counted: something of every node that there ever was, as one may that
+    /// has met them.
+    pub(super) fn traffic(&mut self, by: super::RunRef) -> Verdict {
+        if !self.is_now(by) {
+            return Ok(());
+        }
+        let nodes: Vec<NodeId> =
+            self.hosts.iter().filter_map(|host| Some(self.disks.get(host.dir?).node)).collect();
+        let traffic = nodes.into_iter().map(|node| (node, Traffic::default())).collect();
+        self.print.word(0x700 + by.host as u64);
+        self.deliver(by.host, Input::Traffic { traffic }, false)
+    }
+
     /// A disk answers what it was asked, as it is now.
     pub(super) fn log_read(
         &mut self,
@@ -379,9 +415,13 @@ impl World {
                     document.cluster,
                     servers(&document)
                 );
+                self.layout_is_stale(host);
                 self.late.push(Late::Shows(document));
             }
             other => {
+                if matches!(other, Event::Owner { .. }) {
+                    self.layout_is_stale(host);
+                }
                 tell!(self, "host {host} says {other:?}");
                 match other {
                     Event::State(State::Founding) => self.counts.add(Count::Foundings),
@@ -407,6 +447,9 @@ impl World {
 
     /// What could be checked only once all outputs of an input were there.
     pub(super) fn check_late(&mut self, host: usize) -> Verdict {
+        if self.late.is_empty() {
+            return Ok(());
+        }
         let Some(dir) = self.hosts[host].dir else { return Ok(()) };
         let node = self.disks.get(dir).node;
         let mut late = std::mem::take(&mut self.late);
@@ -432,12 +475,16 @@ impl World {
                     self.checks.drops(node, cluster, log)?;
                 }
                 Late::Executes(log) => self.executes_in_own_term(host, log)?,
-                Late::Promises(log, reply) => {
-                    if let Some(promise) = self.promise(host, log, &reply) {
+                Late::Promises(log, promises, reply) => {
+                    if let Some(promise) = self.promise(host, log, promises, &reply) {
                         self.checks.promises(&self.disks, self.disks.get(dir), promise)?;
                     }
                 }
                 Late::Answered(asked, reply) => self.checks.answered(&asked, &reply)?,
+                Late::Once(of, sent, reply) => self.checks.answered_once(of, sent, &reply)?,
+                Late::TakenBack(of, at, shown) => self.checks.answered_behind(of, at, shown)?,
+                Late::NothingRan(of, sent) => self.checks.nothing_ran(of, sent)?,
+                Late::Expired(of, session) => self.checks.expired(of, session)?,
                 Late::Grants(grant, commit) => {
                     self.counts.add(Count::Grants);
                     self.checks.asks_online(&self.disks, node, grant, commit)?;
@@ -508,9 +555,13 @@ impl World {
         }
     }
 
-    /// Grants that a coordinator makes without having been asked are those of its own shards.
+    /// Grants that a coordinator makes without having been asked are those of its own shards. Whoever
+    /// writes the entry besides has asked for nothing, also if it has come to lead the shard by then.
     fn note_grants(&mut self, host: usize, cluster: ClusterId, entries: &[Entry]) {
-        for entry in entries {
+        let node = self.hosts[host].node.as_ref();
+        let log = node.and_then(|node| node.configuration_log());
+        let Some(term) = log.filter(|log| log.is_leader()).map(|log| log.term()) else { return };
+        for entry in entries.iter().filter(|entry| entry.term == term) {
             if let Payload::Data(bytes) = &entry.payload
                 && let Some(command) = quorate_core::node::decode_command(bytes)
                 && let Some(grant) = grant(cluster, &command)
@@ -523,11 +574,14 @@ impl World {
     fn note_grant(&mut self, host: usize, grant: Grant) {
         let held = &self.hosts[host];
         let shard = held.node.as_ref().and_then(|node| node.shard(grant.log));
-        let leads = shard.is_some_and(|shard| shard.log().is_leader());
+        // It may have been deposed since it asked, by what came at the same time.
+        let seen = held.seen_shards.get(&grant.log);
+        let leads = shard.is_some_and(|shard| shard.log().is_leader())
+            || seen.is_some_and(|seen| seen.leads);
         let judged = self.checks.was_judged(&grant);
         // Asked again, it is what was judged before.
         if leads && !judged {
-            let commit = held.seen_shards.get(&grant.log).map_or(Index::ZERO, |s| s.commit);
+            let commit = seen.map_or(Index::ZERO, |seen| seen.commit);
             self.late.push(Late::Grants(grant, commit));
         }
     }
@@ -546,8 +600,8 @@ impl World {
             }
             Packet::SqlReply { id, reply } => {
                 let asked = self.clients.answers(link.id(1 - side), *id);
-                if let Some((log, true)) = asked {
-                    self.late.push(Late::Promises(log, reply.clone()));
+                if let Some((log, promises)) = asked {
+                    self.late.push(Late::Promises(log, promises, reply.clone()));
                 }
             }
             Packet::Request { request: Request::Change(command), .. } => {

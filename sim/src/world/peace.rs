@@ -1,6 +1,11 @@
 //! The end of all faults, and what must have become of the world by then.
 
+use quorate_core::LogId;
+
+use super::failover::HeldUp;
 use super::{What, World};
+use crate::checks::Ledger;
+use crate::disk::Shadow;
 use crate::liveness::{Assessment, Tally, assess};
 use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
@@ -50,7 +55,7 @@ impl World {
             self.hosts[host].engines_slow = 0;
             self.hosts[host].full = false;
             let now = self.now;
-            self.hosts[host].clock.set_rate(now, 0);
+            self.hosts[host].disturb_clock(|clock| clock.set_rate(now, 0));
             if self.hosts[host].is_up() {
                 let by = self.run_of(host);
                 self.resume(by)?;
@@ -64,6 +69,8 @@ impl World {
                 self.queue.push(at, What::Start { host, run });
             }
         }
+        self.hasten_sessions();
+        self.clients_in_peace();
         self.queue.push(self.now + WATCH_EVERY, What::Watch);
         self.queue.push(self.now + 1_500 * MS, What::Rescue);
         Ok(())
@@ -86,17 +93,45 @@ impl World {
             + 20 * ms(timings.election_max)
             + 10 * ms(timings.retry)
             + 40_000;
-        all * MS
+        all * MS + self.catching_up()
+    }
+
+    /// How long the one that is furthest behind needs for the entries of its logs, where few go at once
+    /// and each takes its time.
+    fn catching_up(&self) -> u64 {
+        let (limits, network) = (&self.plan.limits, &self.network.plan);
+        let behind = self.hosts.iter().filter_map(|host| host.dir).map(|dir| {
+            let directory = self.disks.get(dir);
+            let Some(cluster) = directory.durable_log.cluster else { return 0 };
+            let lag = |(log, held): (&LogId, &Shadow)| {
+                let commit = self.checks.shard(cluster, *log).map(Ledger::commit);
+                commit.unwrap_or_default().0.saturating_sub(held.last_index().0)
+            };
+            directory.durable_shards.iter().map(lag).max().unwrap_or(0)
+        });
+        let at_once = limits.append_count_max * limits.in_flight_max;
+        let rounds = behind.max().unwrap_or(0) / u64::try_from(at_once).unwrap_or(1).max(1);
+        let jitter = u64::from(network.jitter_percent);
+        let there_and_back = 2 * network.delay_max_us * (100 + jitter) / 100;
+        let us = there_and_back + self.plan.disks.sync_max_us + 2 * self.plan.clocks.lateness_us;
+        2 * rounds * us * (MS / 1_000)
     }
 
     /// Has the world settled?
     pub(super) fn watch(&mut self) -> Verdict {
-        let assessment = assess(self);
+        let mut assessment = assess(self);
         let (hash, now) = (assessment.hash, self.now);
         let mut answered = self.all_answered().is_ok();
         if assessment.unnamed.is_empty() {
             answered &= self.probe(&assessment.probes)?.is_empty();
             answered &= assessment.after_writes.is_empty();
+            answered &= self.unfinished(&assessment.probes).is_empty();
+            for held_up in self.clients_held_up(&assessment.probes) {
+                match held_up {
+                    HeldUp::Named(reason) => assessment.tally.add(reason),
+                    HeldUp::Wrong(_) => answered = false,
+                }
+            }
         }
         let Some(peace) = self.peace.as_mut() else { return Ok(()) };
         if assessment.unnamed.is_empty() {
@@ -126,8 +161,18 @@ impl World {
         let detail = match unnamed.as_slice() {
             [] => {
                 let open = self.probe(&probes)?;
+                let unfinished = self.unfinished(&probes).join("; ");
+                let wrong = |held_up| match held_up {
+                    HeldUp::Wrong(why) => Some(why),
+                    HeldUp::Named(_) => None,
+                };
+                let clients = self.clients_held_up(&probes).into_iter().filter_map(wrong);
+                let clients = clients.collect::<Vec<_>>().join("; ");
                 let (open, after) = (open.join("; "), after_writes.join("; "));
-                format!("the world keeps changing; writes not taken: {open}; {after}")
+                format!(
+                    "the world keeps changing; writes not taken: {open}; {after}; not ended in \
+                     sessions: {unfinished}; {clients}"
+                )
             }
             problems => problems.join("; "),
         };

@@ -9,7 +9,8 @@ use quorate_core::shard::{Reply, ShardError, SqlKind};
 use quorate_core::{ClusterId, LogId};
 
 use super::World;
-use super::clients::{Request, append, table};
+use super::clients::Request;
+use super::workload::{append, table};
 use crate::checks::workloads::{APPENDS, Operation};
 use crate::counts::Count;
 use crate::outcome::Verdict;
@@ -99,7 +100,11 @@ impl World {
             let there = match reply {
                 Reply::Done { .. } => true,
                 Reply::Failed(ShardError::Sql(error)) => error.message.ends_with("already exists"),
-                Reply::Failed(_) | Reply::Compared { .. } => false,
+                Reply::Failed(_)
+                | Reply::Compared { .. }
+                | Reply::Session { .. }
+                | Reply::Began { .. }
+                | Reply::Stepped { .. } => false,
             };
             if there {
                 self.probes.tables.insert((asked.cluster, asked.log), None);
@@ -113,7 +118,10 @@ impl World {
                 State::Done
             }
             Reply::Failed(error) => State::Refused(error.to_string()),
-            Reply::Compared { .. } => State::Refused("compared".to_owned()),
+            Reply::Compared { .. }
+            | Reply::Session { .. }
+            | Reply::Began { .. }
+            | Reply::Stepped { .. } => State::Refused("answered otherwise".to_owned()),
         };
         self.probes.all.insert(probe, state);
     }

@@ -3,10 +3,11 @@
 use quorate_core::configuration::Addresses;
 use quorate_core::{Input, Limits, Node, NodeConfig, NodeId, Recovered, StopReason, Window};
 
+use super::failover::client_address;
 use super::{Armed, Host, NEVER, RunRef, Seen, What, World};
 use crate::checks::RunView;
 use crate::counts::Count;
-use crate::disk::{DirId, Directory};
+use crate::disk::{DirId, Directory, Shadow};
 use crate::network::{MS, address};
 use crate::outcome::{Verdict, Violation};
 use crate::plan::{Moment, Step};
@@ -58,7 +59,9 @@ impl World {
         tell!(self, "host {host} starts {:?} '{:?}'", recovered.identity.node, config.name);
         let local = self.hosts[host].clock.local(self.now);
         let node = Node::new(config, recovered, seed, local);
-        self.disks.get_mut(dir).written_log.begin_run();
+        let directory = self.disks.get_mut(dir);
+        directory.written_log.begin_run();
+        directory.written_shards.values_mut().for_each(Shadow::begin_run);
         let held = &mut self.hosts[host];
         held.run += 1;
         held.node = Some(node);
@@ -91,7 +94,11 @@ impl World {
             shards: self.plan.databases.as_ref().map(|plan| plan.limits),
             name: held.plan.name.clone(),
             group: held.plan.credentials.group_name(),
-            addresses: Addresses { node: address(host), client: None, http: None },
+            addresses: Addresses {
+                node: address(host),
+                client: self.failover.as_ref().map(|_| client_address(host)),
+                http: None,
+            },
             seeds,
             multicast: held.plan.multicast,
             defaults: self.plan.defaults.clone(),
@@ -136,6 +143,7 @@ impl World {
             self.checks.holds_now(self.disks.get(dir));
         }
         self.crash_engines(host, power);
+        self.clients_end(host, power);
         let held = &mut self.hosts[host];
         held.node = None;
         held.inbox.clear();
@@ -243,6 +251,7 @@ impl World {
         let host = by.host;
         tell!(self, "host {host} goes on");
         self.hosts[host].paused = false;
+        self.hosts[host].resumed = self.now;
         if self.fault_dice.one_in(2) {
             self.reset_timer(host);
             if self.due[host] <= self.now {
@@ -255,6 +264,7 @@ impl World {
                 return Ok(());
             }
         }
+        self.clients_resume(host)?;
         self.reset_timer(host);
         Ok(())
     }

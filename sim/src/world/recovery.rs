@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use quorate_core::engine::{Engine as _, Position};
 use quorate_core::raft::Membership;
-use quorate_core::{ClusterId, Index, LogId, NodeId, Recovery, StorageOp, Term, recover_unsafe};
+use quorate_core::{
+    ClusterId, Generation, Index, LogId, NodeId, Recovery, StorageOp, Term, recover_unsafe,
+};
 
 use super::{What, World};
 use crate::checks::Ledger;
@@ -60,7 +63,15 @@ impl World {
         let run = self.hosts[host].run;
         let again = self.now + self.fault_dice.between(1, 1_000) * MS;
         self.queue.push(again, What::Start { host, run });
-        let Ok(Recovery { ops, configuration, .. }) = recover_unsafe(held, into) else {
+        let live = held.logs.iter().filter_map(|(log, held)| Some((*log, held.copy?)));
+        let live: Vec<(LogId, Generation)> = live.collect();
+        let files = &self.disks.get(dir).engines;
+        let stands = |(log, generation): (LogId, Generation)| {
+            let files = files.get(&log).filter(|files| files.is_sound(generation))?;
+            Some((log, files.held.generations.get(&generation)?.position()))
+        };
+        let copies: BTreeMap<LogId, Position> = live.into_iter().filter_map(stands).collect();
+        let Ok(Recovery { ops, configuration, .. }) = recover_unsafe(held, &copies, into) else {
             return Ok(());
         };
         tell!(self, "host {host} is recovered: {from:?} is given up for {into:?}");
@@ -85,6 +96,8 @@ impl World {
         for (log, shadow) in &directory.durable_shards {
             // Of what the survivor's log has let go of, its copy holds the outcome.
             let end = ends.get(log).copied().unwrap_or_default();
+            let copy = copies.get(log).filter(|copy| copy.index > end.0);
+            let end = copy.map_or(end, |copy| (copy.index, copy.term));
             let given_up = self.checks.shard(from, *log);
             let ledger = Ledger::carried_over(shadow, given_up.map(|g| (g, end)), into)?;
             self.checks.carries_over(ledger);

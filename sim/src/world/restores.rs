@@ -120,7 +120,7 @@ fn marked(mut held: Memory, number: u64) -> Memory {
         let next = Position { index: Index(at.index.0 + 1), term: at.term };
         // The table may be there, from a file before: then there is nothing to commit.
         let ran = held.execute(&batch, &SqlLimits::default());
-        let _empty = ran.and_then(|_| held.commit(next));
+        let _empty = ran.and_then(|_| held.commit(next, &[]));
     }
     let synced = held.sync();
     assert!(synced.is_ok(), "nothing fails here");

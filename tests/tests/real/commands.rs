@@ -104,7 +104,7 @@ fn commands_that_find_no_node_say_what_to_do() {
     assert!(said.contains("quorate start"), "{said}");
     let (code, said) = lab.run(1, &["stop", "--http", "http://127.0.0.1:9"]);
     assert_eq!(code, 2, "it has no token to send: {said}");
-    assert!(said.contains("--token-file"), "{said}");
+    assert!(said.contains("--token-file") && said.contains("--user"), "{said}");
     let (code, said) = lab.run(1, &["status", "--http", "http://127.0.0.1:9"]);
     assert_eq!(code, 3, "{said}");
 }

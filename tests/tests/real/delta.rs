@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use quorate_tests::{Lab, Node, eventually};
+use quorate_tests::{Lab, Node, eventually, resident_kb};
 use serde_json::{Value, json};
 
 use super::databases::{data, post, with_database};
@@ -34,13 +34,6 @@ fn has(node: &Node, rows: i64, limit: Duration) {
         held if held == rows => Ok(()),
         held => Err(format!("{held} of {rows} rows")),
     });
-}
-
-/// The resident memory of a process, in MiB.
-fn resident_mib(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
 }
 
 fn files(dir: PathBuf, found: &mut Vec<PathBuf>) {
@@ -99,7 +92,7 @@ fn away(nodes: &mut [Node], from: i64, rows: i64) -> Duration {
 
 fn tell(nodes: &[Node], when: &str) {
     for node in nodes {
-        let (resident, log) = (resident_mib(node), log_mib(node));
+        let (resident, log) = (resident_kb(node.id()) / 1024, log_mib(node));
         println!("{when}: {} has {resident} MiB resident, its logs take {log} MiB", node.name);
     }
 }

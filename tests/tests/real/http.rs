@@ -121,7 +121,7 @@ fn requests_beyond_their_bounds_are_refused() {
     let answer = node.exchange(head.as_bytes(), QUICKLY).expect("an answer");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     let listening = b"GET /events HTTP/1.1\r\nhost: n1\r\n\r\n";
-    let mut listeners = node.connections(64, listening).expect("64 listeners");
+    let mut listeners = node.connections(2048, listening).expect("2048 listeners");
     for listener in &mut listeners {
         let mut begin = [0; 12];
         listener.read_exact(&mut begin).expect("an answer");
@@ -129,7 +129,7 @@ fn requests_beyond_their_bounds_are_refused() {
     }
     let one_more = b"GET /events HTTP/1.1\r\nhost: n1\r\nconnection: close\r\n\r\n";
     let answer = node.exchange(one_more, QUICKLY).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 503"), "the 65th is sent away: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 503"), "one more is sent away: {answer}");
     drop(listeners);
     eventually("places are given back", Duration::from_secs(10), || node.events(1));
 }
@@ -140,7 +140,7 @@ fn clients_that_say_nothing_keep_others_out_for_seconds_only() {
     let mut node = lab.node(1);
     node.start();
     lab.one_cluster([&node]);
-    let silent = node.connections(300, b"GET /st").expect("300 connections");
+    let silent = node.connections(4200, b"GET /st").expect("4200 connections");
     eventually("the node answers all the same", Duration::from_secs(40), || node.view());
     drop(silent);
 }

@@ -421,7 +421,7 @@ fn a_token_shows_a_client_its_own_writes_on_any_node_and_a_read_quorum_asks_for_
     }
     let (_, said) = post(&nodes[0], "/db/demo/query", &count).expect("it answers");
     let token = said["token"].as_str().expect("a token").to_owned();
-    let query = ["sql", "demo", "SELECT count(*) FROM t", "--query", "--token", &token];
+    let query = ["sql", "demo", "SELECT count(*) FROM t", "--query", "--since", &token];
     let (code, said) = command(&lab, &nodes[1], &query);
     assert!(code == 0 && said.contains("40"), "{code} {said}");
     for args in [["db", "drop", "demo"], ["db", "create", "demo"]] {

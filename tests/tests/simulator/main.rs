@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use quorate_tests::binary::{quorate, simulator, simulator_with_faults};
 
 /// The names by which the deliberate faults are chosen.
-const FAULTS: [&str; 24] = [
+const FAULTS: [&str; 37] = [
     "send-before-persist",
     "commit-old-term",
     "single-step-change",
@@ -31,6 +31,19 @@ const FAULTS: [&str; 24] = [
     "delta-from-diverged-history",
     "brought-unsealed",
     "imported-at-each-start",
+    "sessions-lost-in-a-full-copy",
+    "expired-session-executed",
+    "duplicate-in-the-open-batch",
+    "sessions-lost-in-a-delta",
+    "session-of-another-cluster",
+    "retry-with-a-new-sequence",
+    "shown-ignored",
+    "interactive-over-a-term",
+    "interactive-without-a-limit",
+    "older-layout-accepted",
+    "read-index-skipped",
+    "token-ignored-after-switch",
+    "reply-of-an-earlier-connection",
 ];
 
 fn run(binary: &Path, arguments: &[&str]) -> Output {

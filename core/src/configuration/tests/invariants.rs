@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::super::{
-    Applied, ConfigCommand, Configuration, CopyStatus, DatabaseRules, Founding, MAIN, Place,
-    PlaceRule, Presence, QuorumRule, RemoveReason, Role, ServerStatus, Shard, ShardMoves,
-    ShardRules, apply, preview, problems,
+    AccessToken, Applied, ConfigCommand, Configuration, CopyStatus, DatabaseRules, Founding, MAIN,
+    PasswordHash, Place, PlaceRule, Presence, QuorumRule, RemoveReason, Role, ServerStatus, Shard,
+    ShardMoves, ShardRules, TokenHash, User, UserChange, UserRole, apply, check_user_name, preview,
+    problems,
 };
 use super::{away, back, cluster, join, node, remove, role};
 use crate::ids::{ClusterId, DatabaseId, LogId, NodeId};
@@ -26,6 +27,50 @@ enum Act {
     Copy(usize, u128, CopyStatus),
     Offline(usize, u128, bool),
     Born(usize, Vec<u128>),
+    User(u8, UserAct),
+}
+
+/// What is done to a user; tokens are told apart by number.
+#[derive(Clone, Debug)]
+enum UserAct {
+    Add(UserRole, bool),
+    Drop,
+    Role(UserRole),
+    Password(bool),
+    AddToken(u8),
+    DropToken(u8),
+}
+
+fn any_user_act() -> impl Strategy<Value = UserAct> {
+    let role = prop_oneof![
+        2 => Just(UserRole::Admin),
+        1 => Just(UserRole::Writer),
+        1 => Just(UserRole::Reader),
+    ];
+    prop_oneof![
+        3 => (role.clone(), any::<bool>()).prop_map(|(role, known)| UserAct::Add(role, known)),
+        2 => Just(UserAct::Drop),
+        2 => role.prop_map(UserAct::Role),
+        1 => any::<bool>().prop_map(UserAct::Password),
+        2 => (0_u8..3).prop_map(UserAct::AddToken),
+        1 => (0_u8..3).prop_map(UserAct::DropToken),
+    ]
+}
+
+fn user_change(act: &UserAct) -> UserChange {
+    let password = |known: bool| known.then(|| PasswordHash("$argon2id$v=19$x".to_owned()));
+    let name = |number: &u8| format!("t{number}");
+    match act {
+        UserAct::Add(role, known) => UserChange::Add { role: *role, password: password(*known) },
+        UserAct::Drop => UserChange::Drop,
+        UserAct::Role(role) => UserChange::Role(*role),
+        UserAct::Password(known) => UserChange::Password(password(*known)),
+        UserAct::AddToken(n) => {
+            let token = AccessToken { hash: TokenHash([*n; 32]), made: 1, expires: None };
+            UserChange::AddToken { name: name(n), token }
+        }
+        UserAct::DropToken(n) => UserChange::DropToken { name: name(n) },
+    }
 }
 
 fn any_shard_rules() -> impl Strategy<Value = ShardRules> {
@@ -100,6 +145,7 @@ fn any_act() -> impl Strategy<Value = Act> {
             .prop_map(|(log, n, offline)| Act::Offline(log, n, offline)),
         2 => (any::<usize>(), proptest::collection::vec(number.clone(), 1..4))
             .prop_map(|(log, nodes)| Act::Born(log, nodes)),
+        4 => (0_u8..4, any_user_act()).prop_map(|(user, act)| Act::User(user, act)),
         1 => number.prop_map(|n| {
             Act::Plain(ConfigCommand::Recover { cluster: ClusterId(n), survivor: node(n) })
         }).prop_filter("a recovery ends everything; seldom", |act| {
@@ -153,6 +199,9 @@ fn command(held: &Configuration, act: Act) -> ConfigCommand {
         Act::Born(at, numbers) => {
             ConfigCommand::Born { log: log(at), nodes: super::nodes(&numbers) }
         }
+        Act::User(number, act) => {
+            ConfigCommand::User { name: format!("u{number}"), change: user_change(&act) }
+        }
     }
 }
 
@@ -205,6 +254,16 @@ fn check(held: &Configuration) {
     let turns: BTreeSet<NodeId> = held.turns.iter().copied().collect();
     assert_eq!(turns.len(), held.turns.len(), "two slots");
     assert!(held.servers.keys().all(|id| turns.contains(id)), "no slot");
+    check_users(held);
+}
+
+fn check_users(held: &Configuration) {
+    let admin = held.users.values().any(|user| user.role == UserRole::Admin);
+    assert!(admin || held.users.is_empty(), "users, and no admin: {:?}", held.users);
+    assert!(held.users.len() <= Configuration::USERS_MAX);
+    for (name, user) in &held.users {
+        assert!(check_user_name(name).is_ok() && user.tokens.len() <= User::TOKENS_MAX);
+    }
 }
 
 /// Configured by what it says of itself, no copy of a database moves.

@@ -12,6 +12,7 @@ mod plan;
 mod shard_plan;
 mod sharded;
 mod transitions;
+mod users;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::{
-    Configuration, CopyStatus, DatabaseRules, Reach, RemoveReason, Role, ServerStatus, apply,
-    plan_shard,
+    ConfigCommand, Configuration, CopyStatus, DatabaseRules, Reach, RemoveReason, Role,
+    ServerStatus, apply, plan_shard,
 };
 use super::{
     after, away, back, born, caught_up, cluster, configure, create, join, node, nodes, remove,
@@ -229,6 +229,29 @@ fn a_shard_that_moves_keeps_its_old_voters_until_the_new_ones_have_caught_up() {
     let gone = after(&one, &away(4));
     let members = settled(&gone, "notes", &settled(&moved, "notes", &first));
     assert_eq!((members.incoming.voters, members.learners), (nodes(&[3]), nodes(&[4])));
+}
+
+#[test]
+fn a_shard_that_moves_does_not_wait_for_a_copy_that_an_operator_has_put_out_of_use() {
+    let (document, first) = demo(&["a", "b", "c", "d"], "a b");
+    let moved = after(&document, &configure(&rules(&[("notes", "c d")])));
+    let receiving = settled(&moved, "notes", &first);
+    assert_eq!(receiving.learners, nodes(&[3, 4]));
+    let offline = |document: &Configuration, id, offline| {
+        let log = shard(document, "notes").shard.log;
+        after(document, &ConfigCommand::SetOffline { log, node: node(id), offline })
+    };
+    // Both of the new ones: then the old ones are all there is.
+    let neither = offline(&offline(&moved, 3, true), 4, true);
+    assert_eq!(settled(&neither, "notes", &receiving).incoming, receiving.incoming);
+    let one = caught_up(&offline(&moved, 4, true), "notes");
+    let members = settled(&one, "notes", &receiving);
+    assert_eq!(
+        (members.incoming.voters.clone(), members.learners.clone()),
+        (nodes(&[3]), nodes(&[4]))
+    );
+    let both = caught_up(&offline(&one, 4, false), "notes");
+    assert_eq!(settled(&both, "notes", &members).incoming.voters, nodes(&[3, 4]));
 }
 
 #[test]

@@ -14,24 +14,33 @@ pub(super) fn run(
     rights: Rights,
     changes: &mut Vec<Change>,
 ) -> Outcome {
-    let mut results = Vec::new();
-    for (number, statement) in transaction.statements.iter().enumerate() {
-        let inserts = words(&statement.sql).first().is_some_and(|word| word == "insert");
-        let done = match rights {
-            Rights::Caretaker if inserts => {
-                let message = "only the owner of the shard inserts".to_owned();
-                Err((SqlErrorKind::OwnerOnly, 0, message))
-            }
-            Rights::Owner | Rights::Caretaker => step(tables, statement, changes),
-        };
-        results.push(done.map_err(|(kind, code, message)| SqlError {
-            kind,
-            code,
-            message,
-            statement: number,
-        })?);
-    }
-    Ok(results)
+    let each = transaction.statements.iter().enumerate();
+    each.map(|(number, statement)| run_one(tables, (number, statement), rights, changes)).collect()
+}
+
+/// Runs one statement, the `number`th of its transaction.
+pub(super) fn run_one(
+    tables: &mut Tables,
+    (number, statement): (usize, &Statement),
+    rights: Rights,
+    changes: &mut Vec<Change>,
+) -> Result<Rows, SqlError> {
+    let inserts = words(&statement.sql).first().is_some_and(|word| word == "insert");
+    let done = match rights {
+        Rights::Caretaker if inserts => {
+            let message = "only the owner of the shard inserts".to_owned();
+            Err((SqlErrorKind::OwnerOnly, 0, message))
+        }
+        Rights::Owner | Rights::Caretaker => step(tables, statement, changes),
+    };
+    done.map_err(|(kind, code, message)| SqlError { kind, code, message, statement: number })
+}
+
+/// Whether the statement undoes the whole transaction if it violates a constraint.
+pub(super) fn rolls_back(sql: &str) -> bool {
+    let words = words(sql);
+    let first: Vec<&str> = words.iter().take(3).map(String::as_str).collect();
+    first == ["insert", "or", "rollback"]
 }
 
 type Failure = (SqlErrorKind, i32, String);
@@ -73,7 +82,7 @@ fn step(
         [
             "insert",
             "or",
-            "replace",
+            or @ ("replace" | "rollback"),
             "into",
             name,
             "(",
@@ -87,7 +96,7 @@ fn step(
             ",",
             "?",
             ")",
-        ] => insert(tables, changes, name, (key(0)?, arg(1)), true),
+        ] => insert(tables, changes, name, (key(0)?, arg(1)), *or == "replace"),
         ["update", name, "set", "v", "=", "?", "where", "k", "=", "?"] => {
             update(tables, changes, name, key(1)?, |_| arg(0))
         }

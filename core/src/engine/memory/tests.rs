@@ -15,7 +15,7 @@ fn at(index: u64) -> Position {
 fn write(copy: &mut Memory, index: u64, transaction: Transaction) -> Bytes {
     let done = copy.execute(&[transaction], &SqlLimits::default()).unwrap();
     assert!(done.outcomes[0].is_ok(), "{done:?}");
-    copy.commit(at(index)).unwrap();
+    copy.commit(at(index), &[]).unwrap();
     done.effects
 }
 
@@ -59,7 +59,7 @@ fn who_reads_does_not_see_what_is_open_and_what_failed_leaves_nothing() {
     let (_, rows) = copy.query(&all, &SqlLimits::default()).unwrap();
     assert_eq!(rows.unwrap()[0].rows.len(), 0);
     assert_eq!(copy.content_hash().unwrap(), hash);
-    copy.commit(at(2)).unwrap();
+    copy.commit(at(2), &[]).unwrap();
     assert_eq!(copy.table("t").into_keys().collect::<Vec<_>>(), [7, 8]);
     assert_ne!(copy.content_hash().unwrap().hash, hash.hash);
 }
@@ -77,7 +77,7 @@ fn copies_that_execute_and_copies_that_apply_end_in_the_same_content() {
     ];
     for (index, statement) in (2..).zip(statements) {
         let effects = write(&mut one, index, statement);
-        assert_eq!(other.apply(&[Effect { at: at(index), effects }]), Ok(()));
+        assert_eq!(other.apply(&[Effect { at: at(index), effects }], &[]), Ok(()));
         assert_eq!(one.content_hash(), other.content_hash());
     }
     assert_eq!(one.content_hash().unwrap().hash, Memory::default().content_hash().unwrap().hash);
@@ -91,11 +91,11 @@ fn effects_that_do_not_fit_leave_the_copy_as_it_was() {
     let effects = write(&mut one, 3, sql("UPDATE t SET v = ? WHERE k = ?", &[4, 1]));
     let hash = other.content_hash();
     let both = [Effect { at: at(3), effects: first }, Effect { at: at(4), effects }];
-    assert_eq!(other.apply(&both[..1]), Ok(()));
-    let clash = other.clone().apply(&both[..1]);
+    assert_eq!(other.apply(&both[..1], &[]), Ok(()));
+    let clash = other.clone().apply(&both[..1], &[]);
     assert_eq!(clash, Ok(()), "what is behind the position is passed over");
     let mut third = with_table();
-    assert!(matches!(third.apply(&both[1..]), Err(Fault::Conflict { .. })));
+    assert!(matches!(third.apply(&both[1..], &[]), Err(Fault::Conflict { .. })));
     assert_ne!(other.content_hash(), hash);
 }
 

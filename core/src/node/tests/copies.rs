@@ -10,10 +10,10 @@ use super::world::World;
 use crate::configuration::{
     ConfigCommand, CopyStatus, DatabaseRules, Defaults, PlaceRule, Settings,
 };
-use crate::copies::{CopyState, Donor, Need, SyncPlan, plan_sync};
+use crate::copies::CopyState;
 use crate::engine::Fault;
 use crate::shard::{Consistency, ShardLimits, SqlKind};
-use crate::{Command, Event, Generation, Index, LogId, NodeId, Time};
+use crate::{Command, Event, Generation, Index, LogId};
 
 /// Three servers with a database of some hundred chunks, and `at` switched off.
 fn with_rows(rows: i64, at: usize) -> (World, LogId) {
@@ -330,37 +330,6 @@ fn a_copy_that_holds_nothing_is_not_fetched_for_ever_from_others_that_hold_nothi
     world.start(late);
     assert!(world.until(SECOND * 10, |w| online(w, 0, "demo") == 4), "{world:?}");
     assert!(done(&write(&mut world, late, insert(1))));
-}
-
-#[test]
-fn everybody_is_asked_in_turn_where_many_refuse() {
-    let need = Need { applied: Index(0), commit: Index(9), full: Some(Index(5)) };
-    let donor = |node: u128, owns, rested| Donor {
-        node: NodeId(node),
-        applied: Some(Index(9)),
-        serves: true,
-        online: true,
-        offline: false,
-        owns,
-        failed: false,
-        rested,
-        busy: 0,
-    };
-    let rested = |second: u64| Some(Time::from_millis(second * 1000));
-    let plan = |donors: &[Donor]| match plan_sync(need, donors) {
-        SyncPlan::Full { donor, .. } => donor.0,
-        other => panic!("{other:?}"),
-    };
-    // Whoever refused may be asked again by now: not before the owner was asked once.
-    let owner = donor(3, true, None);
-    assert_eq!(plan(&[donor(1, false, None), donor(2, false, rested(4)), owner]), 1);
-    assert_eq!(plan(&[donor(1, false, rested(5)), donor(2, false, rested(4)), owner]), 3);
-    let owner = donor(3, true, rested(6));
-    assert_eq!(plan(&[donor(1, false, rested(5)), donor(2, false, rested(4)), owner]), 2);
-    // What an operator has put out of use comes after all that is in use.
-    let out = Donor { online: false, offline: true, ..donor(4, false, None) };
-    assert_eq!(plan(&[out, owner]), 3);
-    assert_eq!(plan(&[out, Donor { failed: true, ..owner }]), 4);
 }
 
 #[test]

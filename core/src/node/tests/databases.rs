@@ -8,7 +8,7 @@ use crate::configuration::{
     ConfigCommand, CopyStatus, DatabaseRules, Defaults, PlaceRule, QuorumRule, Role, Settings,
 };
 use crate::engine::{Statement, Transaction, Value};
-use crate::shard::{Consistency, Reply, ShardError, SqlKind, Token};
+use crate::shard::{Consistency, Once, Reply, ShardError, SqlKind, Token};
 use crate::{Command, CommandId, DatabaseId, LogId, NodeId};
 
 pub(super) fn sql(text: &str, args: &[i64]) -> Transaction {
@@ -142,7 +142,7 @@ fn a_killed_owner_is_followed_by_another_and_nothing_acknowledged_is_lost() {
     }
 }
 
-fn owner(world: &World, log: LogId) -> usize {
+pub(super) fn owner(world: &World, log: LogId) -> usize {
     let owns = |n: &usize| {
         let node = world.machines[*n].node.as_ref();
         node.and_then(|node| node.shard(log)).is_some_and(crate::shard::Shard::is_owner)
@@ -528,8 +528,8 @@ fn a_voter_that_has_lost_its_place_has_its_vote_after_a_restart_too() {
     assert!(world.until(SECOND * 8, gone), "{world:?}");
 }
 
-#[test]
-fn a_survivor_that_is_recovered_owns_its_shards_with_all_that_reached_it() {
+/// Three servers that have ended, with twenty rows on each; the shard's log.
+fn with_all_gone() -> (World, LogId) {
     let mut world = with_database(3, &Defaults::default(), &Settings::default());
     for key in 0..20 {
         assert!(done(&write(&mut world, 0, insert(key))));
@@ -537,8 +537,15 @@ fn a_survivor_that_is_recovered_owns_its_shards_with_all_that_reached_it() {
     world.run(SECOND);
     (0..3).for_each(|n| world.kill(n));
     let log = world.machines[2].disk.logs.keys().copied().find(|l| *l != LogId::CONFIGURATION);
-    let log = log.expect("it holds a shard");
-    let recovery = crate::recover_unsafe(&world.machines[2].disk, crate::ClusterId(42)).unwrap();
+    (world, log.expect("it holds a shard"))
+}
+
+#[test]
+fn a_survivor_that_is_recovered_owns_its_shards_with_all_that_reached_it() {
+    let (mut world, log) = with_all_gone();
+    let recovery =
+        crate::recover_unsafe(&world.machines[2].disk, &Default::default(), crate::ClusterId(42))
+            .unwrap();
     for op in &recovery.ops {
         world.machines[2].disk.apply(op);
     }
@@ -555,6 +562,58 @@ fn a_survivor_that_is_recovered_owns_its_shards_with_all_that_reached_it() {
     world.start(new);
     assert!(world.until(SECOND * 8, |w| online(w, 2, "demo") == 2), "{world:?}");
     assert_eq!(keys(&world, new, log).len(), 21);
+}
+
+/// Killed between the record of a copy and the log's beginning behind it: the log is empty, and the
+/// copy, which is the only one, holds everything.
+#[test]
+fn a_survivor_whose_log_has_not_come_to_its_copy_is_recovered_with_what_the_copy_holds() {
+    let (mut world, log) = with_all_gone();
+    let machine = &mut world.machines[2];
+    let at = crate::engine::Engine::position(machine.engine(log));
+    let copy = machine.disk.logs[&log].copy;
+    let known = machine.disk.logs[&log].hard_state.term;
+    machine.disk.logs.insert(log, crate::RecoveredLog { copy, ..Default::default() });
+    let copies = [(log, at)].into();
+    let recovery =
+        crate::recover_unsafe(&machine.disk, &copies, crate::ClusterId(42)).expect("it goes on");
+    assert!(recovery.last.contains(&(log, at.index, at.term)));
+    recovery.ops.iter().for_each(|op| machine.disk.apply(op));
+    world.start(2);
+    world.run(SECOND * 2);
+    assert_eq!(read(&mut world, 2, Consistency::Linearizable).len(), 20);
+    let reply = write(&mut world, 2, insert(20));
+    assert!(done(&reply), "{reply:?}");
+    // The others may have been some terms further: none of their entries is named like one from here.
+    let Reply::Done { at, .. } = reply else { unreachable!() };
+    assert!(at.term.0 > known.0 + 1_000_000, "{at:?}");
+}
+
+#[test]
+fn the_only_holder_of_a_shard_says_what_is_wrong_with_its_copy_though_the_document_knows_it() {
+    use crate::configuration::{PlaceRule, ShardRules};
+    let mut world = cluster(3, &Defaults::default());
+    let holder = world.node(0).configuration().unwrap().name_of(world.id(2));
+    let places = Some(vec![PlaceRule::Server(holder)]);
+    let shards = [("main".to_owned(), ShardRules { places, ..ShardRules::default() })].into();
+    let create = ConfigCommand::CreateDatabase {
+        name: "demo".to_owned(),
+        id: DatabaseId(7),
+        rules: Box::new(DatabaseRules { settings: Settings::default(), shards }),
+    };
+    world.command(0, Command::Change(create));
+    world.run(SECOND * 3);
+    let made = write(&mut world, 0, sql("CREATE TABLE t (k INTEGER PRIMARY KEY, v)", &[]));
+    assert!(done(&made), "{made:?}");
+    let log = log(&world, 0, "demo");
+    world.kill(2);
+    world.machines[2].files.get_mut(&log).unwrap().generations.clear();
+    world.start(2);
+    let known = |w: &World| online(w, 0, "demo") == 0;
+    assert!(world.until(SECOND * 10, known), "the document does not call it online any more");
+    world.run(SECOND * 3);
+    let reply = write(&mut world, 0, insert(1));
+    assert!(matches!(reply, Reply::Failed(ShardError::Unavailable(_))), "{reply:?}");
 }
 
 #[test]
@@ -646,6 +705,45 @@ fn a_token_shows_its_holder_what_it_wrote_on_any_node_and_is_stale_with_its_data
 }
 
 #[test]
+fn a_token_asks_for_no_less_than_whoever_has_none_gets() {
+    let settings = Settings { read_quorum: QuorumRule::Count(2), ..Settings::default() };
+    let mut world = with_database(3, &Defaults::default(), &settings);
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let other = (owner + 1) % 3;
+    let Reply::Done { at, .. } = write(&mut world, owner, insert(1)) else { panic!("written") };
+    let old = Consistency::Since(token(&world, owner, at));
+    for key in 2..6 {
+        assert!(done(&write(&mut world, owner, insert(key))));
+        let rows = read(&mut world, other, old);
+        assert_eq!(rows.len(), usize::try_from(key).unwrap(), "all that was acknowledged");
+    }
+}
+
+#[test]
+fn a_session_is_none_of_another_cluster_though_all_numbers_are_the_same_there() {
+    let mut world = with_database(1, &Defaults::default(), &Settings::default());
+    assert!(done(&write(&mut world, 0, insert(1))));
+    let opened = world.sql(0, "demo", SqlKind::OpenSession, Transaction::default());
+    let Reply::Session { session } = answer(&mut world, 0, opened) else { panic!("opened") };
+    let (cluster, log) = (world.node(0).cluster().unwrap(), log(&world, 0, "demo"));
+    let add = |world: &mut World, cluster| {
+        let once = Once { cluster, log, session, sequence: 1, acknowledged: 0 };
+        let add = sql("UPDATE t SET v = v + ? WHERE k = ?", &[1, 1]);
+        let id = world.sql(0, "demo", SqlKind::Once(once), add);
+        answer(world, 0, id)
+    };
+    let elsewhere = add(&mut world, crate::ClusterId(cluster.0 ^ 1));
+    assert_eq!(elsewhere, Reply::Failed(ShardError::SessionExpired));
+    let mine = add(&mut world, cluster);
+    assert!(done(&mine));
+    assert_eq!(add(&mut world, cluster), mine, "it was not done for the other one");
+    world.run(SECOND / 10);
+    let held = world.machines[0].engine(log).table("t");
+    assert_eq!(held[&1], Value::Integer(2));
+}
+
+#[test]
 fn a_read_quorum_above_one_makes_reads_linearizable_unless_they_say_local() {
     let settings = Settings { read_quorum: QuorumRule::Majority, ..Settings::default() };
     let mut world = with_database(3, &Defaults::default(), &settings);
@@ -663,6 +761,38 @@ fn a_read_quorum_above_one_makes_reads_linearizable_unless_they_say_local() {
     let told = answer(&mut world, lone, id);
     assert!(matches!(told, Reply::Failed(ShardError::NoQuorum { .. })), "{told:?}");
     assert_eq!(read(&mut world, lone, Consistency::Local).len(), 0, "asked for, and stale");
+}
+
+#[test]
+fn a_node_shows_to_all_who_ask_it_what_it_has_answered_to_any_and_alone_what_it_has() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let other = (owner + 1) % 3;
+    world.run(SECOND);
+    for count in 1..=20 {
+        assert!(done(&write(&mut world, other, insert(count))));
+        let seen = read(&mut world, other, Consistency::AsConfigured).len();
+        assert_eq!(i64::try_from(seen), Ok(count), "its copy has it a moment later");
+    }
+    world.run(SECOND);
+    // The answer is the last that comes from the owner: the copy is never told that it is committed.
+    let id = world.sql(other, "demo", SqlKind::Write, insert(21));
+    assert!(world.until(SECOND, |w| w.machines[other].answers.contains_key(&id)));
+    world.cut(other, owner);
+    world.cut(other, (owner + 2) % 3);
+    let select = sql("SELECT k, v FROM t ORDER BY k", &[]);
+    let rows = |world: &mut World, within| {
+        let kind = SqlKind::Read(Consistency::AsConfigured);
+        let id = world.sql(other, "demo", kind, select.clone());
+        assert!(world.until(within, |w| w.machines[other].answers.contains_key(&id)), "no answer");
+        let Reply::Done { rows, .. } = &world.machines[other].answers[&id] else {
+            panic!("{:?}", world.machines[other].answers[&id]);
+        };
+        rows[0].rows.len()
+    };
+    assert_eq!(rows(&mut world, SECOND * 2), 20, "cut off, it goes on with what it has");
+    assert_eq!(rows(&mut world, SECOND / 10), 20, "and waits once only");
 }
 
 #[test]
@@ -691,5 +821,32 @@ fn a_command_is_answered_when_the_node_that_was_asked_has_applied_it() {
         assert!(world.until(SECOND * 3, |w| w.machines[at].replies.contains_key(&id)));
         let held = world.node(at).configuration().unwrap();
         assert!(held.databases.contains_key(&name), "{name} is not known at {at}");
+    }
+}
+
+#[test]
+fn what_was_passed_to_an_owner_that_is_stopped_is_passed_on_to_the_next_at_once() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let other = (owner + 1) % 3;
+    let opened = world.sql(other, "demo", SqlKind::OpenSession, Transaction::default());
+    let Reply::Session { session } = answer(&mut world, other, opened) else { panic!("opened") };
+    let cluster = world.node(0).cluster().unwrap();
+    // Its links stay, and nothing comes from it, nor to it.
+    for peer in (0..3).filter(|peer| *peer != owner) {
+        world.deafen(owner, peer);
+        world.deafen(peer, owner);
+    }
+    let once = Once { cluster, log, session, sequence: 1, acknowledged: 0 };
+    let (write, read) = (SqlKind::Once(once), SqlKind::Read(Consistency::Linearizable));
+    let select = sql("SELECT k, v FROM t ORDER BY k", &[]);
+    let asked =
+        [world.sql(other, "demo", write, insert(1)), world.sql(other, "demo", read, select)];
+    let all = |w: &World| asked.iter().all(|id| w.machines[other].answers.contains_key(id));
+    // An election, and a little: by far less than the link is given to be heard of.
+    assert!(world.until(SECOND * 3 / 2, all), "{:?}", world.machines[other].answers);
+    for id in asked {
+        assert!(done(&world.machines[other].answers[&id]), "{:?}", world.machines[other].answers);
     }
 }

@@ -258,7 +258,9 @@ fn after_a_recovery_old_members_with_databases_keep_them_and_count_the_survivor_
 }
 
 fn recover(world: &mut World, number: usize) {
-    let recovery = crate::recover_unsafe(&world.machines[number].disk, ClusterId(42)).unwrap();
+    let recovery =
+        crate::recover_unsafe(&world.machines[number].disk, &Default::default(), ClusterId(42))
+            .unwrap();
     for op in &recovery.ops {
         world.machines[number].disk.apply(op);
     }
@@ -269,7 +271,9 @@ fn a_recovery_cut_short_decides_nothing_and_can_be_done_again() {
     for kept in 0..3 {
         let mut world = cluster(3, &Defaults::default());
         (0..3).for_each(|n| world.kill(n));
-        let recovery = crate::recover_unsafe(&world.machines[2].disk, ClusterId(42)).unwrap();
+        let recovery =
+            crate::recover_unsafe(&world.machines[2].disk, &Default::default(), ClusterId(42))
+                .unwrap();
         for op in recovery.ops.iter().take(kept) {
             world.machines[2].disk.apply(op);
         }

@@ -1,12 +1,16 @@
 //! The lifecycle, one property a test, in a kind world.
 
 mod bringing;
+mod calm;
 mod copies;
 mod databases;
 mod doubtful;
+mod interactive;
 mod leaving;
 mod lifecycle;
+mod measuring;
 mod merging;
+mod moving;
 mod prefixes;
 mod restore;
 mod returning;

@@ -3,8 +3,9 @@
 
 use super::databases::{answer, done, insert, keys, log, online, sql, with_database, write};
 use super::lifecycle::SECOND;
+use super::moving::{configure, places};
 use super::world::{STEP, World};
-use crate::configuration::{Defaults, Settings};
+use crate::configuration::{Defaults, QuorumRule, Settings};
 use crate::engine::memory::Memory;
 use crate::engine::{Engine as _, Fault, Position, SqlLimits};
 use crate::ids::{Index, Term};
@@ -17,7 +18,7 @@ fn file(keys: std::ops::Range<i64>) -> Vec<u8> {
     let mut batch = vec![sql("CREATE TABLE t (k INTEGER PRIMARY KEY, v)", &[])];
     batch.extend(keys.map(insert));
     made.execute(&batch, &SqlLimits::default()).unwrap();
-    made.commit(Position { index: Index(1), term: Term(1) }).unwrap();
+    made.commit(Position { index: Index(1), term: Term(1) }, &[]).unwrap();
     made.to_file()
 }
 
@@ -257,6 +258,32 @@ fn a_staged_file_waits_for_the_entry_over_a_restart() {
     let copies = |event: &crate::Event| matches!(event, crate::Event::CopyBegan { .. });
     assert!(!world.machines[late].events.iter().any(copies), "it had what it needed");
     assert!(world.machines[late].files[&log].staged.is_empty());
+}
+
+#[test]
+fn a_restore_is_not_done_before_the_voters_of_its_entry_hold_it_though_others_vote_by_then() {
+    let (mut world, log) = with_rows(3);
+    let all = |names: &[&str]| Settings { write_quorum: QuorumRule::All, ..places(names) };
+    configure(&mut world, 0, all(&["n0", "n1", "n2"]));
+    world.run(SECOND * 2);
+    let owner = owner(&world, log).unwrap();
+    let late = (owner + 1) % 3;
+    let id = begin(&mut world, owner, file(FILE));
+    assert!(world.until(SECOND * 5, |w| !w.machines[late].files[&log].staged.is_empty()));
+    // It has the file, and is slow to put it in its place.
+    world.machines[late].filing = SECOND * 600;
+    let put = |w: &World| w.node(owner).is_restoring(log).flatten().is_some();
+    assert!(world.until(SECOND * 5, put), "{world:?}");
+    let stay: Vec<String> = (0..3).filter(|at| *at != late).map(|at| format!("n{at}")).collect();
+    configure(&mut world, owner, all(&stay.iter().map(String::as_str).collect::<Vec<_>>()));
+    let others = |w: &World| {
+        let held = w.node(owner).shard(log).unwrap().log().membership();
+        !held.is_joint() && held.incoming.voters.len() == 2
+    };
+    assert!(world.until(SECOND * 3, others), "{world:?}");
+    let reply = answer(&mut world, owner, id);
+    assert!(matches!(reply, Reply::Failed(ShardError::CommittedBelowQuorum { .. })), "{reply:?}");
+    assert_eq!(keys(&world, owner, log), FILE.collect::<Vec<i64>>());
 }
 
 #[test]

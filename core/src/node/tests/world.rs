@@ -10,6 +10,7 @@ use crate::copies::memory::MemoryFiles;
 use crate::copies::{CopyAnswer, CopyCall};
 use crate::engine::memory::Memory;
 use crate::engine::{Engine as _, Fault, Position, Reader as _, SqlLimits, Transaction};
+use crate::measures::Traffic;
 use crate::node::SqlRequest;
 use crate::shard::{Answer, Call, CallKind, Reply as SqlReply, ShardLimits, SqlKind};
 use crate::{
@@ -78,6 +79,7 @@ enum What {
     Engine(LogId, Call),
     ReadLog(LogId, crate::raft::LogRead),
     Copy(LogId, CopyCall),
+    Traffic,
 }
 
 impl Eq for Due {}
@@ -130,18 +132,26 @@ impl Machine {
             _ => Ok(files.generations.get_mut(&live).expect("it is open")),
         };
         let answer = engine.and_then(|engine| match &call.what {
-            CallKind::Open { .. } => Ok(Answer::Opened(engine.position())),
+            CallKind::Open { .. } => Ok(Answer::Opened(engine.position(), engine.notes()?)),
             CallKind::Execute(batch, rights) => {
                 let limits = SqlLimits { rights: *rights, ..limits };
                 engine.execute(batch, &limits).map(Answer::Executed)
             }
-            CallKind::Commit(at) => engine.commit(*at).map(|()| Answer::Committed),
+            CallKind::Commit(at, notes) => engine.commit(*at, notes).map(|()| Answer::Committed),
             CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack),
-            CallKind::Apply(entries) => engine.apply(entries).map(|()| Answer::Applied),
+            CallKind::Apply(entries, notes) => {
+                engine.apply(entries, notes).map(|()| Answer::Applied)
+            }
             CallKind::Sync => engine.sync().map(Answer::Synced),
             CallKind::Query(id, transaction) => {
                 Ok(Answer::Queried(*id, engine.query(transaction, &limits)))
             }
+            CallKind::Begin(rights, _) => {
+                let limits = SqlLimits { rights: *rights, ..SqlLimits::default() };
+                engine.begin(&limits).map(|()| Answer::Begun)
+            }
+            CallKind::Step(statements) => engine.step(statements).map(Answer::Stepped),
+            CallKind::Finish => engine.finish().map(Answer::Executed),
             CallKind::Hash(mark) => Ok(Answer::Hashed(*mark, Ok(engine.hash()))),
         });
         Some(answer.unwrap_or_else(|fault| {
@@ -418,6 +428,17 @@ impl World {
             What::Up(link, peer, dialed) => Input::LinkUp { link, peer, dialed },
             What::Failed(addr, error) => Input::DialFailed { addr, error },
             What::Refused(from) => Input::PeerRefused { from },
+            What::Traffic => {
+                let linked = |(a, b): &(usize, usize)| match due.to {
+                    to if to == *a => Some(*b),
+                    to if to == *b => Some(*a),
+                    _ => None,
+                };
+                let peers: BTreeSet<usize> = self.links.values().filter_map(linked).collect();
+                let id = |number: usize| self.machines[number].disk.identity.node;
+                let traffic = peers.into_iter().map(|peer| (id(peer), Traffic::default()));
+                Input::Traffic { traffic: traffic.collect() }
+            }
             What::ReadLog(log, read) => {
                 let held = self.machines[due.to].disk.logs.get(&log);
                 let entries = held.map_or(Vec::new(), |held| held.read(read));
@@ -523,7 +544,7 @@ impl World {
             Output::Reply { id, reply } => {
                 self.machines[number].replies.insert(id, reply);
             }
-            Output::SqlReply { id, reply } => {
+            Output::SqlReply { id, reply, of: _ } => {
                 let before = self.machines[number].answers.insert(id, reply);
                 assert_eq!(before, None, "{id:?} is answered twice");
             }
@@ -539,6 +560,7 @@ impl World {
                 let at = self.now + self.machines[number].filing;
                 self.at(at, number, What::Copy(log, call));
             }
+            Output::CountTraffic => self.later(number, What::Traffic),
             Output::Event(event) => self.machines[number].events.push(event),
             Output::Stop(reason) => {
                 self.machines[number].stopped = Some(reason);

@@ -6,7 +6,7 @@ use super::net::*;
 
 fn progress(net: &Net, leader: NodeId, member: NodeId) -> Progress {
     let Office::Leader(leading) = &net.at(leader).office else { panic!("it leads") };
-    leading.progress[&member]
+    leading.progress[&member].clone()
 }
 
 /// Heartbeats go round `count` times; entries to `deaf` are lost, and so are its answers to them.

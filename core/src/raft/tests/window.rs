@@ -283,3 +283,23 @@ fn where_logs_may_agree_is_found_by_runs_as_by_entries() {
         }
     }
 }
+
+#[test]
+fn an_entry_from_before_all_that_a_log_remembers_is_governed_by_the_oldest_that_it_does() {
+    let of = |voter| Membership::founder(voter, crate::ids::ConfigVersion(1));
+    let cut = |index, voter| Snapshot {
+        index: Index(index),
+        term: Term(1),
+        membership: of(voter),
+        ..Snapshot::default()
+    };
+    let mut log = log::Log::new(cut(57, A), crate::storage::OnDisk::default(), Vec::new());
+    for (index, payload) in [(58, Payload::Membership(of(C))), (59, Payload::Empty)] {
+        log.push(Entry { index: Index(index), term: Term(1), payload });
+    }
+    log.compact(cut(59, C));
+    assert_eq!(*log.membership_at(Index(59)), of(C));
+    assert_eq!(*log.membership_at(Index(57)), of(A));
+    // Before the log begins, as of a copy that was received: not who votes today.
+    assert_eq!(*log.membership_at(Index(56)), of(A));
+}

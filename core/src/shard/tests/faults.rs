@@ -13,7 +13,7 @@ fn an_engine_that_fails_to_commit_gets_the_entry_again_and_the_write_is_answered
     world.step_engine(owner);
     world.settle_but(&[owner]);
     let host = world.hosts.get_mut(&owner).unwrap();
-    assert!(matches!(host.calls.front().map(|c| &c.what), Some(CallKind::Commit(_))));
+    assert!(matches!(host.calls.front().map(|c| &c.what), Some(CallKind::Commit(..))));
     host.engine.fail = io();
     world.run(500);
     assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies.get(&id));
@@ -61,7 +61,7 @@ fn a_copy_that_differs_stops_and_is_not_written_over() {
         let term = crate::ids::Term(held.term.0 + term_off);
         let at = Position { index: held.index.next(), term };
         engine.execute(&[insert(2)], &crate::engine::SqlLimits::default()).unwrap();
-        engine.commit(at).unwrap();
+        engine.commit(at, &[]).unwrap();
         world.kill(other, 0, false);
         world.start(other);
         world.write(owner, insert(1));
@@ -227,7 +227,7 @@ fn a_copy_of_another_history_is_found_out_when_it_is_opened() {
     let mut foreign = crate::engine::memory::Memory::default();
     foreign.execute(&[create(), insert(9)], &crate::engine::SqlLimits::default()).unwrap();
     let term = crate::ids::Term(held.term.0 + 7);
-    foreign.commit(Position { term, ..held }).unwrap();
+    foreign.commit(Position { term, ..held }, &[]).unwrap();
     world.kill(other, usize::MAX, false);
     world.hosts.get_mut(&other).unwrap().engine = foreign;
     world.start(other);

@@ -3,10 +3,12 @@
 
 mod explore;
 mod faults;
+mod interactive;
 mod ownership;
 mod quorums;
 mod reads;
 mod retain;
+mod sessions;
 mod verify;
 mod world;
 mod writes;

@@ -198,8 +198,8 @@ fn a_transaction_that_failed_in_a_batch_below_the_quorum_is_told_of_its_failure(
     assert!(matches!(world.error(bad), ShardError::Sql(_)), "{:?}", world.error(bad));
 }
 
-#[test]
-fn the_voters_of_its_entry_have_to_hold_a_write_even_when_the_log_has_let_go_of_both() {
+/// All copies count, and logs let go at once of what all copies hold.
+fn with_short_logs() -> (World, NodeId) {
     let (mut world, _) = with_quorum(&[A, B, C], QuorumRule::All);
     world.window = crate::storage::Window { entries_max: 3, bytes_max: usize::MAX };
     world.limits.sync_after = 1;
@@ -211,6 +211,53 @@ fn the_voters_of_its_entry_have_to_hold_a_write_even_when_the_log_has_let_go_of_
     }
     world.run(3000);
     let owner = world.owner().expect("somebody leads");
+    (world, owner)
+}
+
+/// The server is taken out of the shard, and so much is written then that the logs begin behind `at`.
+fn without(world: &mut World, owner: NodeId, gone: NodeId, at: Index) {
+    let voters = [A, B, C].into_iter().filter(|node| *node != gone).collect();
+    let half = crate::raft::Half { voters, tie_breaker: Some(owner) };
+    let version = crate::ids::ConfigVersion(2);
+    let change = crate::raft::Change { half, learners: std::collections::BTreeSet::new(), version };
+    world.with(owner, |shard, now| shard.change(now, change)).expect("it leads");
+    world.settle();
+    for key in 100..120 {
+        let later = world.write(owner, insert(key));
+        world.settle();
+        assert!(matches!(world.replies[&later], Reply::Done { .. }), "{:?}", world.replies[&later]);
+    }
+    assert!(world.at(owner).log().snapshot().index > at, "the log begins behind it");
+}
+
+#[test]
+fn whoever_asks_again_is_not_told_that_a_later_membership_holds_what_its_own_does_not() {
+    let (mut world, owner) = with_short_logs();
+    let session = world.session(owner);
+    let once = |sequence| {
+        let (session, acknowledged) = (session, 0);
+        let (cluster, log) = (CLUSTER, LOG);
+        Delivery::Once(Once { cluster, log, session, sequence, acknowledged })
+    };
+    let slow = world.other_than(owner);
+    world.cut(owner, slow);
+    let first = world.send(owner, insert(1), once(1));
+    world.settle();
+    let at = world.at(owner).position().index;
+    without(&mut world, owner, slow, at);
+    world.run(6000);
+    assert!(matches!(world.error(first), ShardError::CommittedBelowQuorum { .. }));
+    let again = world.send(owner, insert(1), once(1));
+    world.run(6000);
+    assert!(matches!(world.error(again), ShardError::CommittedBelowQuorum { .. }));
+    let fresh = world.send(owner, insert(2), once(2));
+    world.settle();
+    assert!(matches!(world.replies[&fresh], Reply::Done { .. }), "{:?}", world.replies[&fresh]);
+}
+
+#[test]
+fn the_voters_of_its_entry_have_to_hold_a_write_even_when_the_log_has_let_go_of_both() {
+    let (mut world, owner) = with_short_logs();
     let slow = world.other_than(owner);
     world.cut(owner, slow);
     let id = world.write(owner, insert(1));
@@ -218,18 +265,7 @@ fn the_voters_of_its_entry_have_to_hold_a_write_even_when_the_log_has_let_go_of_
     assert!(!world.replies.contains_key(&id), "committed, and not on all");
     let at = world.at(owner).position().index;
     // The one that is missing is taken out: all that follows is on all that are left.
-    let voters = [A, B, C].into_iter().filter(|node| *node != slow).collect();
-    let half = crate::raft::Half { voters, tie_breaker: Some(owner) };
-    let version = crate::raft::ConfigVersion(2);
-    let change = crate::raft::Change { half, learners: std::collections::BTreeSet::new(), version };
-    world.with(owner, |shard, now| shard.change(now, change)).expect("it leads");
-    world.settle();
-    for key in 2..20 {
-        let later = world.write(owner, insert(key));
-        world.settle();
-        assert!(matches!(world.replies[&later], Reply::Done { .. }), "{:?}", world.replies[&later]);
-    }
-    assert!(world.at(owner).log().snapshot().index > at, "the log begins behind it");
+    without(&mut world, owner, slow, at);
     assert!(!world.replies.contains_key(&id), "{:?}", world.replies.get(&id));
     world.run(6000);
     assert!(matches!(world.error(id), ShardError::CommittedBelowQuorum { .. }));

@@ -115,3 +115,20 @@ fn a_copy_that_holds_what_its_log_lacks_knows_the_tokens_of_it() {
     world.settle();
     assert!(matches!(world.replies[&id], Reply::Done { .. }), "{:?}", world.replies[&id]);
 }
+
+#[test]
+fn whoever_names_an_entry_that_is_not_committed_yet_sees_it_or_nothing() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let first = world.write(owner, insert(1));
+    world.settle();
+    let Reply::Done { at, .. } = world.replies[&first].clone() else { panic!("written") };
+    // By chance the next entry bears the name that an entry of another cluster had.
+    let named = Position { index: at.index.next(), ..at };
+    let read = world.read(owner, select(), Consistency::Holding(named));
+    world.write(owner, insert(2));
+    world.settle();
+    match world.replies[&read].clone() {
+        Reply::Done { at, rows } => assert!(at >= named && rows[0].rows.len() == 2, "{rows:?}"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -16,7 +16,8 @@ use crate::storage::{HardState, RecoveredLog};
 pub(super) const A: NodeId = NodeId(1);
 pub(super) const B: NodeId = NodeId(2);
 pub(super) const C: NodeId = NodeId(3);
-const LOG: LogId = LogId(7);
+pub(super) const LOG: LogId = LogId(7);
+pub(super) const CLUSTER: crate::ids::ClusterId = crate::ids::ClusterId(5);
 
 pub(super) struct Host {
     pub shard: Option<Shard>,
@@ -50,7 +51,7 @@ pub(super) struct World {
     pub reads: u64,
     first: Membership,
     /// The content at each position that any copy ever had.
-    contents: BTreeMap<Position, (NodeId, ContentHash)>,
+    contents: BTreeMap<Position, (NodeId, ContentHash, BTreeMap<u64, bytes::Bytes>)>,
     /// What each copy said it is at each mark.
     /// A copy was changed by hand: they may differ.
     pub spoiled: bool,
@@ -230,9 +231,71 @@ impl World {
     }
 
     pub(super) fn write(&mut self, node: NodeId, transaction: Transaction) -> RequestId {
+        self.send(node, transaction, Delivery::Plain)
+    }
+
+    pub(super) fn send(
+        &mut self,
+        node: NodeId,
+        transaction: Transaction,
+        delivery: Delivery,
+    ) -> RequestId {
         let (id, deadline) = (self.next_id(), self.now + Duration::from_secs(5));
-        self.with(node, |shard, now| shard.write(now, Write { id, transaction, deadline }));
+        let write = Write { id, transaction, delivery, deadline };
+        self.with(node, |shard, now| shard.write(now, write));
         id
+    }
+
+    /// Asks for an interactive transaction.
+    pub(super) fn begin(&mut self, node: NodeId) -> RequestId {
+        self.send(node, Transaction::default(), Delivery::Begins)
+    }
+
+    /// An interactive transaction that is open.
+    pub(super) fn began(&mut self, owner: NodeId) -> TransactionId {
+        let id = self.begin(owner);
+        self.settle();
+        match &self.replies[&id] {
+            Reply::Began { transaction } => *transaction,
+            other => panic!("not begun: {other:?}"),
+        }
+    }
+
+    pub(super) fn step(
+        &mut self,
+        node: NodeId,
+        of: TransactionId,
+        transaction: Transaction,
+    ) -> RequestId {
+        let (id, deadline) = (self.next_id(), self.now + Duration::from_secs(5));
+        let step = Step { id, of, transaction, deadline };
+        self.with(node, |shard, now| shard.step(now, step));
+        id
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        node: NodeId,
+        of: TransactionId,
+        once: Option<Once>,
+    ) -> RequestId {
+        self.send(node, Transaction::default(), Delivery::Finishes(of, once))
+    }
+
+    pub(super) fn abandon(&mut self, node: NodeId, of: TransactionId) -> RequestId {
+        let id = self.next_id();
+        self.with(node, |shard, now| shard.abandon(now, id, of));
+        id
+    }
+
+    /// A session that is open.
+    pub(super) fn session(&mut self, owner: NodeId) -> SessionId {
+        let id = self.send(owner, Transaction::default(), Delivery::Opens);
+        self.settle();
+        match &self.replies[&id] {
+            Reply::Session { session } => *session,
+            other => panic!("no session: {other:?}"),
+        }
     }
 
     pub(super) fn read(
@@ -368,8 +431,10 @@ impl World {
             let fault = host.engine.fail.take();
             let hash = host.engine.content_hash().expect("it does not fail");
             host.engine.fail = fault;
-            let (first, known) = self.contents.entry(at).or_insert((node, hash));
-            assert_eq!(*known, hash, "{node:?} differs from {first:?} at {at:?}");
+            let notes = host.engine.noted().clone();
+            let held = self.contents.entry(at).or_insert_with(|| (node, hash, notes.clone()));
+            assert_eq!(held.1, hash, "{node:?} differs from {:?} at {at:?}", held.0);
+            assert_eq!(held.2, notes, "{node:?} notes other than {:?} at {at:?}", held.0);
         }
         if let Some(answer) = answer {
             self.with(node, |shard, now| shard.answer(now, epoch, answer));
@@ -483,7 +548,7 @@ impl World {
 fn carry_out(host: &mut Host, what: CallKind, sql: &SqlLimits) -> Result<Answer, Fault> {
     let engine = &mut host.engine;
     assert!(host.opened || matches!(what, CallKind::Open { .. }), "{what:?} before it is open");
-    let writes = matches!(what, CallKind::Execute(..) | CallKind::Commit(_) | CallKind::Apply(_));
+    let writes = matches!(what, CallKind::Execute(..) | CallKind::Commit(..) | CallKind::Apply(..));
     if host.full && writes {
         return Err(Fault::Full("as told".to_owned()));
     }
@@ -494,14 +559,21 @@ fn carry_out(host: &mut Host, what: CallKind, sql: &SqlLimits) -> Result<Answer,
             }
             engine.kill();
             host.opened = true;
-            Answer::Opened(engine.position())
+            Answer::Opened(engine.position(), engine.notes()?)
         }
         CallKind::Execute(batch, rights) => {
             Answer::Executed(engine.execute(&batch, &SqlLimits { rights, ..*sql })?)
         }
-        CallKind::Commit(at) => engine.commit(at).map(|()| Answer::Committed)?,
+        CallKind::Begin(rights, _) => {
+            engine.begin(&SqlLimits { rights, ..*sql }).map(|()| Answer::Begun)?
+        }
+        CallKind::Step(statements) => Answer::Stepped(engine.step(&statements)?),
+        CallKind::Finish => Answer::Executed(engine.finish()?),
+        CallKind::Commit(at, notes) => engine.commit(at, &notes).map(|()| Answer::Committed)?,
         CallKind::Rollback => engine.rollback().map(|()| Answer::RolledBack)?,
-        CallKind::Apply(entries) => engine.apply(&entries).map(|()| Answer::Applied)?,
+        CallKind::Apply(entries, notes) => {
+            engine.apply(&entries, &notes).map(|()| Answer::Applied)?
+        }
         CallKind::Sync => Answer::Synced(engine.sync()?),
         CallKind::Query(..) | CallKind::Hash(_) => unreachable!("answered elsewhere"),
     })

@@ -34,7 +34,7 @@ pub struct DatabaseConfig {
     pub new_node_strategy: Registration,
     /// `servers`: roles by name; `*` is for all others (master). A server named here is static.
     pub servers: BTreeMap<String, Role>,
-    /// `dataCenters`, by name. Read, but not built yet.
+    /// `dataCenters`, by name: clients prefer the servers of their own.
     pub data_centers: BTreeMap<String, DataCenter>,
     /// `clusters`: rules by name; `*` is for those that are not named.
     pub shards: BTreeMap<String, ShardRules>,

@@ -11,7 +11,8 @@ impl DatabaseConfig {
     ///
     /// `newNodeStrategy` and `autoRemoveOfflineServers` are the cluster's, taken from its founder's
     /// file ([`DatabaseConfig::defaults`]), for a server is in the cluster or not, whatever databases
-    /// there are. `dataCenters` change nothing yet: `localDataCenter` counts all masters.
+    /// there are. `dataCenters` tell clients which servers are near; `localDataCenter`
+    /// counts all masters.
     #[must_use]
     pub fn rules(&self) -> DatabaseRules {
         let nothing = ShardRules::default();
@@ -26,6 +27,11 @@ impl DatabaseConfig {
             roles: self.servers.clone(),
             places: places(&every.servers).unwrap_or(everywhere),
             owner: every.owner.clone(),
+            data_centers: self
+                .data_centers
+                .iter()
+                .map(|(name, center)| (name.clone(), center.servers.clone()))
+                .collect(),
         };
         let hollow = |name: &str| HOLLOW.iter().any(|hollow| hollow.eq_ignore_ascii_case(name));
         let named = self.shards.iter().filter(|(name, _)| *name != EVERY && !hollow(name));

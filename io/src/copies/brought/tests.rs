@@ -42,7 +42,7 @@ fn moved_aside(rows: i64, entries: u64) -> (TempDir, NodeId, NodeId) {
     let mut batch = vec![sql("CREATE TABLE t (k INTEGER PRIMARY KEY)")];
     batch.extend((0..rows).map(|k| sql(&format!("INSERT INTO t VALUES ({k})"))));
     engine.execute(&batch, &SqlLimits::default()).unwrap();
-    engine.commit(Position { index: Index(5), term: Term(2) }).unwrap();
+    engine.commit(Position { index: Index(5), term: Term(2) }, &[]).unwrap();
     drop(engine);
     let follows = Follows { was, name: "solo".to_owned(), from: Some(ClusterId(7)), brings: true };
     let (node, aside) = data.follow(&follows).unwrap();
@@ -71,7 +71,7 @@ fn what_was_moved_aside_becomes_a_copy_at_its_new_position_as_often_as_it_is_ask
         assert_eq!(engine.position(), AT);
         assert_eq!(rows(&engine), Value::Integer(100));
         engine.execute(&[sql("DELETE FROM t")], &SqlLimits::default()).unwrap();
-        engine.commit(Position { index: Index(2), term: Term(2) }).unwrap();
+        engine.commit(Position { index: Index(2), term: Term(2) }, &[]).unwrap();
     }
     let aside = store::put_aside(dir.path(), was).unwrap().unwrap();
     let old = Files::new(&aside).open(OLD, Generation(4)).unwrap();

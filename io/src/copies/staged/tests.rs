@@ -1,7 +1,8 @@
 //! Files from outside as copies: what is taken is what was given, and what is refused changes nothing.
 
+use bytes::Bytes;
 use quorate_core::copies::{ChunkData, FileShape};
-use quorate_core::engine::{Engine as _, SqlLimits, Statement, Transaction};
+use quorate_core::engine::{Engine as _, Note, SqlLimits, Statement, Transaction};
 use quorate_core::{Index, LogId};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -106,7 +107,7 @@ fn an_ordinary_database_becomes_a_copy_that_is_written_as_any_other() {
             let batch = [Transaction { statements: vec![insert] }];
             let done = engine.execute(&batch, &SqlLimits::default()).unwrap();
             assert!(done.outcomes[0].is_ok(), "{:?}", done.outcomes);
-            engine.commit(at(41)).unwrap();
+            engine.commit(at(41), &[]).unwrap();
             hashes.push(engine.content_hash().unwrap());
             let names = list(&files.shard(LOG)).unwrap();
             assert_eq!(names.len(), 2, "{names:?}");
@@ -131,7 +132,8 @@ fn a_backup_of_a_copy_is_taken_and_keeps_what_belongs_to_it() {
     let statements = off.map(Statement::new).to_vec();
     let done = engine.execute(&[Transaction { statements }], &SqlLimits::default()).unwrap();
     assert!(done.outcomes[0].is_ok(), "{:?}", done.outcomes);
-    engine.commit(at(5)).unwrap();
+    let note = Note { key: 7, value: Bytes::from_static(b"of another log") };
+    engine.commit(at(5), &[note]).unwrap();
     let before = engine.content_hash().unwrap();
     let saved = dir.path().join("saved.sqlite");
     crate::engine::snapshot_to(engine.path(), &saved, |_| true).unwrap();
@@ -142,6 +144,7 @@ fn a_backup_of_a_copy_is_taken_and_keeps_what_belongs_to_it() {
     let mut restored = files.open(LOG, Generation(2)).unwrap();
     let after = restored.content_hash().unwrap();
     assert_eq!((after.at, after.hash), (at(90), before.hash));
+    assert_eq!(restored.notes(), Ok(Vec::new()), "what another log remembered means nothing here");
 }
 
 #[test]
@@ -168,10 +171,12 @@ fn what_the_engine_would_not_make_is_refused_by_name() {
         ("CREATE VIRTUAL TABLE old USING fts4(x)", "the module fts4"),
         ("PRAGMA encoding = 'UTF-16le'; CREATE TABLE t (a)", "UTF-16le"),
         ("CREATE TABLE _quorate_meta (a)", "not the table that Quorate makes"),
-        ("CREATE VIEW _quorate_meta AS SELECT 1 AS id, 1 AS format", "_quorate_meta"),
+        ("CREATE VIEW _quorate_meta AS SELECT 1 AS id, 2 AS format", "_quorate_meta"),
+        ("CREATE TABLE _quorate_notes (a)", "_quorate_notes is not the table"),
+        ("CREATE VIEW _quorate_notes AS SELECT 1 AS key", "_quorate_notes is not the table"),
         (
-            "CREATE TABLE _quorate_meta (id, format); INSERT INTO _quorate_meta VALUES (1, 2)",
-            "form 2; this version knows form 1",
+            "CREATE TABLE _quorate_meta (id, format); INSERT INTO _quorate_meta VALUES (1, 3)",
+            "form 3; this version knows form 2",
         ),
     ];
     for (sql, part) in cases {

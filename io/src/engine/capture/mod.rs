@@ -131,6 +131,11 @@ impl Capture {
     /// Begins a transaction; the way back to before it.
     pub(super) fn mark(&mut self) -> Mark {
         self.begin = self.bytes.len();
+        self.here()
+    }
+
+    /// The way back to what is captured now.
+    pub(super) fn here(&self) -> Mark {
         Mark { length: self.bytes.len(), named: self.named.len(), generation: self.generation }
     }
 
@@ -326,7 +331,7 @@ impl Capture {
     }
 
     fn write(&mut self, row: &RowChange<'_>, table: &Arc<Table>) -> Result<(), NoValue> {
-        let before = self.bytes.len();
+        let (before, named) = (self.bytes.len(), self.named.len());
         let over = self.is_over();
         let number = if over { 0 } else { self.number(table) };
         let mut out = std::mem::take(if over { &mut self.scratch } else { &mut self.bytes });
@@ -345,8 +350,10 @@ impl Capture {
                 self.watch.give_up();
             }
         } else {
-            if result.is_err() {
+            if result.is_err() || out.len() == start {
+                // Nothing changes: then nothing is named either.
                 out.truncate(before);
+                self.named.truncate(named);
             }
             self.bytes = out;
         }
@@ -366,7 +373,7 @@ impl Capture {
 
 /// Tables whose content travels another way, or not at all.
 fn is_apart(table: &str) -> bool {
-    table == "sqlite_sequence" || table == super::open::META
+    table == "sqlite_sequence" || super::open::is_ours(table)
 }
 
 fn unreadable(table: &str, error: &rusqlite::Error) -> Trouble {

@@ -34,6 +34,11 @@ struct Methods {
 
 /// Runs `work`, in which SQLite may take `bytes` more than it gives back.
 pub(crate) fn limited<T>(bytes: u64, work: impl FnOnce() -> T) -> T {
+    Allowance::new(bytes).limited(work)
+}
+
+/// Runs `work` with so much; what is left of it then.
+fn limited_to<T>(bytes: i64, work: impl FnOnce() -> T) -> (T, i64) {
     struct Restore;
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -41,8 +46,35 @@ pub(crate) fn limited<T>(bytes: u64, work: impl FnOnce() -> T) -> T {
         }
     }
     let _restore = Restore;
-    LEFT.set(i64::try_from(bytes).unwrap_or(UNLIMITED).min(UNLIMITED));
-    work()
+    LEFT.set(bytes);
+    let result = work();
+    (result, LEFT.get())
+}
+
+/// What SQLite may take in several calls together, on one thread.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    left: i64,
+}
+
+impl Allowance {
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self { left: i64::try_from(bytes).unwrap_or(UNLIMITED).min(UNLIMITED) }
+    }
+
+    /// Runs `work`, in which SQLite may take what is left.
+    pub(crate) fn limited<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let (result, left) = limited_to(self.left, work);
+        self.left = left;
+        result
+    }
+
+    /// Runs `work` without the limit. What it gives back may be taken again.
+    pub(crate) fn unlimited<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let (result, left) = limited_to(UNLIMITED, work);
+        self.left += left - UNLIMITED;
+        result
+    }
 }
 
 /// Runs `work` without the limit: what must not fail, like undoing.

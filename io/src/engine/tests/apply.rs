@@ -23,10 +23,10 @@ fn diverge(behind: &str, statement: &str) -> (Copies, Fault) {
     drop(conn);
     copies.follower = SqliteEngine::open(&path).unwrap();
     let executed = copies.owner.execute(&[transaction(&[statement])], &copies.limits).unwrap();
-    copies.owner.commit(at(3)).unwrap();
+    copies.owner.commit(at(3), &[]).unwrap();
     let fault = copies
         .follower
-        .apply(&[Effect { at: at(3), effects: executed.effects }])
+        .apply(&[Effect { at: at(3), effects: executed.effects }], &[])
         .expect_err("the difference was not seen");
     (copies, fault)
 }
@@ -53,7 +53,7 @@ fn a_copy_that_differs_stops_with_a_conflict_and_changes_nothing() {
             }
             other => panic!("{behind}; {statement}: {other}"),
         }
-        assert!(matches!(copies.follower.apply(&[]), Err(Fault::Misuse { .. })));
+        assert!(matches!(copies.follower.apply(&[], &[]), Err(Fault::Misuse { .. })));
         let path = copies.follower.path().to_owned();
         copies.follower = SqliteEngine::open(&path).unwrap();
         assert_eq!(copies.follower.position(), at(2));
@@ -63,9 +63,9 @@ fn a_copy_that_differs_stops_with_a_conflict_and_changes_nothing() {
 #[test]
 fn entries_at_or_before_the_position_are_passed_over() {
     let mut copies = filled();
-    copies.follower.apply(&copies.log).unwrap();
-    copies.follower.apply(&copies.log[..1]).unwrap();
-    copies.owner.apply(&copies.log).unwrap();
+    copies.follower.apply(&copies.log, &[]).unwrap();
+    copies.follower.apply(&copies.log[..1], &[]).unwrap();
+    copies.owner.apply(&copies.log, &[]).unwrap();
     copies.finish();
 }
 
@@ -73,7 +73,7 @@ fn entries_at_or_before_the_position_are_passed_over() {
 fn an_entry_that_changes_no_content_moves_the_position() {
     let mut copies = filled();
     let before = copies.follower.content_hash().unwrap().hash;
-    copies.follower.apply(&[Effect { at: at(9), effects: bytes::Bytes::new() }]).unwrap();
+    copies.follower.apply(&[Effect { at: at(9), effects: bytes::Bytes::new() }], &[]).unwrap();
     assert_eq!(copies.follower.position(), at(9));
     let after = copies.follower.content_hash().unwrap();
     assert_eq!((after.at, after.hash), (at(9), before));
@@ -87,11 +87,11 @@ fn a_bad_entry_undoes_those_applied_with_it() {
     entries.push(Effect { at: at(4), effects: bytes::Bytes::from_static(&[1, 99]) });
     let path = copies.dir.path().join("other.db");
     let mut other = SqliteEngine::create(&path).unwrap();
-    assert!(matches!(other.apply(&entries), Err(Fault::Unreadable { .. })));
+    assert!(matches!(other.apply(&entries, &[]), Err(Fault::Unreadable { .. })));
     drop(other);
     let mut other = SqliteEngine::open(&path).unwrap();
     assert_eq!(other.position(), Position::default());
-    other.apply(&copies.log).unwrap();
+    other.apply(&copies.log, &[]).unwrap();
     assert_eq!(other.content_hash().unwrap(), copies.owner.content_hash().unwrap());
 }
 

@@ -59,7 +59,7 @@ fn effects_of_a_later_version_are_refused_and_named() {
     copies.run(&["CREATE TABLE t(a)"]);
     let effects = Bytes::from_static(&[2, 1, 2, 3]);
     let before = copies.follower.content_hash().unwrap();
-    let fault = copies.follower.apply(&[Effect { at: at(2), effects }]).unwrap_err();
+    let fault = copies.follower.apply(&[Effect { at: at(2), effects }], &[]).unwrap_err();
     assert!(
         matches!(&fault, Fault::Unreadable { at: where_, reason }
         if *where_ == at(2) && reason.contains("later version")),
@@ -77,7 +77,7 @@ fn effects_that_are_cut_short_change_nothing() {
     for length in (1..effects.len()).step_by(7) {
         let entries = [Effect { at: at(2), effects: effects.slice(..length) }];
         // A cut between two segments cannot be told; the log's own checksums see to that.
-        if copies.follower.apply(&entries).is_err() {
+        if copies.follower.apply(&entries, &[]).is_err() {
             let path = copies.follower.path().to_owned();
             copies.follower = SqliteEngine::open(&path).unwrap();
             assert_eq!(copies.follower.content_hash().unwrap(), before);
@@ -85,7 +85,7 @@ fn effects_that_are_cut_short_change_nothing() {
             copies.follower = {
                 let path = copies.dir.path().join(format!("again{length}.db"));
                 let mut again = SqliteEngine::create(&path).unwrap();
-                again.apply(&copies.log).unwrap();
+                again.apply(&copies.log, &[]).unwrap();
                 again
             };
         }

@@ -12,14 +12,14 @@ fn calls_out_of_order_are_refused_and_change_nothing() {
     let write = [transaction(&["INSERT INTO t VALUES(1)"])];
     let owner = &mut copies.owner;
     let misuse = |result: Result<(), Fault>| assert!(matches!(result, Err(Fault::Misuse { .. })));
-    misuse(owner.commit(at(5)));
+    misuse(owner.commit(at(5), &[]));
     owner.rollback().unwrap();
     owner.execute(&write, &copies.limits).unwrap();
     misuse(owner.execute(&write, &copies.limits).map(|_| ()));
-    misuse(owner.apply(&[]));
-    misuse(owner.commit(at(1)));
-    owner.commit(at(2)).unwrap();
-    misuse(owner.commit(at(3)));
+    misuse(owner.apply(&[], &[]));
+    misuse(owner.commit(at(1), &[]));
+    owner.commit(at(2), &[]).unwrap();
+    misuse(owner.commit(at(3), &[]));
     assert_eq!(query(owner, "SELECT count(*) FROM t"), [[int(1)]]);
 }
 
@@ -177,7 +177,7 @@ fn a_snapshot_is_a_copy_at_its_position_while_writes_go_on() {
     assert!(!super::super::open::with_suffix(&to, "-wal").exists());
     let mut snapshot = SqliteEngine::open(&to).unwrap();
     assert_eq!(snapshot.content_hash().unwrap(), hash);
-    snapshot.apply(&copies.log).unwrap();
+    snapshot.apply(&copies.log, &[]).unwrap();
     assert_eq!(snapshot.content_hash().unwrap(), copies.owner.content_hash().unwrap());
     assert!(snapshot_to(&from, &to, |_| true).is_err(), "it was written over");
     let stopped = copies.dir.path().join("stopped.db");
@@ -192,7 +192,7 @@ fn a_change_that_was_not_captured_refuses_the_commit() {
     copies.run(&["CREATE TABLE t(a)"]);
     copies.owner.execute(&[transaction(&["INSERT INTO t VALUES(1)"])], &copies.limits).unwrap();
     copies.owner.executor.conn.execute("INSERT INTO t VALUES(2)", []).unwrap();
-    let fault = copies.owner.commit(at(2)).unwrap_err();
+    let fault = copies.owner.commit(at(2), &[]).unwrap_err();
     assert!(fault.to_string().contains("table t was changed"), "{fault}");
     let path = copies.owner.path().to_owned();
     copies.owner = SqliteEngine::open(&path).unwrap();
@@ -227,16 +227,16 @@ fn a_disk_that_is_full_stops_an_applying_copy_which_goes_on_when_there_is_room()
         .owner
         .execute(&[transaction(&["INSERT INTO t VALUES(zeroblob(400000))"])], &copies.limits)
         .unwrap();
-    copies.owner.commit(at(2)).unwrap();
+    copies.owner.commit(at(2), &[]).unwrap();
     let effect = Effect { at: at(2), effects: executed.effects };
     copies.follower.applier.limit_pages(40);
-    let fault = copies.follower.apply(std::slice::from_ref(&effect)).unwrap_err();
+    let fault = copies.follower.apply(std::slice::from_ref(&effect), &[]).unwrap_err();
     assert!(matches!(fault, Fault::Full(_)), "{fault}");
     assert!(matches!(copies.follower.sync(), Err(Fault::Misuse { .. })));
     let path = copies.follower.path().to_owned();
     copies.follower = SqliteEngine::open(&path).unwrap();
     assert_eq!(copies.follower.content_hash().unwrap(), before);
-    copies.follower.apply(std::slice::from_ref(&effect)).unwrap();
+    copies.follower.apply(std::slice::from_ref(&effect), &[]).unwrap();
     copies.log.push(effect);
     copies.finish();
 }

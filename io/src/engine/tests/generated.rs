@@ -271,6 +271,8 @@ struct Seed {
     waiting: Vec<Effect>,
     index: u64,
     done: [usize; 2],
+    /// Interactive transactions that came to their end.
+    finished: usize,
 }
 
 impl Seed {
@@ -278,12 +280,24 @@ impl Seed {
         let dir = TempDir::new().unwrap();
         let create = |name| SqliteEngine::create(&dir.path().join(name)).unwrap();
         let (owner, follower, late) = (create("a.db"), create("b.db"), create("c.db"));
-        Self { dir, owner, follower, late, waiting: Vec::new(), index: 0, done: [0; 2] }
+        Self {
+            dir,
+            owner,
+            follower,
+            late,
+            waiting: Vec::new(),
+            index: 0,
+            done: [0; 2],
+            finished: 0,
+        }
     }
 
-    fn batch(&mut self, batch: &[Transaction]) {
+    fn batch(&mut self, batch: &[Transaction], in_steps: bool) {
         let limits = SqlLimits { effect_bytes: 20_000, ..SqlLimits::default() };
-        let executed = self.owner.execute(batch, &limits).unwrap();
+        let executed = match in_steps {
+            true => self.steps(batch, &limits),
+            false => self.owner.execute(batch, &limits).unwrap(),
+        };
         for outcome in &executed.outcomes {
             self.done[usize::from(outcome.is_err())] += 1;
             if let Err(error) = outcome {
@@ -295,8 +309,8 @@ impl Seed {
         }
         self.index += 1;
         let effect = Effect { at: at(self.index), effects: executed.effects };
-        self.owner.commit(effect.at).unwrap();
-        self.follower.apply(std::slice::from_ref(&effect)).unwrap_or_else(|fault| {
+        self.owner.commit(effect.at, &[]).unwrap();
+        self.follower.apply(std::slice::from_ref(&effect), &[]).unwrap_or_else(|fault| {
             panic!("{fault}\n{batch:#?}");
         });
         let same = self.owner.content_hash().unwrap() == self.follower.content_hash().unwrap();
@@ -304,8 +318,25 @@ impl Seed {
         self.waiting.push(effect);
     }
 
+    /// All of them as steps of one interactive transaction; the others go on where one has failed.
+    fn steps(&mut self, batch: &[Transaction], limits: &SqlLimits) -> Executed {
+        self.owner.begin(limits).unwrap();
+        for statements in batch {
+            let stepped = self.owner.step(statements).unwrap();
+            if let Some(error) = &stepped.error {
+                assert_ne!(error.kind, SqlErrorKind::Engine, "{error}");
+                assert_eq!(error.statement, stepped.rows.len());
+            }
+            if stepped.lost {
+                return Executed { outcomes: Vec::new(), effects: Vec::new().into() };
+            }
+        }
+        self.finished += 1;
+        self.owner.finish().unwrap()
+    }
+
     fn catch_up(&mut self, dice: &mut Dice) {
-        self.late.apply(&self.waiting).unwrap();
+        self.late.apply(&self.waiting, &[]).unwrap();
         self.waiting.clear();
         assert_eq!(self.late.content_hash().unwrap(), self.owner.content_hash().unwrap());
         let path = self.late.path().to_owned();
@@ -327,16 +358,21 @@ impl Seed {
 fn run(seed: u64, batches: usize) -> [usize; 2] {
     let mut world = World { dice: Dice(seed), tables: Vec::new(), made: 0, full_text: false };
     let mut copies = Seed::new();
-    copies.batch(&[transaction(&[
-        "CREATE TABLE t0(k INTEGER PRIMARY KEY AUTOINCREMENT, u UNIQUE, n, x)",
-    ])]);
+    copies.batch(
+        &[transaction(&["CREATE TABLE t0(k INTEGER PRIMARY KEY AUTOINCREMENT, u UNIQUE, n, x)"])],
+        false,
+    );
     world.tables.push("t0".into());
     for _ in 0..batches {
         let batch: Vec<Transaction> =
             (0..=world.dice.below(5)).map(|_| world.transaction()).collect();
-        copies.batch(&batch);
+        let in_steps = world.dice.one_in(3);
+        copies.batch(&batch, in_steps);
         if world.dice.one_in(8) {
             copies.owner.execute(&batch, &SqlLimits::default()).unwrap();
+            copies.owner.rollback().unwrap();
+            copies.owner.begin(&SqlLimits::default()).unwrap();
+            copies.owner.step(&batch[0]).unwrap();
             copies.owner.rollback().unwrap();
         }
         if world.dice.one_in(6) {
@@ -348,7 +384,10 @@ fn run(seed: u64, batches: usize) -> [usize; 2] {
         world.full_text = there.contains(&vec![text("ft")]);
         if world.tables.is_empty() {
             let made = world.made;
-            copies.batch(&[transaction(&[&format!("CREATE TABLE e{made}(k, u UNIQUE, n, x)")])]);
+            copies.batch(
+                &[transaction(&[&format!("CREATE TABLE e{made}(k, u UNIQUE, n, x)")])],
+                false,
+            );
             world.tables.push(format!("e{made}"));
         }
     }
@@ -357,6 +396,7 @@ fn run(seed: u64, batches: usize) -> [usize; 2] {
         assert_eq!(query(copy, "PRAGMA integrity_check"), [[text("ok")]]);
     }
     assert!(copies.dir.path().exists());
+    assert!(copies.finished > 0, "no interactive transaction came to its end");
     copies.done
 }
 

@@ -3,9 +3,11 @@
 mod apply;
 mod caretaker;
 mod conformance;
+mod describing;
 mod effects;
 mod faults;
 mod generated;
+mod interactive;
 mod limits;
 mod pinned;
 mod readers;
@@ -14,6 +16,7 @@ mod rows;
 mod schema;
 mod transactions;
 
+use bytes::Bytes;
 use quorate_core::engine::{
     Effect, Engine, Executed, Outcome, Position, Reader, Rows, SqlError, SqlErrorKind, SqlLimits,
     Statement, Transaction, Value,
@@ -61,14 +64,20 @@ impl Copies {
     /// Executes and commits a batch, and applies it to the follower.
     fn batch(&mut self, batch: &[Transaction]) -> Vec<Outcome> {
         let Executed { outcomes, effects } = self.owner.execute(batch, &self.limits).unwrap();
-        if !effects.is_empty() {
-            let at = at(self.log.len() as u64 + 1);
-            self.owner.commit(at).unwrap();
-            let effect = Effect { at, effects };
-            self.follower.apply(std::slice::from_ref(&effect)).unwrap();
-            self.log.push(effect);
-        }
+        self.enter(effects);
         outcomes
+    }
+
+    /// What the owner has open becomes an entry, if it has changed anything.
+    fn enter(&mut self, effects: Bytes) {
+        if effects.is_empty() {
+            return;
+        }
+        let at = at(self.log.len() as u64 + 1);
+        self.owner.commit(at, &[]).unwrap();
+        let effect = Effect { at, effects };
+        self.follower.apply(std::slice::from_ref(&effect), &[]).unwrap();
+        self.log.push(effect);
     }
 
     /// One transaction as one entry.
@@ -115,7 +124,7 @@ impl Copies {
     fn finish(mut self) {
         self.assert_same();
         let mut late = SqliteEngine::create(&self.dir.path().join("late.db")).unwrap();
-        late.apply(&self.log).unwrap();
+        late.apply(&self.log, &[]).unwrap();
         assert_eq!(late.content_hash().unwrap(), self.owner.content_hash().unwrap());
         for copy in [&self.owner, &self.follower, &late] {
             assert_eq!(query(copy, "PRAGMA integrity_check"), [[text("ok")]]);

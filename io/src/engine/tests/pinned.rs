@@ -25,7 +25,7 @@ fn transfer(engine: &mut SqliteEngine, index: u64) {
     let batch = [Transaction { statements: sql.into_iter().map(Statement::new).collect() }];
     let done = engine.execute(&batch, &SqlLimits::default()).unwrap();
     assert!(done.outcomes[0].is_ok(), "{:?}", done.outcomes);
-    engine.commit(at(index)).unwrap();
+    engine.commit(at(index), &[]).unwrap();
 }
 
 fn accounts(path: &Path) -> SqliteEngine {
@@ -39,7 +39,7 @@ fn accounts(path: &Path) -> SqliteEngine {
          INSERT INTO a SELECT i, 100, randomblob(1500) FROM n",
     ];
     engine.execute(&[transaction(&make)], &SqlLimits::default()).unwrap();
-    engine.commit(at(1)).unwrap();
+    engine.commit(at(1), &[]).unwrap();
     engine
 }
 

@@ -15,7 +15,7 @@ fn a_reader_never_sees_an_open_batch() {
     assert_eq!(read(), (at(1), int(1)));
     copies.owner.execute(&[transaction(&["INSERT INTO t VALUES(2)"])], &copies.limits).unwrap();
     assert_eq!(read(), (at(1), int(1)));
-    copies.owner.commit(at(2)).unwrap();
+    copies.owner.commit(at(2), &[]).unwrap();
     assert_eq!(read(), (at(2), int(2)));
 }
 
@@ -104,7 +104,7 @@ fn a_view_is_hashed_as_it_was_while_the_writer_goes_on() {
     let open = copies.owner.execute(&[transaction(&["INSERT INTO t VALUES(2)"])], &copies.limits);
     assert!(!open.unwrap().effects.is_empty());
     let view = copies.owner.view().unwrap();
-    copies.owner.commit(at(2)).unwrap();
+    copies.owner.commit(at(2), &[]).unwrap();
     assert_ne!(copies.owner.content_hash().unwrap(), before);
     let (to, from) = std::sync::mpsc::channel();
     let hashing = super::super::Hashing::start(view, "hashes".into(), move |hash| {

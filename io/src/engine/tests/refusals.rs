@@ -121,6 +121,10 @@ fn what_is_ours_can_be_neither_read_nor_changed_nor_named() {
     let mut copies = table();
     for sql in [
         "SELECT * FROM _quorate_meta",
+        "SELECT * FROM _quorate_notes",
+        "INSERT INTO _quorate_notes VALUES(1, x'01')",
+        "DELETE FROM _quorate_notes",
+        "DROP TABLE _quorate_notes",
         "UPDATE _quorate_meta SET position_index = 9",
         "DELETE FROM main._QUORATE_META",
         "DROP TABLE _quorate_meta",

@@ -5,6 +5,7 @@ mod frames;
 mod handshake;
 mod multicast;
 mod namespaces;
+mod traffic;
 mod transport;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,10 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::{LinkId, NodeId};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Credentials, EncryptionSettings, NetConfig, NetEvent, Transport};
+use super::{Credentials, EncryptionSettings, NetConfig, NetEvent, NetLimits, Transport};
 
 /// Longer than anything here takes on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -121,4 +123,17 @@ async fn linked() -> (Peer, LinkId, Peer, LinkId) {
     let (at_b, peer, dialed) = b.link_up().await;
     assert_eq!((peer, dialed), (NodeId(1), None));
     (a, at_a, b, at_b)
+}
+
+/// Node 1, with no room for packets that wait, and its link to a node 2 that reads nothing from then on.
+async fn unread() -> (Peer, LinkId, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let limits = NetLimits { write_queue_bytes_max: 0, ..Default::default() };
+    let mut a = Peer::start(NetConfig { limits, ..config() }, 1);
+    a.net.dial(listener.local_addr().unwrap());
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let responded = super::handshake::respond(&mut stream, &credentials(), NodeId(2)).await;
+    responded.unwrap();
+    let (link, ..) = a.link_up().await;
+    (a, link, stream)
 }

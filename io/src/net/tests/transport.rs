@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::{PATIENCE, Peer, config, credentials, linked, wrong};
+use super::{PATIENCE, Peer, config, credentials, linked, unread, wrong};
 use crate::net::handshake::messages::{HELLO_BYTES, Initiator, PROTOCOL_VERSION};
 use crate::net::handshake::{Established, initiate};
 use crate::net::{Credentials, NetConfig, NetEvent, NetLimits, StartError, Transport, Trouble};
@@ -298,14 +298,7 @@ async fn the_public_address_is_advertised_with_the_bound_port_unless_it_has_its_
 
 #[tokio::test]
 async fn a_peer_that_does_not_read_loses_its_link_and_holds_bounded_memory() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let limits = NetLimits { write_queue_bytes_max: 0, ..Default::default() };
-    let mut a = Peer::start(NetConfig { limits, ..config() }, 1);
-    a.net.dial(listener.local_addr().unwrap());
-    let (mut stream, _) = listener.accept().await.unwrap();
-    let responded = crate::net::handshake::respond(&mut stream, &credentials(), NodeId(2)).await;
-    responded.unwrap();
-    let (link, ..) = a.link_up().await;
+    let (mut a, link, _unread) = unread().await;
     let packet = Bytes::from(vec![7; 1024 * 1024]);
     let mut sent = 0;
     let trouble = loop {

@@ -1,0 +1,48 @@
+//! What the simulator has found.
+
+use super::super::*;
+use super::world::*;
+use crate::engine::Position;
+use crate::ids::{Index, Term};
+use crate::shard::ShardError;
+
+#[test]
+fn a_session_that_is_opened_below_the_write_quorum_is_no_answer_to_the_write_that_waits_for_it() {
+    let mut world = World::of(3);
+    let at = Position { index: Index(9), term: Term(1) };
+    for server in 1..=3 {
+        world.mood(server, Mood::Says(ShardError::CommittedBelowQuorum { at }));
+    }
+    let (short, long) = (world.write(1, 500), world.write(2, 5000));
+    world.settle();
+    world.pass(600);
+    let answer = &world.answers[&short];
+    assert!(matches!(answer, Err(ClientError::TimedOut { .. })), "{answer:?}");
+    assert!(!world.answers.contains_key(&long), "it has time left");
+    (1..=3).for_each(|server| world.mood(server, Mood::Well));
+    world.pass(2000);
+    assert!(world.answers[&long].is_ok(), "{:?}", world.answers[&long]);
+    assert_eq!(world.keys.get(&1), None);
+}
+
+#[test]
+fn sessions_that_end_before_anything_is_done_in_them_are_opened_ever_more_slowly() {
+    let mut world = World::of(1);
+    let ticket = world.write(1, 60_000);
+    let until = world.now + std::time::Duration::from_secs(20);
+    while world.now < until {
+        // Each is forgotten before the first request comes to it.
+        if matches!(world.there.front(), Some((_, ToServer::Sql { .. }))) {
+            world.sessions.clear();
+        }
+        if !(world.step_there() || world.step_back()) {
+            world.tick(5);
+        }
+    }
+    let opened = world.index;
+    assert!(!world.answers.contains_key(&ticket));
+    assert!((15..60).contains(&opened), "{opened} sessions in 20 seconds");
+    world.settle();
+    world.pass(3000);
+    assert!(world.answers[&ticket].is_ok(), "{:?}", world.answers[&ticket]);
+}

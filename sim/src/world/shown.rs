@@ -1,0 +1,68 @@
+//! What a run of a node has answered with: who asks it next, and says nothing of what it must see, is
+//! not answered from before that, unless the node has waited in vain.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_core::shard::Reply;
+use quorate_core::{ClusterId, Index, LogId};
+
+use super::World;
+use super::event::RunRef;
+use super::outputs::Late;
+use crate::counts::Count;
+use crate::network::MS;
+
+/// The least that a node waits, in nanoseconds: half of what it should, for its clock may run fast.
+const WAITS: u64 = 500 * MS;
+
+/// What was asked of a node, as far as that matters here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shows {
+    /// At whom.
+    pub(super) by: RunRef,
+    /// Of which shard.
+    pub(super) of: (ClusterId, LogId),
+    /// When.
+    pub(super) at: u64,
+    /// How long the node was given.
+    pub(super) timeout: Duration,
+    /// The last position that it had answered with before.
+    pub(super) shown: Index,
+    /// It is a read that asks for no more than the configuration says.
+    pub(super) as_configured: bool,
+}
+
+/// The last position that each run of a node has answered with, by shard.
+#[derive(Debug, Default)]
+pub(super) struct Shown(BTreeMap<(RunRef, ClusterId, LogId), Index>);
+
+impl Shown {
+    /// What a request must see that is handed to a node now.
+    pub(super) fn of(&self, by: RunRef, cluster: ClusterId, log: LogId) -> Index {
+        self.0.get(&(by, cluster, log)).copied().unwrap_or_default()
+    }
+}
+
+impl World {
+    /// A node has answered.
+    pub(super) fn note_shown(&mut self, request: Shows, reply: &Reply) {
+        let key = (request.by, request.of.0, request.of.1);
+        let at = reply.done_at().map(|at| at.index);
+        if request.as_configured && at.is_none_or(|at| at < request.shown) {
+            let timeout = u64::try_from(request.timeout.as_nanos()).unwrap_or(u64::MAX);
+            let waited = self.now - request.at >= WAITS.min(timeout / 4);
+            if waited && self.clients.shown.0.get(&key) == Some(&request.shown) {
+                // It has given up what it waited for, also if what it read instead has failed.
+                self.counts.add(Count::ShownGivenUp);
+                self.clients.shown.0.remove(&key);
+            } else if let Some(at) = at.filter(|_| !waited) {
+                self.late.push(Late::TakenBack(request.of, at, request.shown));
+            }
+        }
+        if let Some(at) = at {
+            let shown = self.clients.shown.0.entry(key).or_default();
+            *shown = at.max(*shown);
+        }
+    }
+}
