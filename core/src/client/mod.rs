@@ -52,7 +52,7 @@ pub struct Held {
     pub requests: usize,
     /// What was sent and is not answered.
     pub flights: usize,
-    /// What is to be sent as soon as there is a server.
+    /// Those of the requests that are to be sent as soon as there is a server.
     pub ready: usize,
     /// Connections, those that are on their way included.
     pub connections: usize,

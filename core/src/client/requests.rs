@@ -620,6 +620,9 @@ impl Client {
             if pending.request.kind == Kind::Begin {
                 self.requests.orphan(number, connection, &of);
             }
+        } else {
+            // Without any server nobody would take it from there, however many come after it.
+            self.requests.ready.retain(|ready| *ready != ticket);
         }
         let Some(session) = self.requests.sessions.get_mut(&of) else { return true };
         session.waiting.retain(|waiting| *waiting != ticket);

@@ -46,3 +46,22 @@ fn sessions_that_end_before_anything_is_done_in_them_are_opened_ever_more_slowly
     world.pass(3000);
     assert!(world.answers[&ticket].is_ok(), "{:?}", world.answers[&ticket]);
 }
+
+/// Seed 8012844: one that has time left waits in front, and behind it an application asks again and again.
+#[test]
+fn requests_that_ran_out_of_time_while_no_server_was_there_are_not_kept() {
+    let mut world = World::of(1);
+    world.crash(1);
+    let long = world.write(0, 60_000);
+    for key in 1..40 {
+        world.write(key, 100);
+        let forgotten = world.write(key, 60_000);
+        world.forget(forgotten);
+        world.pass(150);
+    }
+    let held = world.client.held();
+    assert_eq!((held.requests, held.ready), (1, 1));
+    world.start(1);
+    world.pass(3000);
+    assert!(world.answers[&long].is_ok(), "{:?}", world.answers[&long]);
+}

@@ -353,7 +353,7 @@ impl World {
         let bounds = [
             ("requests", held.requests, most),
             ("requests on their way", held.flights, most + 8),
-            ("requests to be sent", held.ready, 2 * most + 8),
+            ("requests to be sent", held.ready, most),
             ("connections", held.connections, HOSTS_MAX + 8),
             ("known addresses", held.addresses, 3 * HOSTS_MAX),
         ];
