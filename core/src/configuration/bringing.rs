@@ -150,7 +150,7 @@ pub(super) fn reserve(
     let mut trial = held.clone();
     trial.servers.insert(bringing.holder, stand_in(&trial, bringing));
     placement::enter(&mut trial, bringing.holder, None);
-    make(&mut trial, cluster, (bringing.holder, &bringing.name), bringing)?;
+    make(&mut trial, cluster, (bringing.holder, &bringing.name), bringing, databases::create)?;
     super::merging::absorb(held, cluster)?;
     held.bringing.insert(cluster, bringing.clone());
     Ok(Applied::Changed)
@@ -270,9 +270,13 @@ pub(super) fn claim(
     // Somebody must be able to decide in what it brings.
     server.role = Role::Master;
     let name = server.name.clone();
-    make(held, cluster, (node, &name), &bringing)?;
+    make(held, cluster, (node, &name), &bringing, databases::create_agreed)?;
     Ok(Applied::Changed)
 }
+
+/// How a database is made: as one that is asked for, or as one that was agreed on.
+type Create =
+    fn(&mut Configuration, &str, DatabaseId, &DatabaseRules) -> Result<Applied, Rejection>;
 
 /// Makes the databases, each shard founded by the holder alone, which begins it with what it brings.
 fn make(
@@ -280,12 +284,13 @@ fn make(
     cluster: ClusterId,
     (node, name): (NodeId, &str),
     bringing: &Bringing,
+    create: Create,
 ) -> Result<(), Rejection> {
     for database in &bringing.databases {
         let mut rules = database.rules.clone();
         rename(&mut rules, &bringing.name, name);
         give_place(&mut rules, &database.logs, name);
-        databases::create(held, &database.name, database.id, &rules)?;
+        create(held, &database.name, database.id, &rules)?;
         let version = held.version.next();
         let Some(made) = held.databases.get_mut(&database.name).map(Arc::make_mut) else {
             continue;

@@ -53,11 +53,12 @@ pub(super) fn transition(
 pub fn problems(document: &Configuration, command: &ConfigCommand) -> Vec<Rejection> {
     let made = match command {
         ConfigCommand::CreateDatabase { name, id, rules } => {
-            new_database(document, name, *id, rules).map(|new| make(document, name, new, rules))
+            new_database(document, name, *id, rules)
+                .map(|new| make(document, name, new, rules, false))
         }
         ConfigCommand::Configure { name, id, rules, drop } => {
             changed_database(document, name, *id, (rules, drop))
-                .map(|changed| make(document, name, changed, rules))
+                .map(|changed| make(document, name, changed, rules, false))
         }
         _ => Ok(Err(Vec::new())),
     };
@@ -75,7 +76,18 @@ pub(super) fn create(
     rules: &DatabaseRules,
 ) -> Result<Applied, Rejection> {
     let empty = new_database(held, name, id, rules)?;
-    put(held, name, empty, rules)
+    put(held, name, empty, rules, false)
+}
+
+/// One that was agreed on before, and must not be refused for what has changed since.
+pub(super) fn create_agreed(
+    held: &mut Configuration,
+    name: &str,
+    id: DatabaseId,
+    rules: &DatabaseRules,
+) -> Result<Applied, Rejection> {
+    let empty = new_database(held, name, id, rules)?;
+    put(held, name, empty, rules, true)
 }
 
 fn new_database(
@@ -114,7 +126,7 @@ fn configure(
     (rules, drop): (&DatabaseRules, &BTreeSet<String>),
 ) -> Result<Applied, Rejection> {
     let changed = changed_database(held, name, id, (rules, drop))?;
-    put(held, name, changed, rules)
+    put(held, name, changed, rules, false)
 }
 
 /// The database with the settings of `rules` and without the shards that go.
@@ -145,8 +157,9 @@ fn put(
     name: &str,
     database: Database,
     rules: &DatabaseRules,
+    agreed: bool,
 ) -> Result<Applied, Rejection> {
-    match make(held, name, database, rules) {
+    match make(held, name, database, rules, agreed) {
         Ok((database, last)) => replace(held, name, database, last),
         Err(mut problems) => Err(problems.swap_remove(0)),
     }
@@ -159,6 +172,7 @@ fn make(
     name: &str,
     mut database: Database,
     rules: &DatabaseRules,
+    agreed: bool,
 ) -> Result<(Database, LogId), Vec<Rejection>> {
     let mut problems: Vec<Rejection> = check_settings(&rules.settings).err().into_iter().collect();
     let mut names = shard_names(rules);
@@ -177,7 +191,7 @@ fn make(
         let others = shards.keys().chain(database.shards.keys());
         let named = if before.is_none() { check_new_shard(name, &shard, others) } else { Ok(()) };
         let log = before.map_or_else(|| last.next(), |before| before.log);
-        let site = Site { held, name, database: &database };
+        let site = Site { held, name, database: &database, agreed };
         match named.and_then(|()| site.shard(&shard, own, before, log)) {
             Ok(made) => {
                 last = last.max(log);
@@ -220,7 +234,8 @@ fn add_shard(
     check_new_shard(name, shard, database.shards.keys())?;
     check_room(held, name, database.shards.len() + 1)?;
     let log = held.last_log.next();
-    let made = Site { held, name, database: &database }.shard(shard, rules, None, log)?;
+    let made =
+        Site { held, name, database: &database, agreed: false }.shard(shard, rules, None, log)?;
     database.shards.insert(shard.to_owned(), Arc::new(made));
     replace(held, name, database, log)
 }
@@ -254,7 +269,7 @@ fn set_owner(
     let before = database.shards.get(shard).ok_or_else(|| unknown_shard(name, shard))?;
     let mut made = Shard { owner: None, ..Shard::clone(before) };
     if let Some(owner) = owner {
-        Site { held, name, database: &database }.give(shard, &mut made, owner)?;
+        Site { held, name, database: &database, agreed: false }.give(shard, &mut made, owner)?;
     }
     database.shards.insert(shard.to_owned(), Arc::new(made));
     let last_log = held.last_log;

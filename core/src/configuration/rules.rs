@@ -110,6 +110,9 @@ pub(super) struct Site<'a> {
     pub(super) name: &'a str,
     /// Its settings are those that will hold.
     pub(super) database: &'a Database,
+    /// It was agreed on before: that roles are others since refuses it no more than it would if it was
+    /// there already.
+    pub(super) agreed: bool,
 }
 
 impl Site<'_> {
@@ -152,7 +155,9 @@ impl Site<'_> {
         if let Some(owner) = rules.owner.as_ref().or(inherited) {
             self.give(shard, &mut made, owner)?;
         }
-        check_quorums(self.seen(shard, &made), 0)?;
+        if !self.agreed {
+            check_quorums(self.seen(shard, &made), 0)?;
+        }
         if before.is_none() {
             self.found(shard, &mut made)?;
         }
@@ -160,7 +165,7 @@ impl Site<'_> {
     }
 
     fn seen<'s>(&'s self, name: &'s str, shard: &'s Shard) -> ShardRef<'s> {
-        let Site { held: document, name: database_name, database } = *self;
+        let Site { held: document, name: database_name, database, .. } = *self;
         ShardRef { document, database_name, database, name, shard }
     }
 
@@ -197,7 +202,7 @@ impl Site<'_> {
             Some((_, server)) => self.database.role_of(server),
             None => role_of_name(&self.database.settings, owner),
         };
-        if role == Role::Replica {
+        if role == Role::Replica && !self.agreed {
             let owner = owner.to_owned();
             return Err(Rejection::OwnerIsReplica { database, shard: shard_name, owner });
         }

@@ -6,13 +6,13 @@ use quorate_core::configuration::QuorumRule;
 use quorate_core::engine::memory::Memory;
 use quorate_core::engine::{Engine as _, Position, SqlLimits, Statement, Transaction};
 use quorate_core::raft::{Entry, Half, Membership, Payload, Snapshot};
-use quorate_core::shard::{Reply, SessionId, ShardError, StageId};
+use quorate_core::shard::{Consistency, Reply, SessionId, ShardError, StageId};
 use quorate_core::{
     ClusterId, ConfigVersion, Index, LogId, NodeId, PersistId, Recovered, StorageOp, Term,
 };
 
 use super::copies::Promise;
-use super::workloads::{APPENDS, Asked, Operation};
+use super::workloads::{APPENDS, Asked, Before, Operation};
 use super::{Checks, Content, Ledger, Stages};
 use crate::disk::{Batch, DirId, Directory, Disks, Shadow};
 use crate::outcome::Verdict;
@@ -84,7 +84,8 @@ fn scene(keys: &[i64], holding: usize) -> (Checks, Disks) {
 }
 
 fn asked(operation: Operation, floor: u64) -> Asked {
-    Asked { cluster: CLUSTER, log: LOG, operation, floor: Index(floor) }
+    let before = Before { answered: Index(floor), committed: Index(floor) };
+    Asked { cluster: CLUSTER, log: LOG, operation, before }
 }
 
 fn done(index: u64) -> Reply {
@@ -199,6 +200,17 @@ fn two_swaps_of_one_value_are_found() {
     let swap = |new| asked(Operation::Swap { key: 0, old: 7, new }, 0);
     checks.answered(&swap(8), &done(3)).expect("the first");
     assert_eq!(broken(checks.answered(&swap(9), &done(3))), "done-otherwise");
+}
+
+/// Seed 8052037: another cluster's entry may have the name of one that is committed only while the answer
+/// is on its way.
+#[test]
+fn a_token_is_ones_own_only_if_its_entry_was_committed_when_it_was_shown() {
+    let (mut checks, _) = scene(&[5], 2);
+    let read = Operation::Read(5, Consistency::AtLeast(at(3)));
+    let refused = Reply::Failed(ShardError::TokenOfAnotherHistory { at: at(3) });
+    assert_eq!(broken(checks.answered(&asked(read.clone(), 3), &refused)), "own-token-refused");
+    checks.answered(&asked(read, 2), &refused).expect("it came meanwhile");
 }
 
 #[test]

@@ -86,8 +86,17 @@ pub struct Asked {
     pub log: LogId,
     /// What.
     pub operation: Operation,
-    /// Everything up to here had been answered before.
-    pub floor: Index,
+    /// How far the shard was then.
+    pub before: Before,
+}
+
+/// How far a shard is when something is asked of it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Before {
+    /// Everything up to here has been answered.
+    pub answered: Index,
+    /// And everything up to here is committed.
+    pub committed: Index,
 }
 
 /// What is known of one shard's clients.
@@ -114,12 +123,6 @@ pub struct Workloads {
 }
 
 impl Workloads {
-    /// Everything up to there has been answered, in each shard.
-    #[must_use]
-    pub fn floors(&self) -> BTreeMap<(ClusterId, LogId), Index> {
-        self.shards.iter().map(|(of, clients)| (*of, clients.floor)).collect()
-    }
-
     /// Everything up to here has been answered.
     #[must_use]
     pub fn floor(&self, cluster: ClusterId, log: LogId) -> Index {
@@ -132,6 +135,19 @@ fn wrong(invariant: &str, asked: &Asked, reply: &Reply) -> Violation {
 }
 
 impl Checks {
+    /// How far a shard is.
+    #[must_use]
+    pub fn before(&self, cluster: ClusterId, log: LogId) -> Before {
+        let committed = self.shard(cluster, log).map_or(Index::ZERO, Ledger::commit);
+        Before { answered: self.workloads.floor(cluster, log), committed }
+    }
+
+    /// How far each shard is.
+    #[must_use]
+    pub fn before_all(&self) -> BTreeMap<(ClusterId, LogId), Before> {
+        self.shards.keys().map(|of| (*of, self.before(of.0, of.1))).collect()
+    }
+
     /// A node has answered from `at`, at once, though it had answered from `shown` before.
     ///
     /// # Errors
@@ -170,7 +186,10 @@ impl Checks {
             (
                 Operation::Read(..) | Operation::ReadBank(_),
                 Reply::Failed(ShardError::TokenOfAnotherHistory { at }),
-            ) if ledger.committed_term(at.index) == Some(at.term) => {
+            ) if at.index <= asked.before.committed
+                // Of an entry that came meanwhile it can be said: another cluster's may have its name.
+                && ledger.committed_term(at.index) == Some(at.term) =>
+            {
                 Err(wrong("own-token-refused", asked, reply))
             }
             (Operation::Read(..) | Operation::ReadBank(_), Reply::Failed(_)) => Ok(()),
@@ -378,7 +397,7 @@ fn done(
     reply: &Reply,
 ) -> Verdict {
     is_committed(ledger, asked, at, reply)?;
-    if at.index < asked.floor {
+    if at.index < asked.before.answered {
         return Err(wrong("answered-behind", asked, reply));
     }
     clients.floor = clients.floor.max(at.index);
@@ -470,7 +489,7 @@ fn saw(
         Consistency::AtLeast(position) | Consistency::Holding(position) => {
             position.index.min(ledger.content.position().index)
         }
-        Consistency::Linearizable => asked.floor,
+        Consistency::Linearizable => asked.before.answered,
     };
     // A copy stands at the last entry with content: behind it there may be others.
     if at.index < least && ledger.content.position_at(least) > at.index {

@@ -264,8 +264,7 @@ impl World {
         operation: Operation,
         request: SqlRequest,
     ) -> Result<u64, Violation> {
-        let floor = self.checks.workloads.floor(cluster, log);
-        let asked = Asked { cluster, log, operation, floor };
+        let asked = Asked { cluster, log, operation, before: self.checks.before(cluster, log) };
         let (by, promises) = (self.run_of(host), Acknowledged::of(request.kind));
         let shown = self.clients.shown.of(by, cluster, log);
         let (at, timeout, attempt) = (self.now, request.timeout, None);

@@ -149,11 +149,11 @@ impl World {
         let Some(open) = self.clients.sessions.open.get_mut(&which) else { return Ok(()) };
         open.last += 1;
         let ((cluster, log), session, sequence) = (open.of, open.id, open.last);
-        let floor = self.checks.workloads.floor(cluster, log);
+        let before = self.checks.before(cluster, log);
         let doing = Doing {
             client: which,
             of: (cluster, log),
-            asked: Asked { cluster, log, operation, floor },
+            asked: Asked { cluster, log, operation, before },
             statements,
             session,
             sequence,

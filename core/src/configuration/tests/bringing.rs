@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{
     Absorption, Applied, Attempt, Bringing, Brought, ConfigCommand, Configuration, CopyStatus,
-    DatabaseRules, MAIN, PlaceRule, Rejection, Role, apply,
+    DatabaseRules, MAIN, PlaceRule, QuorumRule, Rejection, Role, apply,
 };
 use super::{
     after, cluster, configure, create, founded, join, node, on, placed, places, refused, rules,
@@ -256,6 +256,31 @@ fn a_holder_that_was_a_replica_can_decide_in_what_it_brings() {
     assert_eq!(document.servers[&COMES].role, Role::Master);
     let shard = document.shard("shop", MAIN).unwrap();
     assert!(shard.masters().any(|(id, _)| id == COMES), "{:?}", shard.shard.copies);
+}
+
+/// Seed 8052250: the cluster of the holder has ended by then, and roles of others have changed since the
+/// names were reserved.
+#[test]
+fn whoever_comes_is_not_refused_for_roles_that_are_others_by_now() {
+    let count = |most| {
+        let mut what = bringing((1, 1), &["shop"]);
+        let settings = &mut what.databases[0].rules.settings;
+        settings.places = ["guest", "b"].map(|name| PlaceRule::Server(name.into())).to_vec();
+        settings.write_quorum = QuorumRule::Count(most);
+        what
+    };
+    let why = refused(&cluster(&["a", "b"]), &reserve(&count(3)));
+    assert!(matches!(why, Rejection::QuorumTooLarge { asked: 3, most: 2, .. }), "{why:?}");
+    let mut what = count(2);
+    what.databases[0].rules.settings.owner = Some("b".into());
+    let document = after(&cluster(&["a", "b"]), &reserve(&what));
+    let b = document.by_name("b").unwrap().0;
+    let document = after(&document, &ConfigCommand::SetRole { node: b, role: Role::Replica });
+    let document = after(&document, &arrives("guest"));
+    let shard = document.shard("shop", MAIN).unwrap();
+    assert_eq!(shard.masters().map(|(id, _)| id).collect::<Vec<_>>(), [COMES]);
+    assert_eq!(shard.write_quorum(), QuorumRule::Count(2), "as its operators have asked for");
+    assert_eq!(shard.shard.owner.as_deref(), Some("b"));
 }
 
 /// A cluster of one server with a database.

@@ -6,13 +6,15 @@ use std::time::Duration;
 use quorate_core::client::{Answer, ClientError, Input, Kind, Reading, Request, TicketId};
 use quorate_core::engine::{Statement, Transaction, Value};
 use quorate_core::shard::{Consistency, Reply, ShardError};
-use quorate_core::{ClusterId, Index, LogId, Time};
+use quorate_core::{ClusterId, LogId, Time};
 
 use super::steps::Stepping;
 use super::{Happening, World};
 use crate::checks::guarantees::Bound;
 use crate::checks::histories::{Did, Outcome};
-use crate::checks::workloads::{APPENDS, Asked, BANK, COUNTERS, Operation, REGISTERS, number};
+use crate::checks::workloads::{
+    APPENDS, Asked, BANK, Before, COUNTERS, Operation, REGISTERS, number,
+};
 use crate::counts::Count;
 use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
@@ -43,8 +45,8 @@ pub(super) struct Asking {
     pub(super) what: Operation,
     /// By the client's clock.
     pub(super) deadline: Time,
-    /// What had been answered, to anybody, when it was asked.
-    pub(super) floors: BTreeMap<(ClusterId, LogId), Index>,
+    /// How far each shard was when it was asked.
+    pub(super) before: BTreeMap<(ClusterId, LogId), Before>,
     /// What this client had seen.
     pub(super) bound: Bound,
     pub(super) reading: Option<Reading>,
@@ -88,7 +90,7 @@ impl World {
             }
         }
         let (what, mut statements, reading) = self.next_of(which, is_last);
-        let floors = self.floors();
+        let before = self.checks.before_all();
         let now = self.now;
         let Some(failover) = &mut self.failover else { return Ok(()) };
         let number = failover.next();
@@ -124,7 +126,7 @@ impl World {
             statements,
             what,
             deadline,
-            floors,
+            before,
             bound,
             reading,
             noted,
@@ -353,8 +355,8 @@ impl World {
             let detail = format!("client {which}: {:?} waits for an answer", asking.what);
             return Err(Violation::new("superseded-unanswered", detail));
         }
-        let floor = asking.floors.get(&(cluster, log)).copied().unwrap_or_default();
-        let asked = Asked { cluster, log, operation: asking.what.clone(), floor };
+        let before = asking.before.get(&(cluster, log)).copied().unwrap_or_default();
+        let asked = Asked { cluster, log, operation: asking.what.clone(), before };
         self.checks.answered(&asked, &reply)?;
         if let Operation::Abandon(_) = asking.what {
             return Ok(());

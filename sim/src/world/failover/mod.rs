@@ -15,7 +15,6 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_core::Index;
 use quorate_core::client::{
     Client, ClientConfig, ConnectionId, Event, Input, Output, TicketId, ToClient, ToServer,
 };
@@ -463,10 +462,5 @@ impl World {
             once.acknowledged,
         );
         Ok(())
-    }
-
-    /// The positions up to which everything had been answered, of all shards.
-    fn floors(&self) -> BTreeMap<(ClusterId, LogId), Index> {
-        self.checks.workloads.floors()
     }
 }

@@ -11,7 +11,7 @@ use quorate_core::node::SqlRequest;
 use quorate_core::shard::{Consistency, Reply, ShardError, ShardId, SqlKind};
 use quorate_core::{CommandId, Input, NodeId};
 
-use crate::checks::workloads::{Asked as AskedOf, Operation};
+use crate::checks::workloads::{Asked as AskedOf, Before, Operation};
 use crate::counts::Count;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::NEVER_ENDS;
@@ -181,8 +181,8 @@ impl World {
         let key = (of.cluster, of.log);
         if let Reply::Session { .. } = reply {
             self.counts.add(Count::SessionsOpened);
-            let (cluster, log, floor) = (of.cluster, of.log, quorate_core::Index::ZERO);
-            let opened = AskedOf { cluster, log, operation: Operation::Open, floor };
+            let (cluster, log, before) = (of.cluster, of.log, Before::default());
+            let opened = AskedOf { cluster, log, operation: Operation::Open, before };
             self.late.push(Late::Answered(Box::new(opened), reply.clone()));
         }
         let Some(once) = asked.kind.once() else { return };

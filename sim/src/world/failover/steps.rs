@@ -65,7 +65,7 @@ impl World {
         what: Operation,
         statements: Vec<Statement>,
     ) -> Verdict {
-        let floors = self.floors();
+        let before = self.checks.before_all();
         let now = self.now;
         let Some(failover) = &mut self.failover else { return Ok(()) };
         let operation = OPERATIONS | failover.next();
@@ -80,7 +80,7 @@ impl World {
             statements,
             what,
             deadline: app.clock.local(now) + timeout,
-            floors,
+            before,
             bound: app.guarantees.bound(),
             reading: None,
             noted: None,
