@@ -153,8 +153,9 @@ impl Client {
         self.out.push_back(Output::Dial(id, address));
     }
 
-    /// Whom to dial next: those that are near first, of them whoever waits longest. Once one is open
-    /// only those of the layout count, and only near ones if there are any.
+    /// Whom to dial next: those that are near first, of them whoever waits longest, and before all others
+    /// whoever was passed over for long. Once one is open only those of the layout count, and only near
+    /// ones if there are any.
     fn next_address(&mut self, open: bool) -> Option<SocketAddr> {
         let now = self.now;
         let listed = self.layout.servers.iter().filter_map(|server| server.address);
@@ -166,6 +167,9 @@ impl Client {
         }
         addresses.sort_unstable();
         addresses.dedup();
+        // What is known of servers may be old: the ones that should be there may all be gone, and come up
+        // for their turn again and again.
+        let patience = 2 * addresses.len() as u64;
         let held: Vec<SocketAddr> = self.servers.all.values().map(|c| c.address).collect();
         addresses.retain(|address| !held.contains(address));
         let targets = &self.servers.targets;
@@ -174,12 +178,15 @@ impl Client {
         let rank = |address: &SocketAddr| {
             let failures = target(address).map_or(0, |t| t.failures);
             let turn = target(address).map_or(0, |t| t.turn);
+            if self.servers.turns.saturating_sub(turn) > patience {
+                return (false, false, false, false, false, turn);
+            }
             let online =
                 self.layout.servers.iter().all(|s| s.address != Some(*address) || s.is_online);
             // One that can do nothing comes after all others, those that were not there included: else
             // two of them would keep the client to themselves.
             let unfit = target(address).is_some_and(|t| t.unfit);
-            (unfit, !self.is_near(*address), !online, failures > 0, turn)
+            (true, unfit, !self.is_near(*address), !online, failures > 0, turn)
         };
         let best = addresses.iter().map(&rank).min()?;
         let among: Vec<SocketAddr> =

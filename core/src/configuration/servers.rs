@@ -183,10 +183,10 @@ fn keep_a_master(held: &Configuration, node: NodeId) -> Result<(), Rejection> {
 
 impl Configuration {
     /// Whether a dynamic server that is gone, or goes, may be taken out: nothing would go with it that
-    /// nobody else holds.
+    /// nobody else holds, and somebody is left to decide.
     #[must_use]
     pub fn may_go(&self, node: NodeId) -> bool {
-        keep_what_only_it_has(self, node).is_ok()
+        keep_a_master(self, node).is_ok() && keep_what_only_it_has(self, node).is_ok()
     }
 }
 

@@ -66,8 +66,9 @@ impl Bring {
         self.refused.get(&cluster)
     }
 
-    pub(super) fn clashes(&self) -> usize {
-        self.refused.len()
+    /// By which clusters, and why: nearly always by none.
+    pub(super) fn clashes(&self) -> &BTreeMap<ClusterId, Rejection> {
+        &self.refused
     }
 
     fn is_under_way(&self) -> bool {

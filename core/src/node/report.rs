@@ -1,9 +1,11 @@
 //! What a node tells: peers, clients and people.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Event, NoQuorum, Node, Output, State, Status};
+use crate::configuration::Rejection;
 use crate::ids::{ClusterId, ConfigVersion, Index, LinkId, NodeId};
 use crate::wire::{Info, Packet};
 
@@ -16,7 +18,7 @@ pub(super) struct Basis {
     coordinator: Option<(NodeId, SocketAddr)>,
     damaged: bool,
     membership: Option<Index>,
-    clashes: usize,
+    clashes: BTreeMap<ClusterId, Rejection>,
 }
 
 impl Node {
@@ -29,7 +31,7 @@ impl Node {
             coordinator: self.known_coordinator(),
             damaged: self.raft.as_ref().is_some_and(|raft| raft.abstains()),
             membership: self.settled_membership(),
-            clashes: self.bring.clashes(),
+            clashes: self.bring.clashes().clone(),
         };
         if self.told_infos.as_ref() == Some(&basis) {
             return false;

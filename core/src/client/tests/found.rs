@@ -65,3 +65,28 @@ fn requests_that_ran_out_of_time_while_no_server_was_there_are_not_kept() {
     world.pass(3000);
     assert!(world.answers[&long].is_ok(), "{:?}", world.answers[&long]);
 }
+
+/// Seed 8076150: what the client knows is old. Those that should be there are gone, and the one that is
+/// there is listed as away, or in another data centre.
+#[test]
+fn servers_that_should_be_there_do_not_keep_a_client_from_the_one_that_is() {
+    for far in [false, true] {
+        let mut world = World::with(9, |config| {
+            config.retry_max = std::time::Duration::from_millis(50);
+            config.data_center = far.then(|| "odd".to_owned());
+            config.seeds.truncate(1);
+        });
+        let last = if far { 8 } else { 9 };
+        world.layout.servers[last - 1].is_online = far;
+        let first = world.write(1, 1000);
+        world.settle();
+        assert!(world.answers[&first].is_ok());
+        let last = u8::try_from(last).unwrap();
+        let gone = (1..=9).filter(|server| *server != last);
+        gone.for_each(|server| world.mood(server, Mood::Frozen));
+        let ticket = world.write(2, 60_000);
+        world.pass(30_000);
+        let answer = world.answers.get(&ticket);
+        assert!(answer.is_some_and(Result::is_ok), "{answer:?} {:?}", world.dialed);
+    }
+}

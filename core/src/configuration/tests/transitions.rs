@@ -4,7 +4,7 @@ use super::super::{
     Absorption, Applied, AutoRemove, ConfigCommand, Defaults, OperatorChange, Registration,
     Rejection, RemoveReason, Role, ServerStatus, apply,
 };
-use super::{addresses, after, away, founded, join, node, refused, remove};
+use super::{addresses, after, away, cluster, founded, join, node, refused, remove};
 use crate::ids::{ClusterId, ConfigVersion, DatabaseId};
 
 #[test]
@@ -273,4 +273,14 @@ fn a_cluster_does_not_dissolve_into_one_that_has_dissolved_into_it() {
     let ended = Rejection::IntoEnded { into: ClusterId(77) };
     assert_eq!(refused(&document, &dissolve(77)), ended);
     assert!(after(&document, &dissolve(78)).dissolved_into.is_some());
+}
+
+/// Seed 8070975: it was to be taken out, which was refused, and so it never was recorded as away: nobody
+/// could come in under its name.
+#[test]
+fn the_last_master_does_not_go_by_itself() {
+    let document = cluster(&["a", "b"]);
+    let document = after(&document, &ConfigCommand::SetRole { node: node(2), role: Role::Replica });
+    assert!(!document.may_go(node(1)));
+    assert!(document.may_go(node(2)));
 }

@@ -342,6 +342,16 @@ fn a_name_that_is_in_both_keeps_them_apart_and_is_named_on_both_sides() {
     assert!(done(&insert(&mut world, SOLO, "DEMO", 100)));
     assert!(done(&insert(&mut world, 0, "demo", 100)));
     assert!(world.node(0).configuration().unwrap().bringing.is_empty());
+    // Another name is in the way too (seed 8077938: what had taken the place of another reason was not
+    // told).
+    fill(&mut world, 0, "solo", DatabaseRules::default(), 0..0);
+    world.run(SECOND * 10);
+    for at in 0..4 {
+        let (_, why) = &world.node(at).status(world.now).clashes[0];
+        assert!(why.contains("DEMO") && why.contains("solo"), "n{at}: {why}");
+    }
+    let drop = ConfigCommand::DropDatabase { name: "solo".to_owned() };
+    assert!(matches!(change(&mut world, 0, drop), Reply::Done { .. }));
     // An operator does what is said: the rest is brought.
     let drop = ConfigCommand::DropDatabase { name: "DEMO".to_owned() };
     assert!(matches!(change(&mut world, SOLO, drop), Reply::Done { .. }));

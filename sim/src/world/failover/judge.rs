@@ -56,7 +56,9 @@ impl World {
         let mut lines = app.lines.values().filter_map(|line| failover.lines.get(line));
         let connected = lines.any(|line| line.host == host && line.host_open);
         let owners = told.shards.iter().all(|shard| {
-            seen.shards.iter().any(|known| known.log == shard.log && known.term >= shard.term)
+            let known = seen.shards.iter().find(|known| known.log == shard.log);
+            // One that it does not know may have been dropped since.
+            known.map_or(seen.version > told.version, |known| known.term >= shard.term)
         });
         // A host that has not come back to its cluster may tell of less than others did.
         let newest = seen.cluster == told.cluster && seen.version >= told.version && owners;
