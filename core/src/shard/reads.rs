@@ -70,7 +70,10 @@ impl Shard {
                     self.reads.asking.push(Asking::Read(read));
                 }
                 Consistency::Local => self.wait_for(self.follow.told, read),
-                Consistency::AtLeast(position) => self.wait_for(position.index, read),
+                // Whoever names an entry gets no less than who names none.
+                Consistency::AtLeast(position) => {
+                    self.wait_for(position.index.max(self.follow.told), read);
+                }
             }
         }
         self.drive();

@@ -59,7 +59,7 @@ pub struct Request {
 }
 
 impl Request {
-    fn shows(&self) -> Shows {
+    pub(super) fn shows(&self) -> Shows {
         let as_configured = matches!(
             self.asked.operation,
             Operation::Read(_, Consistency::AsConfigured)
@@ -120,6 +120,11 @@ impl Clients {
     /// What [`Clients::next`] will give.
     pub(super) fn peek_next(&self) -> u64 {
         self.last + 1
+    }
+
+    /// What nodes are asked to see that they have shown before.
+    pub(super) fn open_shows(&self) -> impl Iterator<Item = Shows> {
+        self.requests.values().map(Request::shows)
     }
 
     pub(super) fn unique(&mut self) -> i64 {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use quorate_core::shard::Reply;
 use quorate_core::{ClusterId, Index, LogId};
 
-use super::World;
 use super::event::RunRef;
 use super::outputs::Late;
+use super::{Failover, World};
 use crate::counts::Count;
 use crate::network::MS;
 
@@ -33,6 +33,14 @@ pub(super) struct Shows {
     pub(super) as_configured: bool,
 }
 
+impl Shows {
+    /// Whether the node may have given up by now what this is to see.
+    fn has_waited(&self, now: u64) -> bool {
+        let timeout = u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX);
+        now - self.at >= WAITS.min(timeout / 4)
+    }
+}
+
 /// The last position that each run of a node has answered with, by shard.
 #[derive(Debug, Default)]
 pub(super) struct Shown(BTreeMap<(RunRef, ClusterId, LogId), Index>);
@@ -45,13 +53,24 @@ impl Shown {
 }
 
 impl World {
+    /// Whether another request has waited for the same, and is not answered yet: the node gives up for
+    /// all when it does for one, and what that gets instead may take its time.
+    fn others_have_waited(&self, request: Shows) -> bool {
+        let same = |other: Shows| {
+            other.as_configured
+                && (other.by, other.of, other.shown) == (request.by, request.of, request.shown)
+                && other.has_waited(self.now)
+        };
+        self.clients.open_shows().any(same)
+            || self.failover.iter().flat_map(Failover::open_shows).any(same)
+    }
+
     /// A node has answered.
     pub(super) fn note_shown(&mut self, request: Shows, reply: &Reply) {
         let key = (request.by, request.of.0, request.of.1);
         let at = reply.done_at().map(|at| at.index);
         if request.as_configured && at.is_none_or(|at| at < request.shown) {
-            let timeout = u64::try_from(request.timeout.as_nanos()).unwrap_or(u64::MAX);
-            let waited = self.now - request.at >= WAITS.min(timeout / 4);
+            let waited = request.has_waited(self.now) || self.others_have_waited(request);
             if waited && self.clients.shown.0.get(&key) == Some(&request.shown) {
                 // It has given up what it waited for, also if what it read instead has failed.
                 self.counts.add(Count::ShownGivenUp);

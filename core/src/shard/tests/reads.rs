@@ -36,6 +36,28 @@ fn a_reader_of_its_own_writes_waits_for_them() {
     assert_eq!(world.error(id), ShardError::TimedOut);
 }
 
+/// Seed 8108033: a write is answered when its entry is committed, and its owner's copy has it a moment
+/// later.
+#[test]
+fn who_names_an_entry_sees_no_less_at_the_owner_than_who_names_none() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let first = world.write(owner, insert(1));
+    world.settle();
+    let Reply::Done { at: old, .. } = world.replies[&first].clone() else { panic!("it is done") };
+    let second = world.write(owner, insert(2));
+    world.step_engine(owner);
+    world.run_but(200, &[owner]);
+    assert!(matches!(world.replies[&second], Reply::Done { .. }));
+    for consistency in [Consistency::Local, Consistency::AtLeast(old)] {
+        let id = world.read(owner, select(), consistency);
+        world.settle_but(&[owner]);
+        assert!(!world.replies.contains_key(&id));
+    }
+    let id = world.read(owner, select(), Consistency::AtLeast(old));
+    world.settle();
+    assert_eq!(world.rows(id)[0].rows.len(), 2);
+}
+
 #[test]
 fn a_linearizable_read_takes_the_word_of_a_quorum() {
     let (mut world, owner) = World::led(&[A, B, C]);

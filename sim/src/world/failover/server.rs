@@ -19,7 +19,7 @@ use crate::trace::tell;
 use crate::world::clients::Acknowledged;
 use crate::world::outputs::Late;
 use crate::world::shown::Shows;
-use crate::world::{RunRef, World};
+use crate::world::{Failover, RunRef, World};
 
 /// Commands from here on are of failover clients.
 const FIRST: u64 = 1 << 62;
@@ -52,6 +52,13 @@ pub(super) struct Asked {
     kind: SqlKind,
     /// What the node had shown of the shard, if it knows that.
     shows: Option<Shows>,
+}
+
+impl Failover {
+    /// What nodes are asked to see that they have shown before.
+    pub(in crate::world) fn open_shows(&self) -> impl Iterator<Item = Shows> {
+        self.asked.values().filter_map(|asked| asked.shows)
+    }
 }
 
 impl World {
