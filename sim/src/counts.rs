@@ -174,6 +174,8 @@ counts! {
     ClientSessionsAgain = "client-sessions-again",
     /// It took over a layout, or a part of one.
     ClientLayouts = "client-layouts-merged",
+    /// It was told of copies that are not whole, or that all are by now.
+    ClientCopies = "client-copies-told",
     /// It was told of a version that was older than the one it knew.
     ClientLayoutsOlder = "client-layouts-older",
     /// The history of a register was judged.

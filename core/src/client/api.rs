@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::layout::Layout;
+use crate::copies::CopyReport;
 use crate::engine::{Position, Rows, Transaction};
-use crate::ids::NodeId;
+use crate::ids::{LogId, NodeId};
 use crate::shard::{Reply, ShardError, ShardId, SqlKind, Token, TransactionId};
 
 /// A connection to a server, as the client numbers them; never used twice.
@@ -229,6 +230,9 @@ pub enum ToClient {
     },
     /// The cluster has changed, or this is how it is.
     Layout(Layout),
+    /// Which copies are not whole, and how far they are, by log and server: when one comes or goes, and
+    /// every second while one makes progress. Before the first there are none, as far as the server knows.
+    Copies(Vec<(LogId, NodeId, CopyReport)>),
     /// To [`ToServer::Sql`].
     Reply {
         /// As it was asked.
@@ -286,6 +290,8 @@ pub enum Event {
     Using(Option<NodeId>),
     /// The cluster is another one, or looks otherwise.
     Layout(Layout),
+    /// Which copies are not whole, by log and server, as the server in use knows.
+    Copies(Vec<(LogId, NodeId, CopyReport)>),
     /// A server does not want this client.
     Refused {
         /// Why.

@@ -42,7 +42,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 pub use serve::{FLIGHTS_MAX, NumberInUse, Rights, Served, Service, TIMEOUT_MAX, greeting};
 
+use crate::copies::CopyReport;
 use crate::faults::{self, Fault};
+use crate::ids::{LogId, NodeId};
 use crate::time::Time;
 
 /// How much a client keeps: all of it has bounds.
@@ -67,6 +69,8 @@ pub struct Client {
     now: Time,
     rng: ChaCha8Rng,
     layout: Layout,
+    /// The copies that are not whole, as was told last.
+    copies: Vec<(LogId, NodeId, CopyReport)>,
     servers: servers::Servers,
     requests: requests::Requests,
     /// Why no server wants this client.
@@ -83,6 +87,7 @@ impl Client {
             now,
             rng: ChaCha8Rng::from_seed(seed),
             layout: Layout::default(),
+            copies: Vec::new(),
             servers: servers::Servers::default(),
             requests: requests::Requests::default(),
             refused: None,
@@ -125,6 +130,13 @@ impl Client {
         &self.layout
     }
 
+    /// The copies that are not whole, by log and server, as the server in use knows, or the last one that
+    /// was.
+    #[must_use]
+    pub fn copies(&self) -> &[(LogId, NodeId, CopyReport)] {
+        &self.copies
+    }
+
     /// How much it keeps at the moment.
     #[must_use]
     pub fn held(&self) -> Held {
@@ -145,6 +157,7 @@ impl Client {
                     self.out.push_back(Output::Event(Event::Layout(self.layout.clone())));
                 }
             }
+            ToClient::Copies(copies) => self.told_of_copies(id, copies),
             ToClient::Reply { id: number, reply, of } => self.on_reply(id, number, reply, of),
             ToClient::Denied { id: number, reason } => self.on_denied(id, number, &reason),
             ToClient::Pong(_) => {}

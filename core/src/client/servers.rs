@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use super::api::{ConnectionId, Event, Output, Strategy, ToServer};
 use super::{Client, backoff};
-use crate::ids::NodeId;
+use crate::copies::CopyReport;
+use crate::ids::{LogId, NodeId};
 use crate::time::Time;
 
 /// Connections that may be on their way at one time.
@@ -22,6 +23,8 @@ pub(super) struct Connection {
     next_ping: Time,
     /// What it was asked last it could not do, though another may.
     unfit: bool,
+    /// The copies that are not whole, as it has told.
+    copies: Vec<(LogId, NodeId, CopyReport)>,
 }
 
 /// What is known of an address.
@@ -146,8 +149,8 @@ impl Client {
         let target = self.servers.targets.entry(address).or_default();
         target.turn = self.servers.turns;
         let (node, began, heard, next_ping) = (None, now, now, now + self.config.ping);
-        let unfit = false;
-        let connection = Connection { address, node, began, heard, next_ping, unfit };
+        let (unfit, copies) = (false, Vec::new());
+        let connection = Connection { address, node, began, heard, next_ping, unfit, copies };
         self.servers.all.insert(id, connection);
         self.servers.next_dial = now + self.config.stagger;
         self.out.push_back(Output::Dial(id, address));
@@ -275,6 +278,7 @@ impl Client {
         self.switched();
         let node = using.and_then(|id| self.servers.all[&id].node);
         self.out.push_back(Output::Event(Event::Using(node)));
+        self.tell_of_copies();
         if using.is_some() && self.config.strategy != Strategy::RoundRobinRequest {
             let others = self.servers.all.keys().copied().filter(|id| Some(*id) != using);
             let others: Vec<ConnectionId> = others.collect();
@@ -285,6 +289,28 @@ impl Client {
                 self.requests_lost(id);
             }
         }
+    }
+
+    /// A server has told which copies are not whole.
+    pub(super) fn told_of_copies(
+        &mut self,
+        id: ConnectionId,
+        copies: Vec<(LogId, NodeId, CopyReport)>,
+    ) {
+        if let Some(connection) = self.servers.all.get_mut(&id) {
+            connection.copies = copies;
+        }
+        self.tell_of_copies();
+    }
+
+    /// What the server in use knows of copies is told, if it is something else. Without one that stays.
+    fn tell_of_copies(&mut self) {
+        let using = self.servers.using.and_then(|id| self.servers.all.get(&id));
+        let Some(connection) = using.filter(|connection| connection.copies != self.copies) else {
+            return;
+        };
+        self.copies.clone_from(&connection.copies);
+        self.out.push_back(Output::Event(Event::Copies(self.copies.clone())));
     }
 
     /// A connection leads nowhere any more.

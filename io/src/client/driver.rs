@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_core::Time;
 use quorate_core::client::{
     Answer, Client as Machine, ConnectionId, Done, Event, Input, Kind, Layout, Output, Request,
     TicketId, ToClient, ToServer,
 };
+use quorate_core::copies::{CopyReport, CopyState};
 use quorate_core::engine::Transaction;
 use quorate_core::shard::TransactionId;
+use quorate_core::{LogId, NodeId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{self, ARRIVALS_MAX, Arrival, Way};
@@ -29,15 +30,54 @@ pub(super) enum Ask {
 pub struct View {
     /// The cluster, as far as it is known.
     pub layout: Arc<Layout>,
+    /// The copies that are not whole, by log and server, as the server in use knows: see
+    /// [`View::copies`].
+    pub unwhole: Arc<Vec<(LogId, NodeId, CopyReport)>>,
     /// The server in use; `None`: there is none.
-    pub using: Option<quorate_core::NodeId>,
+    pub using: Option<NodeId>,
     /// What became of the last connection to each address that led nowhere.
     pub problems: BTreeMap<SocketAddr, String>,
     /// Why no server wants this client.
     pub refused: Option<String>,
 }
 
+/// A copy of a shard that is not whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyNews {
+    /// Its database.
+    pub database: String,
+    /// Its shard.
+    pub shard: String,
+    /// The name of the server that has it, or the start of its id when it has left.
+    pub server: String,
+    /// The last entry of the shard's log that is in it: the LSN.
+    pub lsn: u64,
+    /// What it is: if it is received from another server, how many bytes of how many, at which rate.
+    pub state: CopyState,
+}
+
 impl View {
+    /// The copies that are not whole, by database, shard and server: those that wait for something, and
+    /// those on their way, told anew every second.
+    #[must_use]
+    pub fn copies(&self) -> Vec<CopyNews> {
+        let named = self.unwhole.iter().filter_map(|(log, node, report)| {
+            let shard = self.layout.shards.iter().find(|shard| shard.log == *log)?;
+            Some(CopyNews {
+                database: shard.database.clone(),
+                shard: shard.name.clone(),
+                server: self.layout.name_of(*node),
+                lsn: report.applied.0,
+                state: report.state.clone(),
+            })
+        });
+        let mut all: Vec<CopyNews> = named.collect();
+        all.sort_by(|a, b| {
+            (&a.database, &a.shard, &a.server).cmp(&(&b.database, &b.shard, &b.server))
+        });
+        all
+    }
+
     /// The problems in one line; empty: there are none.
     #[must_use]
     pub fn problems(&self) -> String {
@@ -242,6 +282,9 @@ impl Driver {
                 }
                 Output::Event(Event::Refused { reason, final_ }) => {
                     self.view.send_modify(|view| view.refused = Some(reason).filter(|_| final_));
+                }
+                Output::Event(Event::Copies(copies)) => {
+                    self.view.send_modify(|view| view.unwhole = Arc::new(copies));
                 }
                 Output::Event(Event::Layout(layout)) => {
                     self.view.send_modify(|view| view.layout = Arc::new(layout));

@@ -64,6 +64,23 @@
 //! # }
 //! ```
 //!
+//! How far copies are that are on their way to a server, for a bar or a log:
+//!
+//! ```no_run
+//! # use quorate_io::client::{Client, CopyState};
+//! # async fn example(client: Client) {
+//! let mut view = client.watch();
+//! while view.changed().await.is_ok() {
+//!     for copy in view.borrow_and_update().copies() {
+//!         if let CopyState::Receiving(progress) = copy.state {
+//!             let (done, total, left) = (progress.done, progress.total, progress.seconds_left());
+//!             println!("{} on {}: {done} of {total} bytes, {left:?} s left", copy.shard, copy.server);
+//!         }
+//!     }
+//! }
+//! # }
+//! ```
+//!
 //! # What can be relied on
 //!
 //! * A write is done once, however often it had to be sent and to whichever server. If its time is up
@@ -97,9 +114,10 @@ use quorate_core::shard::ShardError;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use driver::View;
+pub use driver::{CopyNews, View};
 pub use params::{Params, ToValue};
 pub use quorate_core::client::{Done, Kind, Reading, Strategy};
+pub use quorate_core::copies::{CopyProgress, CopyState};
 pub use quorate_core::engine::{SqlError, SqlErrorKind, Value};
 pub use rows::{ColumnError, ColumnIndex, FromRow, FromValue, Row, Rows};
 pub use transaction::Transaction;
@@ -482,13 +500,15 @@ impl Client {
         Transaction::begin(self.clone()).await
     }
 
-    /// The cluster as it is known at the moment, the server in use, and what is wrong with others.
+    /// The cluster as it is known at the moment, the copies that are not whole, the server in use, and
+    /// what is wrong with others.
     #[must_use]
     pub fn view(&self) -> View {
         self.view.borrow().clone()
     }
 
-    /// The same, as it changes: every layout that a server tells, unless whoever watches is slower.
+    /// The same, as it changes: every layout that a server tells, and how far copies are, unless whoever
+    /// watches is slower.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<View> {
         self.view.clone()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quorate_core::client::{self, NumberInUse, Rights, Service, ToClient, ToServer};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::layouts::Layouts;
+use super::layouts::{Layouts, Told};
 use super::{END_MAX_WAIT, HELLO_MAX_WAIT};
 use crate::http::{App, Peer, Who, client_let_in, client_rights};
 
@@ -98,7 +98,7 @@ pub(super) async fn serve(
     let counted = app.clone();
     let _here = counted.served().client();
     let now = Instant::now();
-    let (service, sent, heard) = (Service::default(), Bytes::new(), now);
+    let (service, sent, heard) = (Service::default(), Told::default(), now);
     let conversation = Conversation { app, who, layouts, service, out, sent, heard, taken: now };
     conversation.run(incoming, writer, ended).await
 }
@@ -121,8 +121,8 @@ struct Conversation {
     service: Service,
     /// On its way to the client.
     out: BytesMut,
-    /// The layout that it was sent last.
-    sent: Bytes,
+    /// What it was sent last of the cluster.
+    sent: Told,
     /// When something came from it last.
     heard: Instant,
     /// When it took something last, or had taken all.
@@ -148,7 +148,12 @@ impl Conversation {
                     if !self.is_let_in(&mut writer).await? {
                         return Ok(());
                     }
-                    self.out.extend_from_slice(&newest);
+                    if newest.layout != self.sent.layout {
+                        self.out.extend_from_slice(&newest.layout);
+                    }
+                    if newest.copies != self.sent.copies {
+                        self.out.extend_from_slice(&newest.copies);
+                    }
                     self.sent = newest;
                 }
             }

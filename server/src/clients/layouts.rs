@@ -1,4 +1,4 @@
-//! What clients are told of the cluster: made once for all of them, at each change.
+//! What clients are told of the cluster and of copies: made once for all of them, at each change.
 
 use bytes::{Bytes, BytesMut};
 use quorate_core::client::{Layout, ToClient};
@@ -6,19 +6,27 @@ use quorate_io::client::wire;
 use quorate_io::runtime::{Handle, Layout as Known};
 use tokio::sync::watch;
 
-/// The newest layout as a frame; empty: the node is in no cluster yet. Who is slow sees the newest only.
-pub(super) type Layouts = watch::Receiver<Bytes>;
+/// The newest, as frames. Who is slow sees the newest only.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Told {
+    /// The layout; empty: the node is in no cluster yet.
+    pub(super) layout: Bytes,
+    /// The copies that are not whole; empty: it was never otherwise than that all are.
+    pub(super) copies: Bytes,
+}
+
+/// What is told, as it changes.
+pub(super) type Layouts = watch::Receiver<Told>;
 
 /// Follows what the node knows, until it ends.
 pub(super) fn follow(handle: Handle) -> Layouts {
-    let (tell, layouts) = watch::channel(Bytes::new());
+    let (tell, layouts) = watch::channel(Told::default());
     tokio::spawn(handle.follow(move |known| {
-        let frame = frame(known);
-        // Progress of copies changes nothing of it.
         tell.send_if_modified(|told| {
-            let is_new = *told != frame;
+            let next = Told { layout: layout(known), copies: copies(known, &told.copies) };
+            let is_new = *told != next;
             if is_new {
-                *told = frame;
+                *told = next;
             }
             is_new
         });
@@ -26,10 +34,20 @@ pub(super) fn follow(handle: Handle) -> Layouts {
     layouts
 }
 
-fn frame(known: &Known) -> Bytes {
+fn layout(known: &Known) -> Bytes {
     let mut frame = BytesMut::new();
     if let Some(document) = &known.configuration {
         wire::frame(&ToClient::Layout(Layout::of(document, &known.owners)), &mut frame);
     }
+    frame.freeze()
+}
+
+/// That all are whole is told only to those who may have been told otherwise.
+fn copies(known: &Known, before: &Bytes) -> Bytes {
+    if known.copies.is_empty() && before.is_empty() {
+        return Bytes::new();
+    }
+    let mut frame = BytesMut::new();
+    wire::frame(&ToClient::Copies(known.copies.clone()), &mut frame);
     frame.freeze()
 }

@@ -422,6 +422,9 @@ impl World {
                 if matches!(other, Event::Owner { .. }) {
                     self.layout_is_stale(host);
                 }
+                if let Event::Copies(copies) = &other {
+                    self.push_copies(host, copies);
+                }
                 tell!(self, "host {host} says {other:?}");
                 match other {
                     Event::State(State::Founding) => self.counts.add(Count::Foundings),

@@ -465,12 +465,12 @@ fn a_thousand_listeners_each_see_a_server_join_and_leave_in_order() {
         let first = all.iter().min().expect("one");
         all.iter().map(|at| at.duration_since(*first)).max().expect("one")
     };
+    let (joined, away) = (spread(|saw| saw.joined), spread(|saw| saw.away));
+    let left = spread(|saw| saw.left);
+    let rate = (3 * LISTENERS) as f64 / (joined + away + left).as_secs_f64();
     println!(
-        "from the first listener to the last of {LISTENERS}: joined {:?}, away {:?}, left {:?}; \
-         resident {before} kB before, {after} kB with them",
-        spread(|saw| saw.joined),
-        spread(|saw| saw.away),
-        spread(|saw| saw.left)
+        "from the first listener to the last of {LISTENERS}: joined {joined:?}, away {away:?}, left \
+         {left:?}: {rate:.0} layouts a second; resident {before} kB before, {after} kB with them"
     );
     for saw in saw {
         assert!(saw.joined < saw.away && saw.away < saw.left, "in order");

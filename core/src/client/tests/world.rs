@@ -391,7 +391,7 @@ impl World {
     pub(super) fn using(&self) -> Option<NodeId> {
         self.events.iter().rev().find_map(|event| match event {
             Event::Using(node) => Some(*node),
-            Event::Layout(_) | Event::Refused { .. } => None,
+            Event::Layout(_) | Event::Copies(_) | Event::Refused { .. } => None,
         })?
     }
 }

@@ -62,7 +62,15 @@ impl World {
         });
         // A host that has not come back to its cluster may tell of less than others did.
         let newest = seen.cluster == told.cluster && seen.version >= told.version && owners;
-        (connected && !newest).then(|| {
+        if connected && newest {
+            let (told, seen) = (&failover.ends[host].copies, app.machine.as_ref()?.copies());
+            return (told != seen).then(|| {
+                HeldUp::Wrong(format!(
+                    "client {which} sees copies {seen:?}; host {host}, which it uses, tells of {told:?}"
+                ))
+            });
+        }
+        connected.then(|| {
             HeldUp::Wrong(format!(
                 "client {which} sees version {} of {:?}; host {host}, which it uses, tells of \
                  version {} of {:?}, owners known: {owners}",

@@ -405,6 +405,11 @@ impl World {
                 let detail = format!("client {which}, which every server wants: {reason}");
                 Err(Violation::new("client-refused", detail))
             }
+            Output::Event(Event::Copies(copies)) => {
+                tell!(self, "client {which} sees copies {copies:?}");
+                self.counts.add(Count::ClientCopies);
+                Ok(())
+            }
             Output::Event(Event::Layout(layout)) => {
                 tell!(
                     self,

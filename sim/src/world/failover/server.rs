@@ -7,9 +7,10 @@ use quorate_core::client::{
     Input as ClientInput, Layout, Rights, Served, Service, ToClient, ToServer, greeting,
 };
 use quorate_core::configuration::MAIN;
+use quorate_core::copies::CopyReport;
 use quorate_core::node::SqlRequest;
 use quorate_core::shard::{Consistency, Reply, ShardError, ShardId, SqlKind};
-use quorate_core::{CommandId, Input, NodeId};
+use quorate_core::{CommandId, Input, LogId, NodeId};
 
 use crate::checks::workloads::{Asked as AskedOf, Before, Operation};
 use crate::counts::Count;
@@ -41,6 +42,8 @@ pub(super) struct HostEnd {
     told: Option<Layout>,
     /// The cluster may look otherwise than they were told.
     stale: bool,
+    /// The copies that are not whole, as they were told last.
+    pub(super) copies: Vec<(LogId, NodeId, CopyReport)>,
 }
 
 /// A request that a node was given for a client.
@@ -86,9 +89,13 @@ impl World {
         if let Some(end) = self.host_end(host) {
             end.services.insert(number, Service::default());
         }
+        let copies = self.host_end(host).map(|end| end.copies.clone()).unwrap_or_default();
         self.send_to_client(number, welcome);
         if let Some(layout) = layout {
             self.send_to_client(number, ToClient::Layout(layout));
+        }
+        if !copies.is_empty() {
+            self.send_to_client(number, ToClient::Copies(copies));
         }
     }
 
@@ -231,6 +238,20 @@ impl World {
         let Some(layout) = layout else { return };
         for line in lines {
             self.send_to_client(line, ToClient::Layout(layout.clone()));
+        }
+    }
+
+    /// Clients of a host are told which copies are not whole, as its node says.
+    pub(in crate::world) fn push_copies(
+        &mut self,
+        host: usize,
+        copies: &[(LogId, NodeId, CopyReport)],
+    ) {
+        let Some(end) = self.host_end(host) else { return };
+        end.copies = copies.to_vec();
+        let lines: Vec<u64> = end.services.keys().copied().collect();
+        for line in lines {
+            self.send_to_client(line, ToClient::Copies(copies.to_vec()));
         }
     }
 
