@@ -30,7 +30,7 @@ use super::document::{
 };
 use super::founding::{Founding, Origin};
 use super::rejection::Rejection;
-use super::rules::DatabaseRules;
+use super::rules::{DatabaseRules, Judged};
 use super::{Shard, databases, placement};
 use crate::ids::{ClusterId, DatabaseId, LogId, NodeId};
 
@@ -150,7 +150,7 @@ pub(super) fn reserve(
     let mut trial = held.clone();
     trial.servers.insert(bringing.holder, stand_in(&trial, bringing));
     placement::enter(&mut trial, bringing.holder, None);
-    make(&mut trial, cluster, (bringing.holder, &bringing.name), bringing, databases::create)?;
+    make(&mut trial, cluster, (bringing.holder, &bringing.name), bringing, Judged::Now)?;
     super::merging::absorb(held, cluster)?;
     held.bringing.insert(cluster, bringing.clone());
     Ok(Applied::Changed)
@@ -270,13 +270,9 @@ pub(super) fn claim(
     // Somebody must be able to decide in what it brings.
     server.role = Role::Master;
     let name = server.name.clone();
-    make(held, cluster, (node, &name), &bringing, databases::create_agreed)?;
+    make(held, cluster, (node, &name), &bringing, Judged::Before)?;
     Ok(Applied::Changed)
 }
-
-/// How a database is made: as one that is asked for, or as one that was agreed on.
-type Create =
-    fn(&mut Configuration, &str, DatabaseId, &DatabaseRules) -> Result<Applied, Rejection>;
 
 /// Makes the databases, each shard founded by the holder alone, which begins it with what it brings.
 fn make(
@@ -284,13 +280,13 @@ fn make(
     cluster: ClusterId,
     (node, name): (NodeId, &str),
     bringing: &Bringing,
-    create: Create,
+    judged: Judged,
 ) -> Result<(), Rejection> {
     for database in &bringing.databases {
         let mut rules = database.rules.clone();
         rename(&mut rules, &bringing.name, name);
         give_place(&mut rules, &database.logs, name);
-        create(held, &database.name, database.id, &rules)?;
+        databases::create(held, &database.name, database.id, &rules, judged)?;
         let version = held.version.next();
         let Some(made) = held.databases.get_mut(&database.name).map(Arc::make_mut) else {
             continue;

@@ -10,7 +10,7 @@ use super::moves::preview;
 use super::ownership::ShardRef;
 use super::rejection::{Rejection, check_server_name};
 use super::rules::{
-    DatabaseRules, ShardRules, Site, check_settings, check_shard_name, shard_names,
+    DatabaseRules, Judged, ShardRules, Site, check_settings, check_shard_name, shard_names,
 };
 use super::{bringing, placement};
 use crate::ids::{ConfigVersion, DatabaseId, LogId, NodeId};
@@ -20,7 +20,9 @@ pub(super) fn transition(
     command: &ConfigCommand,
 ) -> Result<Applied, Rejection> {
     match command {
-        ConfigCommand::CreateDatabase { name, id, rules } => create(held, name, *id, rules),
+        ConfigCommand::CreateDatabase { name, id, rules } => {
+            create(held, name, *id, rules, Judged::Now)
+        }
         ConfigCommand::DropDatabase { name } => match held.databases.remove(name) {
             Some(_) => Ok(Applied::Changed),
             None => bringing::give_up(held, name)
@@ -54,11 +56,11 @@ pub fn problems(document: &Configuration, command: &ConfigCommand) -> Vec<Reject
     let made = match command {
         ConfigCommand::CreateDatabase { name, id, rules } => {
             new_database(document, name, *id, rules)
-                .map(|new| make(document, name, new, rules, false))
+                .map(|new| make(document, name, new, rules, Judged::Now))
         }
         ConfigCommand::Configure { name, id, rules, drop } => {
             changed_database(document, name, *id, (rules, drop))
-                .map(|changed| make(document, name, changed, rules, false))
+                .map(|changed| make(document, name, changed, rules, Judged::Now))
         }
         _ => Ok(Err(Vec::new())),
     };
@@ -74,20 +76,10 @@ pub(super) fn create(
     name: &str,
     id: DatabaseId,
     rules: &DatabaseRules,
+    judged: Judged,
 ) -> Result<Applied, Rejection> {
     let empty = new_database(held, name, id, rules)?;
-    put(held, name, empty, rules, false)
-}
-
-/// One that was agreed on before, and must not be refused for what has changed since.
-pub(super) fn create_agreed(
-    held: &mut Configuration,
-    name: &str,
-    id: DatabaseId,
-    rules: &DatabaseRules,
-) -> Result<Applied, Rejection> {
-    let empty = new_database(held, name, id, rules)?;
-    put(held, name, empty, rules, true)
+    put(held, name, empty, rules, judged)
 }
 
 fn new_database(
@@ -126,7 +118,7 @@ fn configure(
     (rules, drop): (&DatabaseRules, &BTreeSet<String>),
 ) -> Result<Applied, Rejection> {
     let changed = changed_database(held, name, id, (rules, drop))?;
-    put(held, name, changed, rules, false)
+    put(held, name, changed, rules, Judged::Now)
 }
 
 /// The database with the settings of `rules` and without the shards that go.
@@ -157,9 +149,9 @@ fn put(
     name: &str,
     database: Database,
     rules: &DatabaseRules,
-    agreed: bool,
+    judged: Judged,
 ) -> Result<Applied, Rejection> {
-    match make(held, name, database, rules, agreed) {
+    match make(held, name, database, rules, judged) {
         Ok((database, last)) => replace(held, name, database, last),
         Err(mut problems) => Err(problems.swap_remove(0)),
     }
@@ -172,7 +164,7 @@ fn make(
     name: &str,
     mut database: Database,
     rules: &DatabaseRules,
-    agreed: bool,
+    judged: Judged,
 ) -> Result<(Database, LogId), Vec<Rejection>> {
     let mut problems: Vec<Rejection> = check_settings(&rules.settings).err().into_iter().collect();
     let mut names = shard_names(rules);
@@ -191,7 +183,7 @@ fn make(
         let others = shards.keys().chain(database.shards.keys());
         let named = if before.is_none() { check_new_shard(name, &shard, others) } else { Ok(()) };
         let log = before.map_or_else(|| last.next(), |before| before.log);
-        let site = Site { held, name, database: &database, agreed };
+        let site = Site { held, name, database: &database, judged };
         match named.and_then(|()| site.shard(&shard, own, before, log)) {
             Ok(made) => {
                 last = last.max(log);
@@ -234,8 +226,8 @@ fn add_shard(
     check_new_shard(name, shard, database.shards.keys())?;
     check_room(held, name, database.shards.len() + 1)?;
     let log = held.last_log.next();
-    let made =
-        Site { held, name, database: &database, agreed: false }.shard(shard, rules, None, log)?;
+    let made = Site { held, name, database: &database, judged: Judged::Now }
+        .shard(shard, rules, None, log)?;
     database.shards.insert(shard.to_owned(), Arc::new(made));
     replace(held, name, database, log)
 }
@@ -269,7 +261,8 @@ fn set_owner(
     let before = database.shards.get(shard).ok_or_else(|| unknown_shard(name, shard))?;
     let mut made = Shard { owner: None, ..Shard::clone(before) };
     if let Some(owner) = owner {
-        Site { held, name, database: &database, agreed: false }.give(shard, &mut made, owner)?;
+        Site { held, name, database: &database, judged: Judged::Now }
+            .give(shard, &mut made, owner)?;
     }
     database.shards.insert(shard.to_owned(), Arc::new(made));
     let last_log = held.last_log;

@@ -103,6 +103,16 @@ pub(super) fn check_settings(settings: &Settings) -> Result<(), Rejection> {
     names.chain(settings.data_centers.keys()).try_for_each(|name| check_server_name(name))
 }
 
+/// When what is asked for was found to be in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Judged {
+    /// It is looked at now.
+    Now,
+    /// It was agreed on before: that roles are others since refuses it no more than it would if it was
+    /// there already.
+    Before,
+}
+
 /// A shard that is to be, in a database that has no such shard yet.
 pub(super) struct Site<'a> {
     pub(super) held: &'a Configuration,
@@ -110,9 +120,7 @@ pub(super) struct Site<'a> {
     pub(super) name: &'a str,
     /// Its settings are those that will hold.
     pub(super) database: &'a Database,
-    /// It was agreed on before: that roles are others since refuses it no more than it would if it was
-    /// there already.
-    pub(super) agreed: bool,
+    pub(super) judged: Judged,
 }
 
 impl Site<'_> {
@@ -155,7 +163,7 @@ impl Site<'_> {
         if let Some(owner) = rules.owner.as_ref().or(inherited) {
             self.give(shard, &mut made, owner)?;
         }
-        if !self.agreed {
+        if self.judged == Judged::Now {
             check_quorums(self.seen(shard, &made), 0)?;
         }
         if before.is_none() {
@@ -202,7 +210,7 @@ impl Site<'_> {
             Some((_, server)) => self.database.role_of(server),
             None => role_of_name(&self.database.settings, owner),
         };
-        if role == Role::Replica && !self.agreed {
+        if role == Role::Replica && self.judged == Judged::Now {
             let owner = owner.to_owned();
             return Err(Rejection::OwnerIsReplica { database, shard: shard_name, owner });
         }

@@ -93,6 +93,22 @@
 //! What decides is `quorate_core::client`, a pure machine that the simulator puts through crashes and
 //! cut networks; here are its sockets and its clock.
 
+/// Hands a macro the tuples of one to eight, each as the names of its types with their places.
+macro_rules! for_tuples {
+    ($each:ident) => {
+        $each! {
+            (A 0)
+            (A 0, B 1)
+            (A 0, B 1, C 2)
+            (A 0, B 1, C 2, D 3)
+            (A 0, B 1, C 2, D 3, E 4)
+            (A 0, B 1, C 2, D 3, E 4, F 5)
+            (A 0, B 1, C 2, D 3, E 4, F 5, G 6)
+            (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
+        }
+    };
+}
+
 mod address;
 mod connection;
 mod driver;

@@ -92,27 +92,13 @@ pub(crate) fn asked(question: &str, otherwise: &str) -> Result<String, Failure> 
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-
-    fn target(data: PathBuf) -> Target {
-        Target {
-            data,
-            http: None,
-            token: None,
-            token_file: None,
-            user: None,
-            tls: false,
-            tls_ca: None,
-        }
-    }
 
     #[test]
     fn the_token_of_this_machines_node_is_shown_to_no_other() {
         let data = tempfile::tempdir().unwrap();
         fs::write(token::path(data.path()), "own-token\n").unwrap();
-        let target = target(data.path().to_owned());
+        let target = Target::of(data.path());
         let shown = |local| authorization(&target, local).unwrap();
         assert_eq!(shown(true).as_deref(), Some("Bearer own-token"));
         assert_eq!(shown(false), None);
@@ -124,7 +110,7 @@ mod tests {
         fs::write(token::path(data.path()), "own-token").unwrap();
         let file = data.path().join("other");
         fs::write(&file, " from-a-file \n").unwrap();
-        let mut target = target(data.path().to_owned());
+        let mut target = Target::of(data.path());
         target.token_file = Some(file.clone());
         assert_eq!(authorization(&target, true).unwrap().unwrap(), "Bearer from-a-file");
         target.token = Some("given".to_owned());

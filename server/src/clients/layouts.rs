@@ -22,8 +22,10 @@ pub(super) type Layouts = watch::Receiver<Told>;
 pub(super) fn follow(handle: Handle) -> Layouts {
     let (tell, layouts) = watch::channel(Told::default());
     tokio::spawn(handle.follow(move |known| {
+        // Before it is told: whoever reads what was told last does not wait for this.
+        let never = tell.borrow().copies.is_empty();
+        let next = Told { layout: layout(known), copies: copies(known, never) };
         tell.send_if_modified(|told| {
-            let next = Told { layout: layout(known), copies: copies(known, &told.copies) };
             let is_new = *told != next;
             if is_new {
                 *told = next;
@@ -42,9 +44,9 @@ fn layout(known: &Known) -> Bytes {
     frame.freeze()
 }
 
-/// That all are whole is told only to those who may have been told otherwise.
-fn copies(known: &Known, before: &Bytes) -> Bytes {
-    if known.copies.is_empty() && before.is_empty() {
+/// That all are whole is told only to those who may have been told otherwise: not if it `never` was.
+fn copies(known: &Known, never: bool) -> Bytes {
+    if known.copies.is_empty() && never {
         return Bytes::new();
     }
     let mut frame = BytesMut::new();

@@ -52,6 +52,14 @@ pub struct NetworkPlan {
     pub give_up_ms: u64,
 }
 
+impl NetworkPlan {
+    /// How long a message is on its way at most where nothing makes a host slow, in microseconds.
+    #[must_use]
+    pub fn way_max_us(&self) -> u64 {
+        self.delay_max_us * u64::from(100 + self.jitter_percent) / 100
+    }
+}
+
 /// Disks.
 #[derive(Clone, Debug)]
 pub struct DiskPlan {

@@ -111,9 +111,9 @@ impl World {
         });
         let at_once = limits.append_count_max * limits.in_flight_max;
         let rounds = behind.max().unwrap_or(0) / u64::try_from(at_once).unwrap_or(1).max(1);
-        let jitter = u64::from(network.jitter_percent);
-        let there_and_back = 2 * network.delay_max_us * (100 + jitter) / 100;
-        let us = there_and_back + self.plan.disks.sync_max_us + 2 * self.plan.clocks.lateness_us;
+        let us = 2 * network.way_max_us()
+            + self.plan.disks.sync_max_us
+            + 2 * self.plan.clocks.lateness_us;
         2 * rounds * us * (MS / 1_000)
     }
 

@@ -348,9 +348,9 @@ impl World {
     /// is no fault of the nodes.
     fn sessions_end_on_their_way(&self) -> bool {
         let Some(databases) = &self.plan.databases else { return false };
-        let network = &self.plan.network;
-        let way_us = network.delay_max_us * u64::from(100 + network.jitter_percent) / 100;
-        let us = 4 * way_us + 2 * databases.call_max_us + 2 * self.plan.disks.sync_max_us;
+        let us = 4 * self.plan.network.way_max_us()
+            + 2 * databases.call_max_us
+            + 2 * self.plan.disks.sync_max_us;
         databases.limits.session_time_to_live < Duration::from_micros(us)
     }
 

@@ -58,14 +58,15 @@ pub(super) fn done(reply: &Reply) -> bool {
     matches!(reply, Reply::Done { .. })
 }
 
+fn create_demo(rules: DatabaseRules) -> ConfigCommand {
+    let rules = Box::new(rules);
+    ConfigCommand::CreateDatabase { name: "demo".to_owned(), id: DatabaseId(7), rules }
+}
+
 /// A cluster with the database `demo`, whose table is there.
 pub(super) fn with_database(count: usize, defaults: &Defaults, settings: &Settings) -> World {
     let mut world = cluster(count, defaults);
-    let create = ConfigCommand::CreateDatabase {
-        name: "demo".to_owned(),
-        id: DatabaseId(7),
-        rules: Box::new(DatabaseRules { settings: settings.clone(), shards: BTreeMap::new() }),
-    };
+    let create = create_demo(DatabaseRules { settings: settings.clone(), shards: BTreeMap::new() });
     let id = world.command(count - 1, Command::Change(create));
     assert!(world.until(SECOND * 3, |w| w.machines[count - 1].replies.contains_key(&id)));
     let table = write(&mut world, 0, sql("CREATE TABLE t (k INTEGER PRIMARY KEY, v)", &[]));
@@ -245,11 +246,8 @@ fn each_shard_is_only_where_it_belongs_and_works_while_its_holders_do() {
         ("client_europe".to_owned(), on(&["europe"])),
         ("client_china".to_owned(), on(&["china", "usa", "europe"])),
     ];
-    let create = ConfigCommand::CreateDatabase {
-        name: "demo".to_owned(),
-        id: DatabaseId(7),
-        rules: Box::new(DatabaseRules { settings: Settings::default(), shards: shards.into() }),
-    };
+    let create =
+        create_demo(DatabaseRules { settings: Settings::default(), shards: shards.into() });
     world.command(2, Command::Change(create));
     world.run(SECOND * 2);
     let holders = |w: &World, shard: &str| -> Vec<usize> {
@@ -596,11 +594,7 @@ fn the_only_holder_of_a_shard_says_what_is_wrong_with_its_copy_though_the_docume
     let holder = world.node(0).configuration().unwrap().name_of(world.id(2));
     let places = Some(vec![PlaceRule::Server(holder)]);
     let shards = [("main".to_owned(), ShardRules { places, ..ShardRules::default() })].into();
-    let create = ConfigCommand::CreateDatabase {
-        name: "demo".to_owned(),
-        id: DatabaseId(7),
-        rules: Box::new(DatabaseRules { settings: Settings::default(), shards }),
-    };
+    let create = create_demo(DatabaseRules { settings: Settings::default(), shards });
     world.command(0, Command::Change(create));
     world.run(SECOND * 3);
     let made = write(&mut world, 0, sql("CREATE TABLE t (k INTEGER PRIMARY KEY, v)", &[]));
@@ -621,11 +615,7 @@ fn the_heartbeats_of_many_shards_are_one_message() {
     use crate::configuration::ShardRules;
     let mut world = cluster(2, &Defaults::default());
     let shards = (0..20).map(|n| (format!("s{n}"), ShardRules::default())).collect();
-    let create = ConfigCommand::CreateDatabase {
-        name: "demo".to_owned(),
-        id: DatabaseId(7),
-        rules: Box::new(DatabaseRules { settings: Settings::default(), shards }),
-    };
+    let create = create_demo(DatabaseRules { settings: Settings::default(), shards });
     world.command(0, Command::Change(create));
     world.run(SECOND * 3);
     let before = world.packets;

@@ -52,9 +52,12 @@ impl World {
         }
         let host = app.used.and_then(|node| self.host_of(node))?;
         let told = self.hosts[host].node.as_ref()?.layout()?;
-        let seen = app.machine.as_ref()?.layout();
+        let machine = app.machine.as_ref()?;
+        let seen = machine.layout();
         let mut lines = app.lines.values().filter_map(|line| failover.lines.get(line));
-        let connected = lines.any(|line| line.host == host && line.host_open);
+        if !lines.any(|line| line.host == host && line.host_open) {
+            return None;
+        }
         let owners = told.shards.iter().all(|shard| {
             let known = seen.shards.iter().find(|known| known.log == shard.log);
             // One that it does not know may have been dropped since.
@@ -62,19 +65,17 @@ impl World {
         });
         // A host that has not come back to its cluster may tell of less than others did.
         let newest = seen.cluster == told.cluster && seen.version >= told.version && owners;
-        if connected && newest {
-            let (told, seen) = (&failover.ends[host].copies, app.machine.as_ref()?.copies());
-            return (told != seen).then(|| {
-                HeldUp::Wrong(format!(
-                    "client {which} sees copies {seen:?}; host {host}, which it uses, tells of {told:?}"
-                ))
-            });
-        }
-        connected.then(|| {
-            HeldUp::Wrong(format!(
+        if !newest {
+            return Some(HeldUp::Wrong(format!(
                 "client {which} sees version {} of {:?}; host {host}, which it uses, tells of \
                  version {} of {:?}, owners known: {owners}",
                 seen.version, seen.cluster, told.version, told.cluster
+            )));
+        }
+        let (told, seen) = (&failover.ends[host].copies, machine.copies());
+        (told != seen).then(|| {
+            HeldUp::Wrong(format!(
+                "client {which} sees copies {seen:?}; host {host}, which it uses, tells of {told:?}"
             ))
         })
     }

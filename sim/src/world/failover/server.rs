@@ -234,10 +234,8 @@ impl World {
             return;
         }
         end.told.clone_from(&layout);
-        let lines: Vec<u64> = end.services.keys().copied().collect();
-        let Some(layout) = layout else { return };
-        for line in lines {
-            self.send_to_client(line, ToClient::Layout(layout.clone()));
+        if let Some(layout) = layout {
+            self.send_to_clients(host, &ToClient::Layout(layout));
         }
     }
 
@@ -249,9 +247,14 @@ impl World {
     ) {
         let Some(end) = self.host_end(host) else { return };
         end.copies = copies.to_vec();
-        let lines: Vec<u64> = end.services.keys().copied().collect();
+        self.send_to_clients(host, &ToClient::Copies(copies.to_vec()));
+    }
+
+    fn send_to_clients(&mut self, host: usize, message: &ToClient) {
+        let lines = self.host_end(host).map(|end| end.services.keys().copied().collect());
+        let lines: Vec<u64> = lines.unwrap_or_default();
         for line in lines {
-            self.send_to_client(line, ToClient::Copies(copies.to_vec()));
+            self.send_to_client(line, message.clone());
         }
     }
 
