@@ -395,13 +395,22 @@ struct Saw {
 
 const LISTENERS: usize = 1000;
 
+/// How many listeners have seen what. What is told is always the newest, so whoever is slow may never hear of
+/// what was over soon: each step waits until all have seen the one before.
+#[derive(Default)]
+struct Seen {
+    ready: AtomicI64,
+    joined: AtomicI64,
+    away: AtomicI64,
+}
+
 /// Listens until a fourth server has come, was away, and has left.
-async fn listen(url: &str, ready: &AtomicI64) -> Saw {
+async fn listen(url: &str, seen: &Seen) -> Saw {
     let client = connect(url).await;
     let mut view = client.watch();
     let mut saw = Saw::default();
     let mut newest = 0;
-    ready.fetch_add(1, Ordering::Relaxed);
+    seen.ready.fetch_add(1, Ordering::Relaxed);
     loop {
         {
             let view = view.borrow_and_update();
@@ -410,9 +419,13 @@ async fn listen(url: &str, ready: &AtomicI64) -> Saw {
             newest = layout.version.0;
             let fourth = layout.servers.iter().find(|server| server.name == "n4");
             match (fourth, saw.joined) {
-                (Some(_), None) => saw.joined = Some(Instant::now()),
-                (Some(server), Some(_)) if !server.is_online => {
-                    saw.away.get_or_insert_with(Instant::now);
+                (Some(_), None) => {
+                    saw.joined = Some(Instant::now());
+                    seen.joined.fetch_add(1, Ordering::Relaxed);
+                }
+                (Some(server), Some(_)) if !server.is_online && saw.away.is_none() => {
+                    saw.away = Some(Instant::now());
+                    seen.away.fetch_add(1, Ordering::Relaxed);
                 }
                 (None, Some(_)) => {
                     saw.left = Some(Instant::now());
@@ -431,28 +444,32 @@ fn a_thousand_listeners_each_see_a_server_join_and_leave_in_order() {
     let (nodes, token) = with_user(&lab, 3);
     let url = url(&nodes, &format!("token={token}&timeout-ms=60000"));
     let before: u64 = nodes.iter().map(|node| resident_kb(node.id())).max().unwrap_or_default();
-    let ready = Arc::new(AtomicI64::new(0));
+    let seen = Arc::new(Seen::default());
+    let all = |what: &str, by: &AtomicI64| {
+        eventually(what, Duration::from_secs(120), || {
+            let count = by.load(Ordering::Relaxed);
+            if count == LISTENERS as i64 { Ok(()) } else { Err(count.to_string()) }
+        });
+    };
     let (saw, after) = thread::scope(|scope| {
         let listeners = scope.spawn(|| {
             on(&lab, async || {
                 let mut all = tokio::task::JoinSet::new();
                 for _ in 0..LISTENERS {
-                    let (url, ready) = (url.clone(), Arc::clone(&ready));
-                    all.spawn(async move { listen(&url, &ready).await });
+                    let (url, seen) = (url.clone(), Arc::clone(&seen));
+                    all.spawn(async move { listen(&url, &seen).await });
                 }
                 all.join_all().await
             })
         });
-        eventually("all listen", Duration::from_secs(120), || {
-            let listening = ready.load(Ordering::Relaxed);
-            if listening == LISTENERS as i64 { Ok(()) } else { Err(listening.to_string()) }
-        });
+        all("all listen", &seen.ready);
         let mut fourth = lab.node(4);
         fourth.start();
         lab.one_cluster(nodes.iter().chain([&fourth]));
+        all("all have seen it join", &seen.joined);
         assert_eq!(fourth.stop(), 0);
         let after: u64 = nodes.iter().map(|node| resident_kb(node.id())).max().unwrap_or_default();
-        thread::sleep(Duration::from_millis(500));
+        all("all have seen it go", &seen.away);
         let data = super::databases::data(&nodes[0]);
         let (code, said) = lab.run(1, &["server", "remove", "n4", "--data", &data]);
         assert_eq!(code, 0, "{said}");
