@@ -56,6 +56,7 @@ pub mod copies;
 pub mod engine;
 mod faults;
 mod ids;
+pub mod marks;
 pub mod measures;
 pub mod node;
 pub mod raft;

@@ -25,8 +25,9 @@ pub mod plan;
 pub mod queue;
 pub mod random;
 mod run;
+pub mod shrink;
 pub mod trace;
 pub mod world;
 
 pub use outcome::{Report, Violation};
-pub use run::{Options, run, run_plan, run_twice};
+pub use run::{Options, run, run_plan, run_plan_twice, run_twice};

@@ -47,6 +47,9 @@ pub struct Report {
     pub reasons: BTreeMap<String, u32>,
     /// How often rare things happened: a campaign in which one never does has proved little.
     pub counts: BTreeMap<String, u64>,
+    /// How often core came to the states that it marks ([`quorate_core::marks`]).
+    #[serde(default)]
+    pub marks: BTreeMap<String, u64>,
 }
 
 impl Report {

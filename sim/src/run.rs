@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
+use quorate_core::marks;
+
 use crate::hash::Fingerprint;
 use crate::outcome::{Report, Violation};
 use crate::plan::Plan;
@@ -40,11 +42,12 @@ fn keep_panics() {
 /// Runs a world to its end. An assertion of core that fails is a violation like any other.
 fn run_world(plan: Plan, print: Fingerprint, trace: Trace) -> (Report, Fingerprint, Trace) {
     keep_panics();
+    let _before = marks::take();
     let mut world = World::new(plan, print, trace);
     QUIET.with(|quiet| *quiet.borrow_mut() = true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
     QUIET.with(|quiet| *quiet.borrow_mut() = false);
-    let report = outcome.unwrap_or_else(|_| {
+    let mut report = outcome.unwrap_or_else(|_| {
         let text = PANIC.with(|kept| kept.borrow_mut().take()).unwrap_or_default();
         Report {
             seed: world.plan.seed,
@@ -55,6 +58,8 @@ fn run_world(plan: Plan, print: Fingerprint, trace: Trace) -> (Report, Fingerpri
             ..Report::default()
         }
     });
+    report.marks =
+        marks::take().into_iter().map(|(mark, count)| (mark.to_owned(), count)).collect();
     let (print, trace) = world.into_parts();
     (report, print, trace)
 }
@@ -75,7 +80,13 @@ pub fn run_plan(plan: Plan, options: Options) -> (Report, Vec<String>) {
 /// Runs a seed twice: the same things must happen, event by event.
 #[must_use]
 pub fn run_twice(seed: u64) -> Report {
-    let plan = Plan::of(seed);
+    run_plan_twice(Plan::of(seed))
+}
+
+/// Runs a plan twice: the same things must happen, event by event.
+#[must_use]
+pub fn run_plan_twice(plan: Plan) -> Report {
+    let seed = plan.seed;
     let (first, print, _) = run_world(plan.clone(), Fingerprint::recording(), Trace::Off);
     let record = print.into_record();
     let (mut second, print, _) = run_world(plan, Fingerprint::comparing(record), Trace::Off);

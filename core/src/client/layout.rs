@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::configuration::CopyStatus;
 use crate::faults::{self, Fault};
 use crate::ids::{ClusterId, ConfigVersion, DatabaseId, LogId, NodeId, Term};
+use crate::marks::sometimes;
 
 /// A cluster as its clients see it: who is there, and who has what. Nothing in it is secret.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -70,6 +71,7 @@ impl Layout {
         }
         let before = self.clone();
         let older = told.version < self.version && !faults::active(Fault::OlderLayoutAccepted);
+        sometimes!(older, OlderLayout);
         let (mut newest, other) =
             if older { (std::mem::take(self), told) } else { (told, std::mem::take(self)) };
         for shard in &mut newest.shards {

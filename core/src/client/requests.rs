@@ -11,6 +11,7 @@ use super::transactions::in_transaction;
 use super::{Client, Held, backoff};
 use crate::engine::{Position, Transaction};
 use crate::faults::{self, Fault};
+use crate::marks::sometimes;
 use crate::shard::{Consistency, Once, Reply, ShardError, ShardId, SqlKind, Token};
 use crate::time::Time;
 
@@ -494,6 +495,7 @@ impl Client {
             }
             meaning => {
                 let unknown = matches!(error, ShardError::OutcomeUnknown);
+                sometimes!(kind.is_for_good() && unknown, OutcomeInDoubt);
                 pending.doubtful |= kind.is_for_good() && unknown;
                 pending.but = Some(connection);
                 pending.last = Some(error);
@@ -516,6 +518,7 @@ impl Client {
             && session.expired(id)
         {
             // One that ends before anything is done in it is not opened again and again at once.
+            sometimes!(SessionReplaced);
             session.failures = session.failures.saturating_add(1);
             let retry = (self.config.retry, self.config.retry_max);
             session.not_before = self.now + backoff(retry, session.failures, &mut self.rng);
@@ -548,10 +551,12 @@ impl Client {
                     let Some(pending) = self.requests.all.get_mut(&ticket) else { continue };
                     pending.with = None;
                     if let Kind::Step(_) = pending.request.kind {
+                        sometimes!(TransactionLost);
                         let why = "the connection to the server was lost in the midst of it";
                         self.lose_transaction(ticket, why);
                         continue;
                     }
+                    sometimes!(pending.request.kind.is_for_good(), WriteInDoubt);
                     pending.doubtful |= pending.request.kind.is_for_good();
                     self.requests.ready.push_back(ticket);
                 }

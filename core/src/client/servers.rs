@@ -7,6 +7,7 @@ use super::api::{ConnectionId, Event, Output, Strategy, ToServer};
 use super::{Client, backoff};
 use crate::copies::CopyReport;
 use crate::ids::{LogId, NodeId};
+use crate::marks::sometimes;
 use crate::time::Time;
 
 /// Connections that may be on their way at one time.
@@ -240,6 +241,7 @@ impl Client {
         self.servers.targets.entry(address).or_default().refuses = for_good;
         let final_ = self.servers.targets[&address].refuses.is_some() && self.all_refuse();
         if final_ {
+            sometimes!(RefusedByAll);
             self.refused = Some(reason.clone());
             self.refuse_all(&reason);
         }

@@ -10,6 +10,7 @@ use super::api::{Answer, ClientError, ConnectionId, Done, Kind, TicketId, ToServ
 use super::requests::{Of, Requests};
 use super::{Client, Output};
 use crate::engine::{Position, Transaction};
+use crate::marks::sometimes;
 use crate::shard::{Reply, ShardError, SqlKind, TransactionId};
 
 /// Transactions that were begun and that nobody waits for: what is beyond that the owner ends.
@@ -61,6 +62,7 @@ impl Client {
         }
         let of = self.requests.orphans.remove(&number).map(|(_, of)| of);
         if let (Some(of), Reply::Began { transaction }) = (of, reply) {
+            sometimes!(OrphanUndone);
             self.abandon(of, *transaction);
         }
     }

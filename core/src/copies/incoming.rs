@@ -8,6 +8,7 @@ use super::api::{
 };
 use crate::engine::{Fault, Position};
 use crate::ids::{Generation, Index, NodeId};
+use crate::marks::sometimes;
 use crate::raft::Snapshot;
 use crate::shard::StageId;
 use crate::time::Time;
@@ -210,6 +211,7 @@ impl Incoming {
         if !expected {
             self.heard = now;
         } else if now.since(self.heard) >= SILENCE {
+            sometimes!(DonorSilent);
             self.give_up("it has been silent for too long", false);
             return;
         }
@@ -227,6 +229,7 @@ impl Incoming {
                 self.on_chunk(now, chunk, hash, data);
             }
             CopyMessage::Refused { transfer, reason } if transfer == self.transfer => {
+                sometimes!(DonorRefused);
                 self.give_up(&reason.to_string(), !matches!(reason, CopyRefusal::Failed(_)));
             }
             _ => {}
@@ -378,6 +381,7 @@ impl Incoming {
 
     fn on_finished(&mut self) {
         if let Phase::Finishing { base } = std::mem::replace(&mut self.phase, Phase::Over) {
+            sometimes!(self.progress.kept > 0, CopyResumed);
             self.end();
             self.steps.push_back(match self.goal {
                 Goal::Copy { generation, .. } => Step::Ready { base, generation },

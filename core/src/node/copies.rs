@@ -13,6 +13,7 @@ use crate::copies::{
     IncomingStep, Need, Outgoing, OutgoingStep, SyncPlan, plan_sync,
 };
 use crate::ids::{Generation, Index, LinkId, LogId, NodeId, Term};
+use crate::marks::sometimes;
 use crate::raft::Snapshot;
 use crate::time::Time;
 use crate::wire::{self, COPIES_MAX, Packet, Request};
@@ -248,6 +249,7 @@ impl Node {
             None => self.now.since(*since) < HEARSAY,
         };
         if !(fetched || worth) || !held.awaits_copy() {
+            sometimes!(!fetched, BlankTakesLog);
             self.copies.blank.remove(&log);
             if let Some(held) = self.shards.touch(log) {
                 held.await_copy(false);

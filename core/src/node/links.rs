@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use super::persist::Then;
 use super::{Event, Node, Output, StopReason};
 use crate::ids::{LinkId, NodeId, Start};
+use crate::marks::sometimes;
 use crate::storage::StorageOp;
 use crate::time::Time;
 use crate::wire::{self, Acknowledged, Hello, Info, Packet, StaleReason};
@@ -234,6 +235,7 @@ impl Node {
     pub(super) fn on_hello(&mut self, id: LinkId, hello: Hello) {
         if let Some(reason) = self.stale_by(&hello) {
             self.send_packet(id, &Packet::Stale(reason));
+            sometimes!(StaleDirectory);
             self.stop(StopReason::StaleDisk(reason));
             return;
         }

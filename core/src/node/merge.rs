@@ -9,6 +9,7 @@ use super::document::decode_command;
 use super::{Event, Node, Output, State, StopReason};
 use crate::configuration::{Absorption, ConfigCommand, Rejection};
 use crate::ids::{ClusterId, Index, LinkId, NodeId, Term};
+use crate::marks::sometimes;
 use crate::raft::Payload;
 use crate::time::Time;
 use crate::wire::{Packet, Request, Response};
@@ -176,6 +177,7 @@ impl Node {
         let Some(document) = &self.document else { return Err(Rejection::NotFounding) };
         let offered = document.absorbed.get(&into) == Some(&Absorption::Offered);
         if offered && document.cluster > into {
+            sometimes!(OffersCrossed);
             self.withdraw(into);
             return Err(Rejection::Absorbing);
         }
@@ -228,6 +230,7 @@ impl Node {
         if self.is_withdrawing(cluster) {
             return;
         }
+        sometimes!(OfferWithdrawn);
         let withdrawal = self.propose(&ConfigCommand::WithdrawAbsorb { cluster });
         let now = self.now;
         self.merge.offers.entry(cluster).or_insert(Offer::new(now)).withdrawal = withdrawal;
@@ -293,6 +296,7 @@ impl Node {
         };
         for (other, clash) in &split {
             if self.merge.split_with.get(other) != Some(clash) {
+                sometimes!(SplitSeen);
                 let event = Event::Split { other: *other, clash: clash.clone() };
                 self.out.push_back(Output::Event(event));
             }
@@ -362,6 +366,7 @@ impl Node {
         if from != into && still {
             let said = self.links.hello(peer).map(|hello| hello.addresses.node);
             let addresses = said.into_iter().collect();
+            sometimes!(StragglerFollows);
             self.stop(StopReason::Dissolved { from, into, addresses, committed, brings: None });
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Node;
 use crate::configuration::{ServerStatus, ShardRef};
 use crate::ids::{LogId, NodeId};
+use crate::marks::sometimes;
 use crate::raft::Quorum;
 use crate::shard::{RequestId, ShardError};
 
@@ -22,7 +23,10 @@ impl Node {
             return None;
         }
         let since = *pending.lost_since.get_or_insert(now);
-        (now.since(since) >= patience).then(|| self.why_nobody(log))
+        (now.since(since) >= patience).then(|| {
+            sometimes!(NobodyInReach);
+            self.why_nobody(log)
+        })
     }
 
     /// Whether those in reach could not decide in the shard's log, as far as this node knows it.

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::progress::Progress;
 use super::{ConfigVersion, Half, Index, Membership, NodeId, Office, Payload, Raft};
 use crate::faults::{self, Fault};
+use crate::marks::sometimes;
 use crate::time::Time;
 
 /// A change of membership.
@@ -125,6 +126,7 @@ impl Raft {
             let left = Membership { outgoing: None, ..present.clone() };
             self.append_membership(now, left);
         } else if !present.is_voter(self.settings.node) && !self.is_transferring() {
+            sometimes!(LeaderLeftOut);
             self.hand_over(now);
         }
     }

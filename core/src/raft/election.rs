@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::progress::Progress;
 use super::{
-    Body, Index, Leading, Message, NodeId, Office, Payload, Quorum, Raft, Reads, Rests, Term,
+    Body, Half, Index, Leading, Message, NodeId, Office, Payload, Quorum, Raft, Reads, Rests, Term,
     Transfer, TransferError,
 };
+use crate::marks::sometimes;
 use crate::time::Time;
 
 impl Raft {
@@ -19,7 +20,10 @@ impl Raft {
                 return false;
             }
             // A node that comes back with a higher term must not disrupt a leader that is there.
-            Body::Vote { transfer: false, .. } if self.has_lease(now) => return false,
+            Body::Vote { transfer: false, .. } if self.has_lease(now) => {
+                sometimes!(DisruptionIgnored);
+                return false;
+            }
             _ => {}
         }
         self.adopt(now, message.term);
@@ -105,6 +109,7 @@ impl Raft {
         // A voter that is none by an uncommitted entry does: the others may lack that entry, need
         // its vote, and never get it, for its log is longer (Ongaro's thesis, section 4.2.2).
         if self.abstains || !self.log.may_be_voter(self.settings.node, self.commit) {
+            sometimes!(self.abstains, VoterAbstains);
             // Nor does it take for its leader one that has long been silent, and may be none.
             let silent = |heard| now.since(heard) >= self.settings.election_min;
             if self.leader_heard.is_none_or(silent) {
@@ -117,6 +122,7 @@ impl Raft {
         if matches!(&self.office, Office::Candidate { granted, .. } if !granted.contains(&me)) {
             // Its own vote is still being written. In a new term it would have to be written again,
             // and a disk slower than an election would never see one through.
+            sometimes!(OwnVoteSlow);
             return;
         }
         self.pre_campaign(now);
@@ -231,6 +237,11 @@ impl Raft {
         };
         let (yes, no) = (yes.clone(), no.clone());
         if self.quorum_met(|node| yes.contains(&node)) {
+            let membership = self.log.membership();
+            sometimes!(membership.is_joint(), ElectedUnderJoint);
+            let half =
+                |half: &Half| 2 * half.voters.intersection(&yes).count() == half.voters.len();
+            sometimes!(half(&membership.incoming), ElectedByTieBreaker);
             self.take_office(now);
         } else if self.quorum_refused(&no) {
             self.office = Office::Follower;

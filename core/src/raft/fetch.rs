@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::progress::Flow;
 use super::{Body, Content, Entry, Index, NodeId, Office, Raft, Rests, Snapshot};
+use crate::marks::sometimes;
 use crate::time::Time;
 
 /// Append messages with entries from the disk to one member that may be unanswered.
@@ -166,6 +167,7 @@ impl Raft {
         if let Err(Unreadable { index }) = result {
             debug_assert!(index <= self.commit, "what is not committed is in memory");
             if !self.fetches.is_lost(index) {
+                sometimes!(EntryUnreadable);
                 self.fetches.lost = Some(index);
                 self.fetches.untold = Some(index);
             }

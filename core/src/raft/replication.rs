@@ -6,6 +6,7 @@ use super::{
     Snapshot, Term, size_of_entry,
 };
 use crate::faults::{self, Fault};
+use crate::marks::sometimes;
 use crate::storage::StorageOp;
 use crate::time::Time;
 
@@ -40,6 +41,7 @@ impl Raft {
         let held = self.log.term_at(prev_index);
         let diverged = faults::active(Fault::DeltaFromDivergedHistory) && held.is_some();
         if held != Some(prev_term) && !diverged {
+            sometimes!(prev_index > self.log.last_index(), AppendAfterGap);
             let (hint_index, hint_term) = self.log.agree_before(prev_index, prev_term);
             let refused = Body::AppendRefused { prev_index, hint_index, hint_term };
             self.send(from, refused, Rests::State);
@@ -64,6 +66,8 @@ impl Raft {
         let Some(first) = new.first() else { return };
         if first.index <= self.log.last_index() {
             assert!(first.index > self.commit, "a committed entry is never cut off");
+            sometimes!(LogCut);
+            sometimes!(self.log.membership_index() >= first.index, MembershipCut);
             self.log.truncate(first.index);
             self.outbox.truncated(first.index);
             self.stored = self.stored.min(first.index.previous());
@@ -97,6 +101,7 @@ impl Raft {
             // The log has it all; only the commit index lagged.
             self.commit_to(snapshot.index);
         } else if self.settings.content == Content::Apart {
+            sometimes!(DeltaRefused);
             self.wanted = Some(snapshot.index);
             return;
         } else {
@@ -255,6 +260,7 @@ impl Raft {
         let Office::Leader(leading) = &mut self.office else { return };
         leading.unsent |= leading.tell_commit.is_some_and(|at| now >= at);
         if leading.transfer.is_some_and(|transfer| now >= transfer.until) {
+            sometimes!(TransferGivenUp);
             leading.transfer = None;
         }
         if now < leading.check_quorum {
@@ -263,9 +269,11 @@ impl Raft {
         leading.check_quorum = beat;
         let transferring = leading.transfer.is_some();
         if !self.quorum_met(|node| self.counts_as_active(now, node)) {
+            sometimes!(LeaderWithoutQuorum);
             self.resign(now);
         } else if overdue && !transferring && !self.is_alone() {
             // Its own disk is what everybody waits for: another leader serves them better.
+            sometimes!(SlowLeader);
             self.hand_over(now);
         } else {
             self.continue_change(now);
@@ -312,6 +320,7 @@ impl Raft {
         }
         let index = quorum.index(held);
         let own = self.log.term_at(index) == Some(self.term);
+        sometimes!(index > self.commit && !own, EarlierTermHeld);
         if index <= self.commit || !(own || faults::active(Fault::CommitOldTerm)) {
             return;
         }

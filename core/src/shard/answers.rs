@@ -7,6 +7,7 @@ use crate::configuration::QuorumRule;
 use crate::engine::Position;
 use crate::faults::{self, Fault};
 use crate::ids::Index;
+use crate::marks::sometimes;
 use crate::raft::Membership;
 
 impl Shard {
@@ -65,12 +66,14 @@ impl Shard {
                 // In the log as it was appended, and not in the copy yet.
                 Some(term) if term == at.term && applied < at.index => break,
                 Some(term) if term == at.term => {
+                    sometimes!(CommittedAfterAll);
                     let batch = entry.remove();
                     self.committed(batch);
                 }
                 _ if !committed => break,
                 // Another entry is there: it has not been done and never will.
                 Some(_) => {
+                    sometimes!(AppendedInVain);
                     let batch = entry.remove();
                     let error = self.not_owner();
                     self.fail_all(&batch.runs, &error);
@@ -229,7 +232,10 @@ impl Shard {
 /// left nothing behind, however many hold the others.
 fn below_quorum(run: &Run, at: Position) -> ShardError {
     match &run.told {
-        Told::Rows(_) | Told::Session(_) => ShardError::CommittedBelowQuorum { at },
+        Told::Rows(_) | Told::Session(_) => {
+            sometimes!(BelowQuorum);
+            ShardError::CommittedBelowQuorum { at }
+        }
         Told::Sql(error) => ShardError::Sql(error.clone()),
         Told::Refused(error) => error.clone(),
     }

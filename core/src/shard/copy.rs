@@ -4,6 +4,7 @@ use super::{CopyState, Shard};
 use crate::engine::{Fault, Position};
 use crate::faults;
 use crate::ids::{Generation, Index, Term};
+use crate::marks::sometimes;
 use crate::raft::Snapshot;
 
 /// A copy that is to take the place of the live one.
@@ -104,6 +105,7 @@ impl Shard {
         let known: Option<Term> =
             (at.index <= self.raft.commit()).then(|| self.raft.term_at(at.index)).flatten();
         if begins_behind || known.is_some_and(|term| term != at.term) {
+            sometimes!(InstallRefused);
             return false;
         }
         self.awaits_copy = false;

@@ -11,6 +11,7 @@ use super::{CallKind, CopyState, Delivery, RequestId, Shard, TransactionId, Writ
 use crate::engine::{Effect, Fault, Note, Position};
 use crate::faults;
 use crate::ids::{Generation, Index, Term};
+use crate::marks::sometimes;
 use crate::raft::{Entry, Payload, Unreadable};
 use crate::time::Time;
 
@@ -167,6 +168,7 @@ impl Shard {
 
     /// The copy says that it holds the entry at `position`, and the log holds another one there.
     fn diverged(&mut self, position: Position, term: Term) {
+        sometimes!(CopyDiverged);
         let reason = format!("the log has an entry of term {term} there");
         self.break_copy(Fault::Conflict { at: position, reason });
     }

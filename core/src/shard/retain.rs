@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Shard;
 use crate::faults::{self, Fault};
 use crate::ids::{Index, NodeId};
+use crate::marks::sometimes;
 use crate::raft::Raft;
 use crate::time::Time;
 
@@ -76,6 +77,7 @@ impl Shard {
         holds.retain(|_, hold| hold.until > now);
         let room = holds.len() < self.limits.holds_max || holds.contains_key(&peer);
         if !room || index < self.raft.snapshot().index {
+            sometimes!(HoldRefused);
             return false;
         }
         holds.insert(peer, Hold { index, until });

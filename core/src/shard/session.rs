@@ -33,6 +33,7 @@ use super::{ShardError, Write};
 use crate::engine::{Note, Outcome, Position, SqlErrorKind};
 use crate::faults::{self, Fault};
 use crate::ids::{ClusterId, Index, LogId, Term};
+use crate::marks::sometimes;
 
 /// Sessions of one shard.
 pub(super) const SESSIONS_MAX: usize = 65_536;
@@ -269,6 +270,7 @@ impl Sessions {
             return Judgement::Known(kept.at, told(kept));
         }
         if once.sequence <= session.acknowledged.max(once.acknowledged) {
+            sometimes!(Superseded);
             return Judgement::Refused(ShardError::Superseded);
         }
         if session.kept.range(once.acknowledged.saturating_add(1)..).count() >= KEPT_MAX {
@@ -305,6 +307,7 @@ impl Sessions {
                     if fits {
                         (*held, in_all) = (*held + size, in_all + size);
                     } else {
+                        sometimes!(AnswerNotKept);
                         answer = Bytes::new();
                     }
                     let Once { sequence, acknowledged, .. } = once;

@@ -9,6 +9,7 @@ use super::{CallKind, CopyState, Delivery, RequestId, Shard, ShardError, Write, 
 use crate::engine::{Executed, Outcome, Position, Rows, SqlError, SqlErrorKind};
 use crate::faults;
 use crate::ids::{Index, NodeId, Term};
+use crate::marks::sometimes;
 use crate::raft::{Membership, ProposeError};
 use crate::time::Time;
 
@@ -184,6 +185,7 @@ impl Shard {
                         if first || faults::active(faults::Fault::OpenDuplicateExecuted) {
                             picked.push(write);
                         } else {
+                            sometimes!(DuplicateInBatch);
                             later.push_back(write);
                         }
                     }
@@ -206,9 +208,13 @@ impl Shard {
         let Some(once) = write.delivery.once() else { return true };
         match self.sessions.judge(once, time) {
             Judgement::New => return true,
-            Judgement::Known(at, told) => self.committed(Batch::of(at, write, told)),
+            Judgement::Known(at, told) => {
+                sometimes!(SessionReplayed);
+                self.committed(Batch::of(at, write, told));
+            }
             Judgement::Refused(error) => self.fail(write.id, error),
             Judgement::Expired => {
+                sometimes!(SessionExpired);
                 let told = Told::Refused(ShardError::SessionExpired);
                 self.confirm(Batch::of(self.follow.position, write, told));
             }
@@ -261,6 +267,7 @@ impl Shard {
         self.requeue(writes.split_off(taken));
         if term != self.raft.term() || !self.raft.is_leader() {
             // Nothing was appended: whoever leads now runs it.
+            sometimes!(DeposedWhileRunning);
             self.undo(!effects.is_empty());
             self.requeue(writes);
             self.send_away_if_deposed();
@@ -327,12 +334,14 @@ impl Shard {
     /// be committed after all, it is applied like any other.
     pub(super) fn undo_open(&mut self) {
         if !faults::active(faults::Fault::InteractiveOverATerm) {
+            sometimes!(self.writer.interactive.is_some(), InteractiveCut);
             self.end_interactive("the owner of the shard has changed since it was begun");
         }
         if faults::active(faults::Fault::OpenOverATerm) {
             return;
         }
         if let Some(batch) = self.writer.open.take() {
+            sometimes!(OpenUndone);
             self.undo(batch.is_open());
             self.leave_open(batch);
         }

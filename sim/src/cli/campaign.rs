@@ -12,12 +12,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::summary::{Failure, Summary};
 use crate::outcome::Report;
-use crate::{Options, run, run_twice};
+use crate::plan::Profile;
+use crate::{Options, run_plan, run_plan_twice};
 
 /// So many seeds are handed to a worker, and noted as done, at once.
 const CHUNK: u64 = 32;
 /// In so many runs everything that is counted happens.
 const RUNS_ENOUGH: u64 = 2_000;
+/// In so many runs core comes to every rare state that it marks.
+const RUNS_TO_MARKS: u64 = 20_000;
 /// The summary is written so often.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
@@ -33,6 +36,9 @@ pub(super) struct Campaign {
     /// Only the i-th of n parts, counted from 1: `i/n`.
     #[arg(long, value_parser = shard, default_value = "1/1")]
     shard: (u64, u64),
+    /// What the faults are about: crash, partition, disk, churn, client or swarm.
+    #[arg(long, default_value = "swarm")]
+    profile: Profile,
     /// Run every seed twice and compare every event.
     #[arg(long)]
     twice: bool,
@@ -105,19 +111,20 @@ impl Campaign {
     }
 
     fn begin(&self) -> Result<Summary, String> {
-        let new = Summary::new(self.seeds.clone(), self.shard, self.twice);
+        let new = Summary::new(self.seeds.clone(), self.shard, self.twice, self.profile);
         let Some(path) = self.summary.as_ref().filter(|path| path.exists()) else {
             return Ok(new);
         };
         let held = Summary::load(path)?;
         if !held.is_of(&new) {
             return Err(format!(
-                "{} is the summary of another campaign (seeds {:?}, shard {:?}, twice {}); name \
-                 another file or remove it",
+                "{} is the summary of another campaign (seeds {:?}, shard {:?}, twice {}, profile \
+                 {:?}); name another file or remove it",
                 path.display(),
                 held.seeds,
                 held.shard,
-                held.twice
+                held.twice,
+                held.profile
             ));
         }
         Ok(held)
@@ -143,14 +150,18 @@ impl Campaign {
             return ExitCode::from(2);
         }
         print!("{}", summary.to_text(took));
-        let never = summary.never(RUNS_ENOUGH);
+        let never = summary.never(RUNS_ENOUGH, RUNS_TO_MARKS);
         if !never.is_empty() {
             println!("FAILED: what never happened was not tested: {}", never.join(", "));
             return ExitCode::FAILURE;
         }
         let Some(failure) = summary.failures.first() else { return ExitCode::SUCCESS };
         let twice = if self.twice { " --twice" } else { "" };
-        println!("replay: quorate-sim run --seed {}{twice} --verbose", failure.seed);
+        let profile = match self.profile {
+            Profile::Swarm => String::new(),
+            other => format!(" --profile {other}"),
+        };
+        println!("replay: quorate-sim run --seed {}{profile}{twice} --verbose", failure.seed);
         ExitCode::FAILURE
     }
 }
@@ -185,7 +196,11 @@ impl Work<'_> {
     }
 
     fn one(&self, seed: u64) -> Report {
-        if self.campaign.twice { run_twice(seed) } else { run(seed, Options::default()).0 }
+        let plan = self.campaign.profile.plan(seed);
+        match self.campaign.twice {
+            true => run_plan_twice(plan),
+            false => run_plan(plan, Options::default()).0,
+        }
     }
 
     fn note(&self, seeds: &Range<u64>, reports: &[Report]) {
@@ -233,7 +248,16 @@ mod tests {
     use super::*;
 
     fn campaign(seeds: Range<u64>, shard: (u64, u64)) -> Campaign {
-        Campaign { seeds, jobs: None, shard, twice: false, keep_going: false, summary: None }
+        let profile = Profile::Swarm;
+        Campaign {
+            seeds,
+            jobs: None,
+            shard,
+            twice: false,
+            keep_going: false,
+            summary: None,
+            profile,
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::outcome::Report;
-use crate::plan::Plan;
+use crate::plan::{Plan, Profile};
 use crate::trace::Trace;
-use crate::{Options, run, run_twice};
+use crate::{Options, run_plan, run_plan_twice};
+
+use super::shrink::Which;
 
 /// How many of the last lines are shown of a run that failed.
 const LINES_SHOWN: usize = 60;
@@ -15,9 +17,11 @@ const LINES_SHOWN: usize = 60;
 /// Run one seed.
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Which seed.
-    #[arg(long)]
-    seed: u64,
+    #[command(flatten)]
+    which: Which,
+    /// What the faults of the seed are about: crash, partition, disk, churn, client or swarm.
+    #[arg(long, default_value = "swarm", conflicts_with = "case")]
+    profile: Profile,
     /// Print what was drawn, and every event; twice: heartbeats too.
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -34,25 +38,33 @@ impl Run {
     pub(super) fn run(&self) -> ExitCode {
         #[cfg(quorate_faults)]
         quorate_core::set_fault(self.fault);
+        let plan = match self.which.case(self.profile) {
+            Ok(case) => case.plan(),
+            Err(problem) => {
+                eprintln!("{problem}");
+                return ExitCode::from(2);
+            }
+        };
         if self.verbose > 0 {
-            print!("{}", Plan::of(self.seed));
+            print!("{plan}");
         }
-        let report = if self.twice { run_twice(self.seed) } else { self.once() };
+        let report = if self.twice { run_plan_twice(plan) } else { self.once(plan) };
         println!("{}", line(&report));
         if self.verbose > 0 {
-            for (name, count) in report.counts.iter().filter(|(_, count)| **count > 0) {
+            let (counts, marks) = (report.counts.iter(), report.marks.iter());
+            for (name, count) in counts.chain(marks).filter(|(_, count)| **count > 0) {
                 println!("  {name} {count}");
             }
         }
         if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    fn once(&self) -> Report {
+    fn once(&self, plan: Plan) -> Report {
         let trace = match self.verbose {
             0 => Trace::keep(LINES_SHOWN),
             more => Trace::Print { heartbeats: more > 1 },
         };
-        let (report, lines) = run(self.seed, Options { trace });
+        let (report, lines) = run_plan(plan, Options { trace });
         if !report.is_clean() {
             lines.iter().for_each(|line| println!("{line}"));
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Report;
+use crate::plan::Profile;
 
 /// A seed that failed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub(super) struct Summary {
     pub(super) seeds: Range<u64>,
     pub(super) shard: (u64, u64),
     pub(super) twice: bool,
+    #[serde(default)]
+    pub(super) profile: Profile,
     /// Ranges of seeds that are done, in order, apart from each other.
     done: Vec<Range<u64>>,
     runs: u64,
@@ -33,17 +36,21 @@ pub(super) struct Summary {
     /// Runs that were held back, by reason.
     reasons: BTreeMap<String, u64>,
     counts: BTreeMap<String, u64>,
+    /// How often core came to the states that it marks.
+    #[serde(default)]
+    marks: BTreeMap<String, u64>,
     pub(super) failures: Vec<Failure>,
     #[serde(skip)]
     saved: Option<Instant>,
 }
 
 impl Summary {
-    pub(super) fn new(seeds: Range<u64>, shard: (u64, u64), twice: bool) -> Self {
+    pub(super) fn new(seeds: Range<u64>, shard: (u64, u64), twice: bool, profile: Profile) -> Self {
         Self {
             seeds,
             shard,
             twice,
+            profile,
             done: Vec::new(),
             runs: 0,
             events: 0,
@@ -51,6 +58,7 @@ impl Summary {
             converged_ms_max: 0,
             reasons: BTreeMap::new(),
             counts: BTreeMap::new(),
+            marks: BTreeMap::new(),
             failures: Vec::new(),
             saved: None,
         }
@@ -58,7 +66,8 @@ impl Summary {
 
     /// Whether both are of the same campaign.
     pub(super) fn is_of(&self, other: &Self) -> bool {
-        (&self.seeds, self.shard, self.twice) == (&other.seeds, other.shard, other.twice)
+        let of = |it: &Self| (it.seeds.clone(), it.shard, it.twice, it.profile);
+        of(self) == of(other)
     }
 
     pub(super) fn add(&mut self, report: &Report) {
@@ -71,6 +80,9 @@ impl Summary {
         }
         for (name, count) in &report.counts {
             *self.counts.entry(name.clone()).or_insert(0) += count;
+        }
+        for (name, count) in &report.marks {
+            *self.marks.entry(name.clone()).or_insert(0) += count;
         }
         self.failures.extend(Option::<Failure>::from(report));
     }
@@ -117,9 +129,12 @@ impl Summary {
         self.saved = Some(Instant::now());
     }
 
-    /// What has not happened once in a campaign of at least so many runs.
-    pub(super) fn never(&self, runs: u64) -> Vec<&str> {
-        let never = self.counts.iter().filter(|(_, count)| **count == 0 && self.runs >= runs);
+    /// What has not happened once in a campaign of at least so many runs, and what core marks in one of at
+    /// least so many more.
+    pub(super) fn never(&self, runs: u64, runs_to_marks: u64) -> Vec<&str> {
+        let counts = self.counts.iter().filter(|_| self.runs >= runs);
+        let marks = self.marks.iter().filter(|_| self.runs >= runs_to_marks);
+        let never = counts.chain(marks).filter(|(_, count)| **count == 0);
         never.map(|(name, _)| name.as_str()).collect()
     }
 
@@ -141,6 +156,8 @@ impl Summary {
         let list = |(name, count): (&String, &u64)| format!("{name} {count}");
         let counts: Vec<String> = self.counts.iter().map(list).collect();
         let _infallible = writeln!(text, "{}", counts.join(", "));
+        let marks: Vec<String> = self.marks.iter().map(list).collect();
+        let _infallible = writeln!(text, "rare states: {}", marks.join(", "));
         let mut kinds: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for failure in &self.failures {
             kinds.entry(&failure.invariant).or_default().push(failure.seed);
@@ -160,18 +177,21 @@ mod tests {
 
     #[test]
     fn what_never_happened_in_a_long_campaign_is_named() {
-        let mut summary = Summary::new(0..2, (1, 1), false);
+        let mut summary = Summary::new(0..2, (1, 1), false, Profile::Swarm);
         let counts = [("rare".to_owned(), 0), ("usual".to_owned(), 1)].into();
-        let report = Report { counts, ..Report::default() };
+        let marks = [("reached".to_owned(), 1), ("missed".to_owned(), 0)].into();
+        let report = Report { counts, marks, ..Report::default() };
         summary.add(&report);
-        assert!(summary.never(2).is_empty(), "it is too short");
+        assert!(summary.never(2, 3).is_empty(), "it is too short");
         summary.add(&report);
-        assert_eq!(summary.never(2), ["rare"]);
+        assert_eq!(summary.never(2, 3), ["rare"]);
+        summary.add(&report);
+        assert_eq!(summary.never(2, 3), ["rare", "missed"]);
     }
 
     #[test]
     fn a_summary_that_was_saved_goes_on_where_it_was() {
-        let mut summary = Summary::new(0..100, (1, 1), true);
+        let mut summary = Summary::new(0..100, (1, 1), true, Profile::Swarm);
         for range in [32..64, 0..32, 96..100] {
             summary.mark_done(&range);
         }

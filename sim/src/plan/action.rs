@@ -1,9 +1,22 @@
 //! One fault or order, with everything that was drawn for it, so that it can be repeated by itself.
 
 use quorate_core::configuration::{DatabaseRules, Registration, Role, ShardRules};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::databases::SHARDS;
+
+/// The name of a shard, one of a few.
+type ShardName = &'static str;
+
+fn shard<'de, D: Deserializer<'de>>(from: D) -> Result<ShardName, D::Error> {
+    let name = String::deserialize(from)?;
+    SHARDS.into_iter().find(|known| *known == name).ok_or_else(|| {
+        serde::de::Error::custom(format!("no shard is called '{name}'; there are {SHARDS:?}"))
+    })
+}
 
 /// When a process that is to die does so.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Moment {
     /// While the next write is outstanding.
     Write,
@@ -16,7 +29,7 @@ pub enum Moment {
 }
 
 /// The steps by which a copy takes the place of another.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Step {
     /// A part of it is being written.
     Receiving,
@@ -48,7 +61,7 @@ impl Step {
 }
 
 /// What an operator wants.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Order {
     /// Take the server of that host out.
     Remove(usize),
@@ -67,7 +80,7 @@ pub enum Order {
 }
 
 /// What an operator wants of a database, one of a few names.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum DatabaseOrder {
     /// To be made.
     Create(DatabaseRules),
@@ -76,21 +89,21 @@ pub enum DatabaseOrder {
     /// To get other rules, and perhaps to lose the shards that these do not name.
     Configure(DatabaseRules, bool),
     /// To get a shard.
-    AddShard(&'static str, ShardRules),
+    AddShard(#[serde(deserialize_with = "shard")] ShardName, ShardRules),
     /// To lose one.
-    DropShard(&'static str),
+    DropShard(#[serde(deserialize_with = "shard")] ShardName),
     /// A shard to get that host's server as its static owner, or none.
-    SetOwner(&'static str, Option<usize>),
+    SetOwner(#[serde(deserialize_with = "shard")] ShardName, Option<usize>),
     /// The copy of a shard at that host to be put out of use, or taken back.
-    SetOffline(&'static str, usize, bool),
+    SetOffline(#[serde(deserialize_with = "shard")] ShardName, usize, bool),
     /// The content of a shard to be kept as a file.
-    BackUp(&'static str),
+    BackUp(#[serde(deserialize_with = "shard")] ShardName),
     /// That of a shard to become what a file holds.
-    Restore(&'static str, Content),
+    Restore(#[serde(deserialize_with = "shard")] ShardName, Content),
 }
 
 /// What a file holds that is to become the content of a shard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Content {
     /// What some shard once held, the latest backup being 0.
     Backup(usize),
@@ -101,7 +114,7 @@ pub enum Content {
 }
 
 /// A fault or an order. Times are in nanoseconds; sets of hosts have a bit for each.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Action {
     /// What goes from some hosts to others is lost.
     Cut {
@@ -249,4 +262,43 @@ pub enum Action {
         /// What.
         order: Order,
     },
+}
+
+impl Action {
+    /// The last host that it names.
+    #[must_use]
+    pub fn last_host(&self) -> Option<usize> {
+        let last = |hosts: u32| hosts.checked_ilog2().and_then(|last| usize::try_from(last).ok());
+        match self {
+            Self::Cut { from, to, .. } => last(from | to),
+            Self::Crash { hosts, .. } => last(*hosts),
+            Self::Order { host, order } => match order {
+                Order::Remove(of) | Order::SetRole(of, _) | Order::SetRegistration(of, _) => {
+                    Some(*host.max(of))
+                }
+                Order::Database(_, order) => match **order {
+                    DatabaseOrder::SetOwner(_, Some(of)) | DatabaseOrder::SetOffline(_, of, _) => {
+                        Some(*host.max(&of))
+                    }
+                    _ => Some(*host),
+                },
+                Order::Create(_) | Order::Drop(_) | Order::Stop => Some(*host),
+            },
+            Self::Pause { host, .. }
+            | Self::Arm { host, .. }
+            | Self::Wipe { host, .. }
+            | Self::BackUp { host }
+            | Self::Restore { host, .. }
+            | Self::Clone { host }
+            | Self::FailDisk { host, .. }
+            | Self::SlowDisk { host, .. }
+            | Self::Drift { host, .. }
+            | Self::Jump { host, .. }
+            | Self::SlowLinks { host, .. }
+            | Self::Reset { host, .. }
+            | Self::FillDisk { host, .. }
+            | Self::SlowEngines { host, .. }
+            | Self::Rot { host, .. } => Some(*host),
+        }
+    }
 }

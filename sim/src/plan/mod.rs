@@ -3,19 +3,24 @@
 //! Everything is drawn before the world begins, from the stream of the plan; `--verbose` prints it.
 
 mod action;
+mod case;
 mod databases;
 mod failover;
 mod hosts;
+mod profile;
 mod schedule;
 mod sessions;
 
 pub use action::{Action, Content, DatabaseOrder, Moment, Order, Step};
+pub use case::{CHANCES, Case, Chance};
 pub use databases::{ClientPlan, DatabasePlan, Loner, Work};
 pub use failover::{AppPlan, FailoverPlan, Task};
 pub use hosts::{Credentials, HostPlan};
+pub use profile::Profile;
 pub use schedule::{Due, schedule};
 pub use sessions::{NEVER_ENDS, SessionPlan};
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -173,6 +178,10 @@ pub struct Plan {
     pub failover: Option<FailoverPlan>,
     /// What happens besides what is drawn: for tests.
     pub script: Vec<Due>,
+    /// Clients that ask for nothing.
+    pub idle_clients: BTreeSet<usize>,
+    /// All faults and orders; `None`: they are drawn.
+    pub schedule: Option<Vec<Due>>,
 }
 
 impl Plan {
@@ -227,6 +236,8 @@ impl Plan {
             databases,
             failover,
             script: Vec::new(),
+            idle_clients: BTreeSet::new(),
+            schedule: None,
             network: network(&mut dice),
             disks: disks(&mut dice),
             clocks: clocks(&mut dice),

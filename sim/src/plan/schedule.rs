@@ -1,6 +1,7 @@
 //! The faults and orders of a run, in time: a list, so that it can be kept, edited and shrunk.
 
 use quorate_core::configuration::{Registration, Role};
+use serde::{Deserialize, Serialize};
 
 use super::databases::{DATABASES, SHARDS, rules, shard_rules};
 use super::{
@@ -11,7 +12,7 @@ use crate::network::MS;
 use crate::random::{Dice, Stream};
 
 /// An action and its time in nanoseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Due {
     /// When.
     pub at: u64,
@@ -19,9 +20,12 @@ pub struct Due {
     pub action: Action,
 }
 
-/// Draws all faults and orders of a run.
+/// All faults and orders of a run: drawn, unless the plan says what they are.
 #[must_use]
 pub fn schedule(plan: &Plan) -> Vec<Due> {
+    if let Some(given) = &plan.schedule {
+        return given.clone();
+    }
     let mut due = plan.script.clone();
     let starting = plan.hosts.iter().filter(|host| host.start_at.is_some()).count();
     let mut draw = Draw { hosts: starting, cuts: 1, dice: Dice::new(plan.seed, Stream::Faults) };

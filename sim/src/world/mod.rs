@@ -133,7 +133,7 @@ impl World {
         }
         let users = plan.databases.as_ref().map(|plan| plan.clients.as_slice());
         let users = users.unwrap_or_default();
-        for which in 0..users.len() {
+        for which in (0..users.len()).filter(|which| !plan.idle_clients.contains(which)) {
             queue.push(2_000_000_000, What::Client(which));
         }
         queue.push(plan.safety, What::Peace);
@@ -195,6 +195,7 @@ impl World {
             converged_ms: peace.as_ref().and_then(|p| p.converged_ms),
             reasons: peace.map(|p| p.tally).unwrap_or_default().into_reasons(),
             counts: self.counts.by_name(),
+            ..Report::default()
         }
     }
 

@@ -4,6 +4,7 @@ use super::super::*;
 use super::world::*;
 use crate::engine::{Position, SqlError, SqlErrorKind};
 use crate::ids::{ConfigVersion, Index, LogId, NodeId};
+use crate::marks::reaches;
 use crate::shard::{ShardError, Token};
 
 fn is_done(world: &World, ticket: TicketId) -> bool {
@@ -139,6 +140,7 @@ fn with_all_servers_away_a_long_call_succeeds_and_a_short_one_fails_and_none_is_
 
 #[test]
 fn what_was_sent_and_never_answered_is_told_as_unknown() {
+    reaches!(WriteInDoubt);
     let mut world = World::of(1);
     let ready = world.write(0, 1000);
     world.settle();
@@ -361,6 +363,7 @@ fn each_connection_goes_to_the_next_server_in_turn() {
 
 #[test]
 fn a_client_that_no_server_wants_says_so_at_once_and_asks_nobody_any_more() {
+    reaches!(RefusedByAll);
     let reason = "the token is wrong".to_owned();
     let mut world = World::with(3, |_| {});
     for server in 1..=3 {

@@ -2,6 +2,7 @@ use super::super::*;
 use super::world::{LOG, World};
 use crate::copies::{CopyProgress, CopyState};
 use crate::ids::{ClusterId, ConfigVersion, Index, NodeId, Term};
+use crate::marks::reaches;
 
 fn layout() -> Layout {
     World::of(3).layout
@@ -9,6 +10,7 @@ fn layout() -> Layout {
 
 #[test]
 fn a_layout_that_comes_late_takes_nothing_back() {
+    reaches!(OlderLayout);
     let first = layout();
     let mut newer = first.clone();
     newer.version = ConfigVersion(2);

@@ -5,6 +5,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 
 use super::super::*;
 use super::world::*;
+use crate::marks::reaches;
 use crate::shard::{ShardError, TransactionId};
 
 /// Begins one, with all servers well.
@@ -67,6 +68,7 @@ fn a_statement_that_fails_leaves_the_transaction_open() {
 
 #[test]
 fn a_step_whose_answer_is_lost_loses_the_transaction_and_undoes_it() {
+    reaches!(TransactionLost);
     for mood in [Mood::DoesAndDrops, Mood::Unsure] {
         let mut world = World::of(3);
         let of = begun(&mut world);
@@ -115,6 +117,7 @@ fn a_step_that_certainly_did_not_run_is_asked_for_again() {
 
 #[test]
 fn a_finish_whose_answer_is_lost_is_sent_again_and_done_once() {
+    reaches!(OutcomeInDoubt);
     for mood in [Mood::DoesAndDrops, Mood::Unsure] {
         let mut world = World::of(3);
         let of = begun(&mut world);
@@ -144,6 +147,7 @@ fn a_finish_of_one_that_is_gone_is_told_so_at_once() {
 
 #[test]
 fn a_finish_whose_session_is_gone_does_not_wait_for_another_one() {
+    reaches!(SessionReplaced);
     let mut world = World::of(3);
     let of = begun(&mut world);
     world.sessions.clear();
@@ -155,6 +159,7 @@ fn a_finish_whose_session_is_gone_does_not_wait_for_another_one() {
 
 #[test]
 fn one_that_begins_when_nobody_waits_any_more_is_undone() {
+    reaches!(OrphanUndone);
     let mut world = World::of(3);
     let first = begun(&mut world);
     let ended = world.request(Kind::Abandon(first), 0, 1000);

@@ -12,6 +12,7 @@ use crate::configuration::{
 };
 use crate::copies::CopyState;
 use crate::engine::Fault;
+use crate::marks::reaches;
 use crate::shard::{Consistency, ShardLimits, SqlKind};
 use crate::{Command, Event, Generation, Index, LogId};
 
@@ -115,6 +116,7 @@ fn while_its_copy_is_not_whole_the_document_does_not_call_it_online() {
 
 #[test]
 fn a_donor_that_dies_is_replaced_and_what_came_from_it_stays() {
+    reaches!(CopyResumed);
     let (mut world, log) = with_rows(200, 2);
     world.machines[2].files.clear();
     world.start(2);
@@ -272,6 +274,7 @@ fn a_new_server_fetches_a_copy_that_is_large_and_takes_the_log_of_one_that_is_sm
 
 #[test]
 fn a_new_server_takes_the_log_if_nobody_gives_it_a_copy() {
+    reaches!(DonorRefused, BlankTakesLog);
     let mut world = with_database(2, &Defaults::default(), &Settings::default());
     let log = log(&world, 0, "demo");
     while world.node(0).shard(log).unwrap().applied().0 < 1000 {
@@ -290,6 +293,7 @@ fn a_new_server_takes_the_log_if_nobody_gives_it_a_copy() {
 
 #[test]
 fn files_that_take_their_time_are_waited_for_and_a_silent_donor_is_not() {
+    reaches!(DonorSilent);
     use crate::copies::{CopyAnswer, CopyMessage, FileShape, Goal, Incoming, IncomingStep};
     let goal = || Goal::Copy { generation: Generation(2), at_least: crate::Index(5) };
     let start = |now| Incoming::new((1, crate::NodeId(7)), goal(), None, now);

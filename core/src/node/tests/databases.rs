@@ -8,6 +8,7 @@ use crate::configuration::{
     ConfigCommand, CopyStatus, DatabaseRules, Defaults, PlaceRule, QuorumRule, Role, Settings,
 };
 use crate::engine::{Statement, Transaction, Value};
+use crate::marks::reaches;
 use crate::shard::{Consistency, Once, Reply, ShardError, SqlKind, Token};
 use crate::{Command, CommandId, DatabaseId, LogId, NodeId};
 
@@ -201,6 +202,7 @@ fn half_of_two_writes_with_a_number_and_not_with_the_majority() {
 
 #[test]
 fn of_two_dynamic_servers_the_one_that_is_left_goes_on() {
+    reaches!(ElectedByTieBreaker);
     let mut world = with_database(2, &dynamic(), &Settings::default());
     assert!(done(&write(&mut world, 0, insert(1))));
     let tie = world.node(0).configuration_log().unwrap().membership().incoming.tie_breaker;
@@ -627,6 +629,7 @@ fn the_heartbeats_of_many_shards_are_one_message() {
 
 #[test]
 fn without_a_quorum_in_reach_a_write_is_refused_long_before_its_time_is_up() {
+    reaches!(NobodyInReach);
     let mut world = with_database(3, &Defaults::default(), &Settings::default());
     let log = log(&world, 0, "demo");
     let owner = owner(&world, log);

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::world::World;
 use crate::configuration::{Defaults, Registration, Rejection, Role, ServerStatus};
+use crate::marks::reaches;
 use crate::{Command, CommandError, Event, Reply, State, StopReason};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -242,6 +243,7 @@ fn a_wiped_disk_returns_under_its_old_name_with_a_new_id() {
 
 #[test]
 fn a_restored_old_directory_is_stale() {
+    reaches!(StaleDirectory);
     let mut world = cluster(3, &Defaults::default());
     let old = world.machines[2].disk.clone();
     world.kill(2);

@@ -3,6 +3,7 @@
 use super::lifecycle::{SECOND, cluster};
 use super::world::World;
 use crate::configuration::{ConfigCommand, Defaults, Rejection};
+use crate::marks::reaches;
 use crate::{ClusterId, Command, CommandError, Event, NodeId, Recovered, Reply, StopReason};
 
 fn create(name: &str) -> Command {
@@ -95,6 +96,7 @@ fn the_cluster_with_a_database_survives_whatever_its_id() {
 
 #[test]
 fn two_clusters_with_databases_report_a_split_and_go_on_serving() {
+    reaches!(SplitSeen);
     let (mut world, groups) = apart(&[2, 2]);
     for group in &groups {
         world.command(group[0], create("demo"));
@@ -136,6 +138,7 @@ fn a_straggler_of_a_dissolved_cluster_follows_it() {
 
 #[test]
 fn a_straggler_is_told_although_nothing_else_is_new() {
+    reaches!(StragglerFollows);
     for victim in [2, 5] {
         let (mut world, _) = apart(&[3, 3]);
         world.kill(victim);
@@ -329,6 +332,7 @@ fn a_server_that_never_learnt_of_its_admission_does_not_count_for_expect() {
 
 #[test]
 fn an_offer_is_taken_back_once_however_slow_the_disk() {
+    reaches!(OfferWithdrawn);
     let (mut world, _) = apart(&[1, 1]);
     let cluster = |w: &World, n: usize| w.node(n).cluster().unwrap();
     let (a, b) = if cluster(&world, 0) < cluster(&world, 1) { (0, 1) } else { (1, 0) };
@@ -371,4 +375,26 @@ fn a_seeker_that_one_cluster_refuses_asks_the_next() {
     let fresh = world.add(&format!("n{}", groups[first][0]), Defaults::default());
     world.start(fresh);
     assert!(world.until(SECOND * 10, |w| w.agree(&[other[0], other[1], fresh])), "{world:?}");
+}
+
+#[test]
+fn of_two_that_offer_to_take_each_other_in_one_gives_way() {
+    reaches!(OffersCrossed);
+    let (mut world, _) = apart(&[1, 1]);
+    let cluster = |w: &World, n: usize| w.node(n).cluster().unwrap();
+    let last = |w: &World, n: usize| w.node(n).status(w.now).last_index;
+    let (small, large) = if cluster(&world, 0) < cluster(&world, 1) { (0, 1) } else { (1, 0) };
+    // The offer of the one with the smaller id is long on its way to the disk, and meanwhile it does not
+    // hear that the other has got a database, and offers too.
+    world.machines[small].sync = SECOND / 10;
+    let before = last(&world, small);
+    world.heal();
+    assert!(world.until(SECOND * 5, |w| last(w, small) > before), "{world:?}");
+    world.deaf.insert((large, small));
+    world.command(large, create("kept"));
+    world.run(SECOND / 2);
+    world.deaf.clear();
+    let kept = cluster(&world, large);
+    assert!(become_one(&mut world, 60), "{world:?}");
+    assert_eq!(cluster(&world, large), kept, "the one with the database goes on");
 }

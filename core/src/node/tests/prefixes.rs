@@ -3,6 +3,7 @@
 use super::lifecycle::{SECOND, cluster, dynamic};
 use super::world::World;
 use crate::configuration::Defaults;
+use crate::marks::reaches;
 
 #[test]
 fn a_joiner_that_dies_after_any_of_its_writes_joins_after_the_restart() {
@@ -134,6 +135,7 @@ fn with_a_member_list_and_slow_disks_one_cluster_is_founded() {
 
 #[test]
 fn a_disk_slower_than_an_election_sees_one_through() {
+    reaches!(OwnVoteSlow);
     let mut world = World::new();
     world.add("n0", Defaults::default());
     world.machines[0].sync = SECOND;

@@ -3,6 +3,7 @@
 use super::super::*;
 use super::net::{A, B, C, Net};
 use crate::ids::Generation;
+use crate::marks::reaches;
 
 /// A network led by `A` in which `C` lacks what `A`'s log does not hold any more.
 fn behind(apart: NodeId) -> Net {
@@ -40,6 +41,7 @@ fn a_snapshot_without_content_is_not_taken_for_the_content() {
 
 #[test]
 fn with_a_copy_it_goes_on_behind_it_and_says_so_only_when_the_record_is_durable() {
+    reaches!(DeltaRefused);
     let mut net = behind(C);
     let base = net.at(A).snapshot().clone();
     net.lose_everything();

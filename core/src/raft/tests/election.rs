@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::net::*;
+use crate::marks::reaches;
 
 fn vote(term: u64, last: u64, transfer: bool) -> Message {
     let body = Body::Vote { last_index: Index(last), last_term: Term(2), transfer };
@@ -122,6 +123,7 @@ fn a_node_that_returns_does_not_disrupt_the_leader_that_is_there() {
 
 #[test]
 fn a_request_for_votes_in_a_higher_term_is_ignored_while_a_leader_is_heard() {
+    reaches!(DisruptionIgnored);
     let mut net = Net::led(&[A, B, C], &[]);
     let term = net.at(A).term();
     net.run(1000);
@@ -227,6 +229,7 @@ fn a_log_that_lacks_something_gets_no_vote() {
 
 #[test]
 fn a_damaged_log_neither_votes_nor_acknowledges_nor_campaigns() {
+    reaches!(VoterAbstains);
     let mut net = Net::led(&[A, B, C], &[]);
     net.propose(A, "kept").unwrap();
     net.settle();
@@ -251,6 +254,7 @@ fn a_damaged_log_neither_votes_nor_acknowledges_nor_campaigns() {
 
 #[test]
 fn a_leader_that_reaches_no_quorum_resigns() {
+    reaches!(LeaderWithoutQuorum);
     let mut net = Net::led(&[A, B, C, D], &[]);
     net.cut(A, B);
     net.cut(A, C);

@@ -3,6 +3,7 @@
 use super::super::progress::Flow;
 use super::super::*;
 use super::net::*;
+use crate::marks::reaches;
 
 fn progress(net: &Net, leader: NodeId, member: NodeId) -> Progress {
     let Office::Leader(leading) = &net.at(leader).office else { panic!("it leads") };
@@ -190,6 +191,7 @@ fn a_probe_is_not_repeated_before_its_answer_may_have_come() {
 
 #[test]
 fn entries_lost_on_the_way_are_sent_again_without_a_new_link() {
+    reaches!(AppendAfterGap);
     let mut net = Net::led(&[A, B, C], &[]);
     net.propose(A, "lost").unwrap();
     net.lose(A, C);

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::net::*;
+use crate::marks::reaches;
 
 #[test]
 fn a_pre_vote_of_a_voter_in_a_lower_term_counts() {
@@ -212,6 +213,7 @@ fn learners_that_never_answer_hold_nothing_up() {
 
 #[test]
 fn a_demoted_voter_that_led_gives_way_and_learns_on() {
+    reaches!(LeaderLeftOut);
     let mut net = Net::led(&[A, B, C], &[]);
     net.change(A, change(&[B, C], &[A], 2)).unwrap();
     net.run(1000);

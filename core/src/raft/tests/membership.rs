@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::net::*;
+use crate::marks::reaches;
 
 #[test]
 fn a_change_is_refused_before_an_entry_of_the_own_term_is_committed() {
@@ -24,6 +25,7 @@ fn a_change_is_refused_before_an_entry_of_the_own_term_is_committed() {
 
 #[test]
 fn a_membership_is_in_force_at_append_and_reverted_when_truncated() {
+    reaches!(LogCut, MembershipCut);
     let mut net = Net::led(&[A, B, C], &[D]);
     let old = net.at(A).membership().clone();
     net.isolate(A);
@@ -60,6 +62,7 @@ fn a_membership_is_in_force_at_append_and_reverted_when_truncated() {
 
 #[test]
 fn a_leader_that_inherits_a_joint_entry_finishes_the_change() {
+    reaches!(ElectedUnderJoint);
     let mut net = Net::led(&[A, B, C], &[D]);
     net.cut(A, C);
     net.change(A, change(&[B, C, D], &[], 2)).unwrap();

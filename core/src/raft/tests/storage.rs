@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::net::*;
+use crate::marks::reaches;
 
 #[test]
 fn a_slow_disk_does_not_make_a_follower_silent() {
@@ -77,6 +78,7 @@ fn a_leader_counts_its_own_copy_only_when_it_is_durable() {
 
 #[test]
 fn an_entry_of_an_old_term_is_not_committed_by_counting_copies() {
+    reaches!(EarlierTermHeld);
     // Figure 8 of the Raft paper. Entry 3 of term 2 reaches b alone; it fills a message by itself.
     let mut net = Net::led(&[A, B, C, D, E], &[]);
     net.isolate(A);

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::net::*;
+use crate::marks::reaches;
 
 fn transfer(net: &mut Net, from: NodeId, to: NodeId) -> Result<(), TransferError> {
     net.with(from, |raft, now| raft.transfer(now, to))
@@ -38,6 +39,7 @@ fn a_successor_that_lags_gets_everything_first() {
 
 #[test]
 fn proposals_are_refused_while_leadership_is_handed_over_and_taken_again_after_a_time_out() {
+    reaches!(TransferGivenUp);
     let mut net = Net::led(&[A, B, C], &[]);
     net.cut(A, C);
     transfer(&mut net, A, C).unwrap();
@@ -63,6 +65,7 @@ fn only_the_leader_of_the_term_may_ask_for_an_election() {
 
 #[test]
 fn a_leader_whose_own_disk_is_slow_hands_over() {
+    reaches!(SlowLeader);
     let mut net = Net::led(&[A, B, C], &[]);
     let term = net.at(A).term();
     net.propose(A, "x").unwrap();

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::net::*;
+use crate::marks::reaches;
 use crate::storage::Window;
 
 /// A network led by `A` that keeps two entries in memory and sends two at a time.
@@ -198,6 +199,7 @@ fn entries_of_another_term_than_the_log_has_are_not_taken_from_an_answer() {
 
 #[test]
 fn an_unreadable_entry_leads_to_a_copy_and_to_nothing_lost() {
+    reaches!(EntryUnreadable);
     let mut net = behind();
     let last = net.at(A).last_index();
     let read = until_asked(&mut net);

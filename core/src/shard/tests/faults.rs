@@ -1,6 +1,7 @@
 use super::super::*;
 use super::world::*;
 use crate::engine::{Engine as _, Fault};
+use crate::marks::reaches;
 
 fn io() -> Option<Fault> {
     Some(Fault::Io("as told".to_owned()))
@@ -215,6 +216,7 @@ fn a_copy_that_has_nothing_of_its_log_answers_no_request_for_a_vote() {
 
 #[test]
 fn a_copy_of_another_history_is_found_out_when_it_is_opened() {
+    reaches!(CopyDiverged);
     let (mut world, owner) = World::led(&[A, B, C]);
     world.run(200);
     let other = world.other_than(owner);

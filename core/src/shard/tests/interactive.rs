@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::super::*;
 use super::world::*;
 use crate::engine::{Fault, Rows, SqlErrorKind, Statement, Transaction, Value};
+use crate::marks::reaches;
 
 fn all() -> (World, NodeId) {
     World::led(&[A, B, C])
@@ -225,6 +226,7 @@ fn a_step_that_is_not_done_in_its_time_ends_it() {
 
 #[test]
 fn it_does_not_outlive_the_term_in_which_it_was_begun() {
+    reaches!(InteractiveCut);
     let (mut world, owner) = all();
     let of = world.began(owner);
     let step = world.step(owner, of, insert(1));

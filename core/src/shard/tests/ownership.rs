@@ -1,6 +1,7 @@
 use super::super::*;
 use super::world::*;
 use crate::engine::{Transaction, Value};
+use crate::marks::reaches;
 
 #[test]
 fn the_preferred_node_becomes_the_owner_and_no_write_is_lost_on_the_way() {
@@ -99,6 +100,7 @@ fn a_leader_that_does_not_know_what_is_committed_runs_nothing() {
 
 #[test]
 fn what_was_run_in_an_earlier_term_is_not_appended_in_a_later_one() {
+    reaches!(DeposedWhileRunning);
     let (mut world, owner) = World::led(&[A, B, C]);
     world.run(200);
     let others: Vec<NodeId> = [A, B, C].into_iter().filter(|n| *n != owner).collect();

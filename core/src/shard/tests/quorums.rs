@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::super::*;
 use super::world::*;
 use crate::configuration::QuorumRule;
+use crate::marks::reaches;
 
 fn with_quorum(voters: &[NodeId], write_quorum: QuorumRule) -> (World, NodeId) {
     let (mut world, owner) = World::led(voters);
@@ -62,6 +63,7 @@ fn a_number_lets_the_tie_breaker_write_alone() {
 
 #[test]
 fn all_means_all_and_a_copy_lost_in_between_leaves_a_commit_below_the_quorum() {
+    reaches!(BelowQuorum);
     let (mut world, owner) = with_quorum(&[A, B, C], QuorumRule::All);
     let id = world.write(owner, insert(1));
     world.settle();
@@ -95,6 +97,7 @@ fn asynchronous_means_answered_at_the_commit_never_before() {
 
 #[test]
 fn an_owner_cut_off_with_an_open_batch_does_not_know_what_became_of_it() {
+    reaches!(OpenUndone);
     let (mut world, owner) = World::led(&[A, B, C]);
     let others: Vec<NodeId> = [A, B, C].into_iter().filter(|n| *n != owner).collect();
     others.iter().for_each(|other| world.cut(owner, *other));
@@ -113,6 +116,7 @@ fn an_owner_cut_off_with_an_open_batch_does_not_know_what_became_of_it() {
 
 #[test]
 fn an_entry_that_the_next_owner_commits_is_answered_as_done_by_the_one_that_ran_it() {
+    reaches!(CommittedAfterAll);
     let (mut world, owner) = World::led(&[A, B, C]);
     let id = world.write(owner, insert(1));
     world.step_engine(owner);
@@ -269,4 +273,22 @@ fn the_voters_of_its_entry_have_to_hold_a_write_even_when_the_log_has_let_go_of_
     assert!(!world.replies.contains_key(&id), "{:?}", world.replies.get(&id));
     world.run(6000);
     assert!(matches!(world.error(id), ShardError::CommittedBelowQuorum { .. }));
+}
+
+#[test]
+fn an_entry_that_another_has_replaced_was_never_done_and_is_told_so() {
+    reaches!(AppendedInVain);
+    let (mut world, owner) = World::led(&[A, B, C]);
+    let others: Vec<NodeId> = [A, B, C].into_iter().filter(|n| *n != owner).collect();
+    others.iter().for_each(|other| world.cut(owner, *other));
+    let id = world.write(owner, insert(1));
+    world.run(2000);
+    let next = world.owner().expect("the others go on");
+    world.write(next, insert(2));
+    world.settle();
+    assert!(!world.replies.contains_key(&id), "nobody knows yet");
+    world.cut.clear();
+    world.run(1500);
+    assert_eq!(world.error(id), ShardError::NotOwner { owner: Some(next) });
+    assert!([A, B, C].into_iter().all(|n| world.keys(n) == [2].into()));
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::world::*;
+use crate::marks::reaches;
 use crate::raft::Unreadable;
 use crate::storage::Window;
 
@@ -155,6 +156,7 @@ fn what_is_held_for_a_peer_stays_until_it_is_let_go_of_or_the_time_is_up() {
 
 #[test]
 fn holds_are_bounded_and_a_peer_has_one() {
+    reaches!(HoldRefused);
     let (mut world, owner) = sparing(|limits| limits.holds_max = 2);
     let until = world.now + Duration::from_secs(60);
     let last = world.at(owner).log().last_index();
@@ -255,4 +257,22 @@ fn what_is_in_a_copy_is_known_to_be_committed_when_nobody_else_can_tell() {
     world.settle();
     assert_eq!(world.at(owner).log().commit(), held);
     assert_eq!(world.at(owner).serves_copies_of(), Some(world.at(owner).position().index));
+}
+
+#[test]
+fn a_copy_that_the_log_begins_behind_by_now_does_not_take_the_live_ones_place() {
+    reaches!(InstallRefused);
+    let (mut world, owner) = sparing(|limits| limits.sync_after = 10);
+    let fetched = world.at(owner).base_at(Position::default());
+    let fetched = fetched.expect("the log reaches back to the beginning");
+    for key in 0..60 {
+        world.write(owner, insert(key));
+        world.settle();
+    }
+    assert!(base(&world, owner) > fetched.index);
+    let generation = world.at(owner).next_generation();
+    assert!(!world.with(owner, |shard, now| shard.install(now, generation, fetched.clone())));
+    assert!(world.at(owner).is_open(), "it goes on with what it has");
+    world.settle();
+    assert_eq!(world.keys(owner).len(), 60);
 }

@@ -4,6 +4,7 @@ use super::super::*;
 use super::world::*;
 use crate::configuration::QuorumRule;
 use crate::engine::{Fault, Position, SqlErrorKind, Transaction, Value};
+use crate::marks::reaches;
 
 fn once(session: SessionId, sequence: u64, acknowledged: u64) -> Delivery {
     Delivery::Once(Once { cluster: CLUSTER, log: LOG, session, sequence, acknowledged })
@@ -24,6 +25,7 @@ fn led_with_row() -> (World, NodeId, SessionId) {
 
 #[test]
 fn a_request_that_comes_again_is_not_done_again_and_gets_the_answer_that_it_had() {
+    reaches!(SessionReplayed);
     let (mut world, owner, session) = led_with_row();
     let first = world.send(owner, add(1, 1), once(session, 1, 0));
     world.settle();
@@ -64,6 +66,18 @@ fn what_comes_again_while_the_first_waits_or_runs_is_done_once() {
 }
 
 #[test]
+fn what_comes_twice_while_another_runs_is_done_once() {
+    reaches!(DuplicateInBatch);
+    let (mut world, owner, session) = led_with_row();
+    world.write(owner, insert(2));
+    let ids = [1, 2].map(|_| world.send(owner, add(1, 1), once(session, 1, 0)));
+    world.settle();
+    assert_eq!(world.replies[&ids[0]], world.replies[&ids[1]]);
+    assert!(matches!(world.replies[&ids[0]], Reply::Done { .. }));
+    assert_eq!(value(&mut world, 1), Some(Value::Integer(2)));
+}
+
+#[test]
 fn an_error_that_was_told_stays_the_answer_though_it_would_work_by_now() {
     let (mut world, owner, session) = led_with_row();
     let refused = world.send(owner, insert(1), once(session, 1, 0));
@@ -99,6 +113,7 @@ fn what_changed_nothing_stays_the_answer_too() {
 
 #[test]
 fn what_the_client_has_all_answers_of_is_let_go_of_and_never_done_again() {
+    reaches!(Superseded);
     let (mut world, owner, session) = led_with_row();
     for sequence in 1..=20 {
         world.send(owner, add(1, 1), once(session, sequence, sequence - 1));
@@ -127,6 +142,7 @@ fn requests_of_one_session_may_overtake_each_other() {
 
 #[test]
 fn a_session_that_is_not_used_ends_by_the_time_of_the_log_and_then_runs_nothing() {
+    reaches!(SessionExpired);
     let (mut world, owner, session) = led_with_row();
     let used = world.session(owner);
     // It comes with entries: with none it stands still, whatever the clocks say.
@@ -219,6 +235,7 @@ fn sessions_outlive_restarts_of_all_and_come_with_a_full_copy() {
 
 #[test]
 fn an_answer_that_is_too_long_to_keep_is_told_to_have_been_given() {
+    reaches!(AnswerNotKept);
     let (mut world, owner, session) = led_with_row();
     let text = Value::Text("x".repeat(70_000));
     let long = crate::engine::Statement::with(
