@@ -27,6 +27,7 @@ pub mod random;
 mod run;
 pub mod shrink;
 pub mod trace;
+pub mod view;
 pub mod world;
 
 pub use outcome::{Report, Violation};

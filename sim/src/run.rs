@@ -64,17 +64,17 @@ fn run_world(plan: Plan, print: Fingerprint, trace: Trace) -> (Report, Fingerpri
     (report, print, trace)
 }
 
-/// Runs a seed once. The lines that were kept of it come with the report.
+/// Runs a seed once. What was kept of it comes with the report.
 #[must_use]
-pub fn run(seed: u64, options: Options) -> (Report, Vec<String>) {
+pub fn run(seed: u64, options: Options) -> (Report, Trace) {
     run_plan(Plan::of(seed), options)
 }
 
 /// Runs a plan once.
 #[must_use]
-pub fn run_plan(plan: Plan, options: Options) -> (Report, Vec<String>) {
+pub fn run_plan(plan: Plan, options: Options) -> (Report, Trace) {
     let (report, _, trace) = run_world(plan, Fingerprint::default(), options.trace);
-    (report, trace.into_lines())
+    (report, trace)
 }
 
 /// Runs a seed twice: the same things must happen, event by event.
@@ -87,9 +87,9 @@ pub fn run_twice(seed: u64) -> Report {
 #[must_use]
 pub fn run_plan_twice(plan: Plan) -> Report {
     let seed = plan.seed;
-    let (first, print, _) = run_world(plan.clone(), Fingerprint::recording(), Trace::Off);
+    let (first, print, _) = run_world(plan.clone(), Fingerprint::recording(), Trace::default());
     let record = print.into_record();
-    let (mut second, print, _) = run_world(plan, Fingerprint::comparing(record), Trace::Off);
+    let (mut second, print, _) = run_world(plan, Fingerprint::comparing(record), Trace::default());
     if let Some(event) = print.differs_at() {
         let detail = format!("two runs of seed {seed} differ first at event {event}");
         second.violation = Some(Violation::new("not-deterministic", detail));

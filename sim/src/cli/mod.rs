@@ -22,6 +22,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "Examples:
   quorate-sim run --seed 7 --verbose
+  quorate-sim run --seed 7 --html seed-7.html
   quorate-sim campaign --seeds 0..2000 --twice
   quorate-sim campaign --seeds 0..2000 --profile partition
   quorate-sim shrink --seed 7 --out case.json

@@ -1,5 +1,6 @@
 //! `run`: one seed.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use clap::Args;
 use crate::outcome::Report;
 use crate::plan::{Plan, Profile};
 use crate::trace::Trace;
+use crate::view::page;
 use crate::{Options, run_plan, run_plan_twice};
 
 use super::shrink::Which;
@@ -28,6 +30,10 @@ pub(super) struct Run {
     /// Run it twice and compare every event.
     #[arg(long)]
     twice: bool,
+    /// Write the run as a page, to be watched event by event: one file, for any browser. What is asked
+    /// for and sent, what hosts are, faults, and where an invariant is broken are in it.
+    #[arg(long, value_name = "FILE", conflicts_with = "twice")]
+    html: Option<PathBuf>,
     /// A deliberate fault of core, by name.
     #[cfg(quorate_faults)]
     #[arg(long, value_parser = super::mutants::fault)]
@@ -48,7 +54,17 @@ impl Run {
         if self.verbose > 0 {
             print!("{plan}");
         }
-        let report = if self.twice { run_plan_twice(plan) } else { self.once(plan) };
+        let report = if self.twice {
+            run_plan_twice(plan)
+        } else {
+            match self.once(plan) {
+                Ok(report) => report,
+                Err(problem) => {
+                    eprintln!("{problem}");
+                    return ExitCode::from(2);
+                }
+            }
+        };
         println!("{}", line(&report));
         if self.verbose > 0 {
             let (counts, marks) = (report.counts.iter(), report.marks.iter());
@@ -59,16 +75,41 @@ impl Run {
         if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    fn once(&self, plan: Plan) -> Report {
+    fn once(&self, plan: Plan) -> Result<Report, String> {
         let trace = match self.verbose {
             0 => Trace::keep(LINES_SHOWN),
-            more => Trace::Print { heartbeats: more > 1 },
+            more => Trace::print(more > 1),
         };
-        let (report, lines) = run_plan(plan, Options { trace });
+        let trace = if self.html.is_some() { trace.recording() } else { trace };
+        let shown = self.html.as_ref().map(|file| (file, plan.clone()));
+        let (report, trace) = run_plan(plan, Options { trace });
+        let (lines, recording) = trace.into_parts();
         if !report.is_clean() {
             lines.iter().for_each(|line| println!("{line}"));
         }
-        report
+        if let (Some((file, plan)), Some(recording)) = (shown, recording) {
+            let page = page(&plan, &report, &recording, &self.command());
+            std::fs::write(file, page)
+                .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+            println!("{} shows it", file.display());
+        }
+        Ok(report)
+    }
+
+    /// What repeats this run.
+    fn command(&self) -> String {
+        #[cfg(quorate_faults)]
+        let fault = quorate_core::Fault::ALL.iter().find(|(fault, _)| Some(*fault) == self.fault);
+        #[cfg(quorate_faults)]
+        let fault = fault.map_or(String::new(), |(_, name)| format!(" --fault {name}"));
+        #[cfg(not(quorate_faults))]
+        let fault = "";
+        let which = match (&self.which.case, self.which.seed, self.profile) {
+            (Some(path), ..) => format!("--case {}", path.display()),
+            (None, seed, Profile::Swarm) => format!("--seed {}", seed.unwrap_or_default()),
+            (None, seed, other) => format!("--seed {} --profile {other}", seed.unwrap_or_default()),
+        };
+        format!("quorate-sim run {which}{fault} --verbose")
     }
 }
 

@@ -77,6 +77,12 @@ impl Cuts {
         }
     }
 
+    /// The hosts that a datagram of a host does not reach, a bit each; itself may be among them, and is reached.
+    #[must_use]
+    pub fn datagrams_from(&self, from: usize) -> u32 {
+        self.datagrams[from] & !(1 << from)
+    }
+
     /// Whether a datagram gets through.
     #[must_use]
     pub fn datagram_open(&self, from: usize, to: usize) -> bool {

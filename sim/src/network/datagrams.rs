@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{MS, MULTICAST_PORT, Network, address};
 use crate::queue::Queue;
+use crate::view::{Mark, Way};
 use crate::world::What;
 
 /// How many datagrams are kept to be replayed.
@@ -20,7 +21,7 @@ impl Network {
         now: u64,
         from: usize,
         hosts: usize,
-        bytes: &Bytes,
+        (mark, bytes): (Option<Mark>, &Bytes),
     ) -> u64 {
         let mut hurt = 0;
         let source = SocketAddr::new(address(from).ip(), MULTICAST_PORT);
@@ -32,7 +33,8 @@ impl Network {
                 continue;
             }
             let mut at = now + self.delay(from, to);
-            let mut bytes = bytes.clone();
+            let (mut mark, mut bytes) = (mark, bytes.clone());
+            let but = |mark: Option<Mark>, way| mark.map(|mark| mark.but(way));
             if !self.peace {
                 if self.dice.chance(self.plan.loss_ppm) {
                     hurt += 1;
@@ -43,19 +45,22 @@ impl Network {
                 }
                 if self.dice.chance(self.plan.double_ppm) {
                     let late = at + self.dice.below(20 * MS);
-                    queue.push(late, What::Datagram { to, from: source, bytes: bytes.clone() });
+                    let (mark, bytes) = (but(mark, Way::Double), bytes.clone());
+                    queue.push(late, What::Datagram { to, from: source, mark, bytes });
                 }
                 if self.dice.chance(self.plan.mangle_ppm) {
                     hurt += 1;
                     bytes = self.mangle(&bytes);
+                    mark = but(mark, Way::Mangled);
                 }
                 if self.dice.chance(self.plan.replay_ppm) {
                     let old = self.heard[self.dice.index(self.heard.len())].clone();
                     let late = at + self.dice.below(10_000 * MS);
-                    queue.push(late, What::Datagram { to, from: source, bytes: old });
+                    let mark = but(mark, Way::Older);
+                    queue.push(late, What::Datagram { to, from: source, mark, bytes: old });
                 }
             }
-            queue.push(at, What::Datagram { to, from: source, bytes });
+            queue.push(at, What::Datagram { to, from: source, mark, bytes });
         }
         hurt
     }

@@ -8,6 +8,7 @@ use quorate_core::{LinkId, NodeId};
 
 use super::{MS, Network};
 use crate::queue::Queue;
+use crate::view::Mark;
 use crate::world::{RunRef, What};
 
 /// An end of a link: 0 dialled, 1 was dialled.
@@ -59,8 +60,19 @@ pub struct Link {
     horizon: [u64; 2],
     /// Broken: nothing on its way arrives.
     dead: bool,
-    stalled: [VecDeque<(bool, Bytes)>; 2],
+    stalled: [VecDeque<Parcel>; 2],
     stalled_since: [u64; 2],
+}
+
+/// Something on its way over a stream.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// Whether it asks for a pre-vote, which must change nobody's vote.
+    pub pre_vote: bool,
+    /// As what it is recorded.
+    pub mark: Option<Mark>,
+    /// What it holds.
+    pub bytes: Bytes,
 }
 
 /// What an end learns when something arrives.
@@ -183,14 +195,7 @@ impl Network {
     }
 
     /// A node sends a packet. It is lost if the link is down, of which the node need not know yet.
-    pub fn send(
-        &mut self,
-        queue: &mut Queue<What>,
-        now: u64,
-        id: LinkId,
-        pre_vote: bool,
-        bytes: Bytes,
-    ) {
+    pub fn send(&mut self, queue: &mut Queue<What>, now: u64, id: LinkId, parcel: Parcel) {
         let (link, side) = LinkRef::of(id);
         let to = 1 - side;
         let Some(held) = self.links.get(link) else { return };
@@ -200,13 +205,13 @@ impl Network {
         let (from_host, to_host) = (held.ends[side].host, held.ends[to].host);
         let waits = !held.stalled[to].is_empty();
         if waits || !self.cuts.stream_open(from_host, to_host) {
-            return self.stall(queue, now, link, to, pre_vote, bytes);
+            return self.stall(queue, now, link, to, parcel);
         }
         let mut at = now + self.delay(from_host, to_host);
         if !self.peace && self.dice.chance(self.plan.retransmit_ppm) {
             at += self.dice.between(200 * MS, 1_000 * MS);
         }
-        self.arrive(queue, link, to, at, pre_vote, bytes);
+        self.arrive(queue, link, to, at, parcel);
     }
 
     fn arrive(
@@ -215,13 +220,12 @@ impl Network {
         link: LinkRef,
         side: Side,
         at: u64,
-        pre_vote: bool,
-        bytes: Bytes,
+        parcel: Parcel,
     ) {
         if let Some(held) = self.links.get_mut(link) {
             let at = at.max(held.horizon[side]);
             held.horizon[side] = at + 1;
-            queue.push(at, What::Packet { link, side, pre_vote, bytes });
+            queue.push(at, What::Packet { link, side, parcel });
         }
     }
 
@@ -231,8 +235,7 @@ impl Network {
         now: u64,
         link: LinkRef,
         to: Side,
-        pre_vote: bool,
-        bytes: Bytes,
+        parcel: Parcel,
     ) {
         let wait = self.dice.between(100 * MS, 300 * MS);
         let Some(held) = self.links.get_mut(link) else { return };
@@ -240,7 +243,7 @@ impl Network {
             held.stalled_since[to] = now;
             queue.push(now + wait, What::Retransmit { link, side: to });
         }
-        held.stalled[to].push_back((pre_vote, bytes));
+        held.stalled[to].push_back(parcel);
         if held.stalled[to].len() > STALLED_MAX {
             self.reset(queue, now, link);
         }
@@ -258,8 +261,8 @@ impl Network {
         if self.cuts.stream_open(from, to) {
             let waiting = std::mem::take(&mut held.stalled[side]);
             let at = now + self.delay(from, to);
-            for (pre_vote, bytes) in waiting {
-                self.arrive(queue, link, side, at, pre_vote, bytes);
+            for parcel in waiting {
+                self.arrive(queue, link, side, at, parcel);
             }
         } else if waited > self.plan.give_up_ms * MS {
             self.reset(queue, now, link);

@@ -8,7 +8,7 @@ mod links;
 mod tests;
 
 pub use cuts::{Cut, Cuts, HOSTS_MAX};
-pub use links::{Arrival, Ended, Link, LinkRef, Links, Side};
+pub use links::{Arrival, Ended, Link, LinkRef, Links, Parcel, Side};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::plan::NetworkPlan;
 use crate::queue::Queue;
 use crate::random::{Dice, Stream};
+use crate::view::Mark;
 use crate::world::What;
 
 /// The port of nodes; simulated, like every address here: nothing ever leaves the process.
@@ -112,9 +113,10 @@ impl Network {
         now: u64,
         by: crate::world::RunRef,
         addr: SocketAddr,
+        mark: Option<Mark>,
     ) {
         let delay =
             host_at(addr).filter(|to| *to < HOSTS_MAX).map_or(MS, |to| self.delay(by.host, to));
-        queue.push(now + delay, What::Knock { by, addr });
+        queue.push(now + delay, What::Knock { by, addr, mark });
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_core::NodeId;
 
-use super::{Arrival, Cut, Ended, LinkRef, MS, Network, address};
+use super::{Arrival, Cut, Ended, LinkRef, MS, Network, Parcel, address};
 use crate::plan::Plan;
 use crate::queue::Queue;
 use crate::world::{RunRef, What};
@@ -27,7 +27,8 @@ fn linked() -> (Network, Queue<What>, LinkRef) {
 }
 
 fn send(network: &mut Network, queue: &mut Queue<What>, now: u64, link: LinkRef, number: u8) {
-    network.send(queue, now, link.id(0), false, Bytes::from(vec![number]));
+    let parcel = Parcel { pre_vote: false, mark: None, bytes: Bytes::from(vec![number]) };
+    network.send(queue, now, link.id(0), parcel);
 }
 
 /// Everything that arrives at the end that was dialled, in order.
@@ -35,7 +36,7 @@ fn received(network: &mut Network, queue: &mut Queue<What>) -> Vec<u8> {
     let mut got = Vec::new();
     while let Some((now, what)) = queue.pop() {
         match what {
-            What::Packet { link, side: 1, bytes, .. } => {
+            What::Packet { link, side: 1, parcel: Parcel { bytes, .. } } => {
                 if let Arrival::Here(_) = network.arrives(link, 1) {
                     got.push(bytes[0]);
                 }
@@ -122,7 +123,7 @@ fn a_link_that_has_ended_is_never_taken_for_the_next_one_in_its_place() {
 fn a_multicast_reaches_everyone_but_those_who_are_cut_off() {
     let (mut network, mut queue, _) = linked();
     network.cuts.begin(Cut::one_way(1, 0b001, 0b100, true, false));
-    network.multicast(&mut queue, 0, 0, 4, &Bytes::from_static(b"hello"));
+    network.multicast(&mut queue, 0, 0, 4, (None, &Bytes::from_static(b"hello")));
     let mut reached: Vec<usize> = Vec::new();
     while let Some((_, what)) = queue.pop() {
         if let What::Datagram { to, .. } = what {

@@ -11,12 +11,13 @@ use crate::network::{Cut, MS};
 use crate::outcome::Verdict;
 use crate::plan::Action;
 use crate::trace::tell;
+use crate::view::{Kind, Told};
 
 impl World {
     pub(super) fn act(&mut self, place: usize) -> Verdict {
         let action = self.schedule[place].action.clone();
         if !matches!(action, Action::Order { .. }) {
-            tell!(self, "FAULT {action:?}");
+            tell!(self, Told::Fault(&action), "FAULT {action:?}");
         }
         match action {
             Action::Cut { id, from, to, both, datagrams, streams, lasts } => {
@@ -130,7 +131,11 @@ impl World {
         }
         self.disks.get_mut(dir).files(log).rotten.insert(generation);
         self.counts.add(Count::CopiesRotten);
-        tell!(self, "host {host} has a damaged copy of {log:?}");
+        tell!(
+            self,
+            Told::Log(host, Kind::Copies, log),
+            "host {host} has a damaged copy of {log:?}"
+        );
     }
 
     /// Whether those who are left when the disk of `host` is lost can still decide.
@@ -194,7 +199,7 @@ impl World {
         let Some(old) = fair.cloned() else { return Ok(()) };
         self.kill(host, true, None)?;
         self.counts.add(Count::Restores);
-        tell!(self, "host {host} gets an old copy of its disk");
+        tell!(self, Told::at(host, Kind::Disk), "host {host} gets an old copy of its disk");
         self.disks.get_mut(dir).restore(old);
         let run = self.hosts[host].run;
         self.queue.push(self.now + MS, What::Start { host, run });
@@ -222,7 +227,11 @@ impl World {
         self.hosts[spare].dir = Some(copy);
         self.hosts[spare].plan.name = self.hosts[host].plan.name.clone();
         self.hosts[spare].plan.credentials = self.hosts[host].plan.credentials;
-        tell!(self, "the disk of host {host} is copied to host {spare}");
+        tell!(
+            self,
+            Told::at(host, Kind::Disk),
+            "the disk of host {host} is copied to host {spare}"
+        );
         let run = self.hosts[spare].run;
         self.queue.push(self.now + MS, What::Start { host: spare, run });
         let again = self.now + self.fault_dice.between(500, 20_000) * MS;

@@ -20,6 +20,7 @@ use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::ClientPlan;
 use crate::trace::tell;
+use crate::view::{Ask, Became, Lane, Told};
 
 /// A client as it is now.
 #[derive(Debug)]
@@ -284,7 +285,10 @@ impl World {
         request: SqlRequest,
     ) -> Result<u64, Violation> {
         let id = self.clients.next();
-        tell!(self, "host {host} is asked {id}: {:?} {:?}", held.asked, request.kind);
+        let (who, log) = (held.client.map_or(Lane::Operators, Lane::Client), Some(held.asked.log));
+        let (ask, what) = (Ask::Request(id), &held.asked.operation);
+        let told = Told::Asks { ask, who, host: Some(host), log, what };
+        tell!(self, told, "host {host} is asked {id}: {:?} {:?}", held.asked, request.kind);
         self.counts.add(Count::Requests);
         self.clients.requests.insert(id, held);
         self.deliver(host, Input::Sql { id: CommandId(id), request }, false)?;
@@ -294,7 +298,8 @@ impl World {
     /// A node answers a transaction. What it was asked by a client is checked there; what it
     /// promises as the owner, here.
     pub(super) fn sql_replied(&mut self, host: usize, id: CommandId, reply: &Reply) -> Verdict {
-        tell!(self, "host {host} answers {}: {reply:?}", id.0);
+        let told = Told::Answered(Ask::Request(id.0), Became::from(reply));
+        tell!(self, told, "host {host} answers {}: {reply:?}", id.0);
         let by = self.run_of(host);
         let wrong = |what: &str| {
             let detail = format!("host {host} answers transaction {} with {reply:?}: {what}", id.0);

@@ -9,6 +9,7 @@ use crate::counts::{Count, Counts};
 use crate::disk::Shadow;
 use crate::outcome::{Verdict, Violation};
 use crate::trace::tell;
+use crate::view::{Kind, Told};
 
 /// How many inputs may come without time passing before a node counts as one that never rests.
 const SPINS_MAX: u32 = 100_000;
@@ -55,7 +56,11 @@ impl World {
         let mut outputs = 0;
         while let Some(output) = self.hosts[host].node.as_mut().and_then(|n| n.poll_output()) {
             if dies_after == Some(outputs) {
-                tell!(self, "host {host} dies after {outputs} outputs of one input");
+                tell!(
+                    self,
+                    Told::at(host, Kind::Life),
+                    "host {host} dies after {outputs} outputs of one input"
+                );
                 self.observe(host, false)?;
                 self.observe_shards(host, false)?;
                 self.check_late(host)?;
@@ -78,6 +83,7 @@ impl World {
         self.push_layout(host);
         self.finish_if_stopped(host)?;
         self.die_if_armed(host)?;
+        self.trace.watch(self.now, host, self.hosts[host].node.as_ref());
         self.reset_timer(host);
         Ok(())
     }
@@ -150,7 +156,11 @@ impl World {
             if joint {
                 self.counts.add(Count::ElectionsJoint);
             }
-            tell!(self, "host {host} {id:?} LEADS in term {term}, joint {joint}, by {sway:?}");
+            tell!(
+                self,
+                Told::Log(host, Kind::Leads, LogId::CONFIGURATION),
+                "host {host} {id:?} LEADS in term {term}, joint {joint}, by {sway:?}"
+            );
         }
         let led = if leads { Some(term) } else { seen.leads.then_some(seen.term) };
         let mut known = seen.commit;
@@ -185,7 +195,11 @@ impl World {
             for _ in removed_before..after.map_or(0, |l| l.removals()) {
                 self.counts.add(Count::Removals);
             }
-            tell!(self, "host {host} commits {commit} by {sway:?}");
+            tell!(
+                self,
+                Told::Log(host, Kind::Commits, LogId::CONFIGURATION),
+                "host {host} commits {commit} by {sway:?}"
+            );
         }
         Ok(())
     }
@@ -255,7 +269,12 @@ impl World {
         if now.leads && (!seen.leads || now.term > seen.term) {
             self.checks.leads(&self.disks, directory, mind, now.term)?;
             self.counts.add(Count::ShardElections);
-            tell!(self, "host {host} {id:?} LEADS {log:?} in term {}", now.term);
+            tell!(
+                self,
+                Told::Log(host, Kind::Leads, log),
+                "host {host} {id:?} LEADS {log:?} in term {}",
+                now.term
+            );
         }
         let led = if now.leads { Some(now.term) } else { seen.leads.then_some(seen.term) };
         let mut known = seen.commit;
@@ -266,7 +285,12 @@ impl World {
             if decided.is_some() {
                 self.counts.add(Count::ShardCommits);
                 self.checks.are_whole_now(&self.disks, log);
-                tell!(self, "host {host} commits {} of {log:?}", now.commit);
+                tell!(
+                    self,
+                    Told::Log(host, Kind::Commits, log),
+                    "host {host} commits {} of {log:?}",
+                    now.commit
+                );
             }
             known = now.commit;
         }

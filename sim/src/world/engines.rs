@@ -15,6 +15,7 @@ use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::Step;
 use crate::trace::tell;
+use crate::view::{Kind, Told};
 
 /// The most calls of one engine that may be unanswered.
 const CALLS_MAX: usize = 16;
@@ -37,7 +38,12 @@ pub struct Pump {
 impl World {
     /// A node calls the engine of a copy.
     pub(super) fn call_engine(&mut self, host: usize, log: LogId, call: Call) -> Verdict {
-        tell!(self, "host {host} calls the engine of {log:?}: {:?}", call.what);
+        tell!(
+            self,
+            Told::Log(host, Kind::Copies, log),
+            "host {host} calls the engine of {log:?}: {:?}",
+            call.what
+        );
         let by = self.run_of(host);
         let wait = self.engine_wait(host);
         if let CallKind::Query(..) = call.what {
@@ -93,7 +99,7 @@ impl World {
 
     /// A node lets a copy go.
     pub(super) fn close_engine(&mut self, host: usize, log: LogId) {
-        tell!(self, "host {host} closes the engine of {log:?}");
+        tell!(self, Told::Log(host, Kind::Copies, log), "host {host} closes the engine of {log:?}");
         let pump = self.hosts[host].engines.remove(&log);
         let (Some(pump), Some(dir)) = (pump, self.hosts[host].dir) else { return };
         if let Some(generation) = pump.open
@@ -128,7 +134,11 @@ impl World {
             }
         };
         self.print.word(0x300 + host as u64);
-        tell!(self, "host {host} {log:?} engine says {answer:?}");
+        tell!(
+            self,
+            Told::Log(host, Kind::Copies, log),
+            "host {host} {log:?} engine says {answer:?}"
+        );
         self.deliver(host, Input::Engine { log, epoch: call.epoch, answer }, false)
     }
 

@@ -9,7 +9,8 @@ use quorate_core::{DialError, LogId};
 
 use super::Happening;
 use crate::disk::DirId;
-use crate::network::{LinkRef, Side};
+use crate::network::{LinkRef, Parcel, Side};
+use crate::view::Mark;
 
 /// One run of a host's process: what was meant for an earlier one is void.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,6 +30,8 @@ pub enum What {
         to: usize,
         /// From where.
         from: SocketAddr,
+        /// As what it is recorded.
+        mark: Option<Mark>,
         /// What it holds.
         bytes: Bytes,
     },
@@ -38,10 +41,8 @@ pub enum What {
         link: LinkRef,
         /// At which end.
         side: Side,
-        /// Whether it asks for a pre-vote, which must change nobody's vote.
-        pre_vote: bool,
-        /// What it holds.
-        bytes: Bytes,
+        /// What.
+        parcel: Parcel,
     },
     /// Somebody who dials arrives at the host that he dialled.
     Knock {
@@ -49,6 +50,8 @@ pub enum What {
         by: RunRef,
         /// What he dialled.
         addr: SocketAddr,
+        /// As what it is recorded.
+        mark: Option<Mark>,
     },
     /// The handshake is done at one end.
     LinkUp {

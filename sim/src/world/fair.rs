@@ -98,7 +98,7 @@ mod tests {
     /// A calm world of `hosts` hosts after so many milliseconds.
     fn world(hosts: usize, ms: u64) -> World {
         let mut world =
-            World::new(Plan::calm(3, hosts, 600_000), Fingerprint::default(), Trace::Off);
+            World::new(Plan::calm(3, hosts, 600_000), Fingerprint::default(), Trace::default());
         pass(&mut world, ms);
         world
     }

@@ -14,6 +14,7 @@ use crate::disk::DirId;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::Step;
 use crate::trace::tell;
+use crate::view::{Kind, Told};
 
 /// The most calls of the files of one copy that may be unanswered.
 const CALLS_MAX: usize = 512;
@@ -24,7 +25,12 @@ pub type FileCalls = VecDeque<CopyCall>;
 impl World {
     /// A node wants something of the files of a copy.
     pub(super) fn call_files(&mut self, host: usize, log: LogId, call: CopyCall) -> Verdict {
-        tell!(self, "host {host} calls the files of {log:?}: {}", brief(&call));
+        tell!(
+            self,
+            Told::Log(host, Kind::Copies, log),
+            "host {host} calls the files of {log:?}: {}",
+            brief(&call)
+        );
         let by = self.run_of(host);
         let wait = self.engine_wait(host);
         match call {

@@ -11,6 +11,7 @@ use crate::checks::RunView;
 use crate::clock::Clock;
 use crate::disk::DirId;
 use crate::plan::{HostPlan, Moment};
+use crate::view::Fate;
 
 /// A process that is to die at a bad moment.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +144,16 @@ impl Host {
     pub fn disturb_clock(&mut self, disturb: impl FnOnce(&mut Clock)) {
         self.asked = None;
         disturb(&mut self.clock);
+    }
+
+    /// What becomes of what arrives here now, if somebody listens to it.
+    #[must_use]
+    pub fn fate(&self, listens: bool) -> Fate {
+        match (&self.node, self.paused) {
+            (Some(_), false) if listens => Fate::Arrived,
+            (Some(_), true) if listens => Fate::Waits,
+            _ => Fate::Nobody,
+        }
     }
 
     /// Whether its process runs, paused or not.

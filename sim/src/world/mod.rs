@@ -50,6 +50,7 @@ use crate::plan::{Due, Plan, schedule};
 use crate::queue::Queue;
 use crate::random::{Dice, Stream};
 use crate::trace::{Trace, tell};
+use crate::view::{Kind, Lane, Told};
 
 /// Never.
 const NEVER: u64 = u64::MAX;
@@ -182,7 +183,7 @@ impl World {
             }
         };
         if let Some(violation) = &violation {
-            tell!(self, "VIOLATION {violation}");
+            tell!(self, Told::In(Lane::World, Kind::Violation), "VIOLATION {violation}");
         }
         let peace = self.peace.take();
         Report {
@@ -240,11 +241,9 @@ impl World {
 
     fn happens(&mut self, what: What) -> Verdict {
         match what {
-            What::Datagram { to, from, bytes } => self.datagram(to, from, bytes),
-            What::Packet { link, side, pre_vote, bytes } => {
-                self.packet(link, side, pre_vote, bytes)
-            }
-            What::Knock { by, addr } => self.knock(by, addr),
+            What::Datagram { to, from, mark, bytes } => self.datagram(to, from, mark, bytes),
+            What::Packet { link, side, parcel } => self.packet(link, side, parcel),
+            What::Knock { by, addr, mark } => self.knock(by, addr, mark),
             What::LinkUp { link, side } => self.link_up(link, side),
             What::LinkDown { link, side } => self.link_down(link, side),
             What::Retransmit { link, side } => {
@@ -273,7 +272,7 @@ impl World {
             What::Act(place) => self.act(place),
             What::Heal(id) => {
                 self.network.cuts.heal(id);
-                tell!(self, "cut {id} is healed");
+                tell!(self, Told::Healed(id), "cut {id} is healed");
                 Ok(())
             }
             What::Hasten(host) => {
@@ -330,7 +329,8 @@ impl World {
 
     /// What was recorded of the run, and where it differed from another.
     #[must_use]
-    pub fn into_parts(self) -> (Fingerprint, Trace) {
+    pub fn into_parts(mut self) -> (Fingerprint, Trace) {
+        self.note_under_way();
         (self.print, self.trace)
     }
 

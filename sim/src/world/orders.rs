@@ -12,6 +12,7 @@ use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::{DatabaseOrder, Order};
 use crate::trace::tell;
+use crate::view::{Ask, Became, Lane, Told};
 
 /// So much later than it was told to give up a node may answer.
 const GRACE: u64 = 5_000 * MS;
@@ -58,7 +59,9 @@ impl World {
 
     fn give(&mut self, host: usize, command: Command) -> Verdict {
         let id = CommandId(self.issued.len() as u64);
-        tell!(self, "host {host} is asked {}: {command:?}", id.0);
+        let (ask, who) = (Ask::Order(id.0), Lane::Operators);
+        let told = Told::Asks { ask, who, host: Some(host), log: None, what: &command };
+        tell!(self, told, "host {host} is asked {}: {command:?}", id.0);
         self.counts.add(Count::Commands);
         let by = self.run_of(host);
         let known = self.hosts[host].node.as_ref().and_then(|node| node.configuration());
@@ -142,7 +145,8 @@ impl World {
     }
 
     pub(super) fn replied(&mut self, host: usize, id: CommandId, reply: &Reply) -> Verdict {
-        tell!(self, "host {host} answers {}: {reply:?}", id.0);
+        let told = Told::Answered(Ask::Order(id.0), Became::from(reply));
+        tell!(self, told, "host {host} answers {}: {reply:?}", id.0);
         let by = self.run_of(host);
         let place = usize::try_from(id.0).unwrap_or(usize::MAX);
         let wrong = |what: &str| {

@@ -21,10 +21,11 @@ use crate::checks::workloads::Asked;
 use crate::checks::{DIALS_MAX, PENDING_MAX, Sent, bounded};
 use crate::counts::Count;
 use crate::disk::{Batch, DirId};
-use crate::network::{LinkRef, MS};
+use crate::network::{LinkRef, MS, Parcel, host_at};
 use crate::outcome::{Verdict, Violation};
 use crate::plan::{Moment, Step};
 use crate::trace::tell;
+use crate::view::{Kind, Lane, Mark, Told};
 
 /// A check that can be made only once all outputs of an input are there.
 #[derive(Clone, Debug)]
@@ -66,19 +67,21 @@ impl World {
             Output::Persist { id, ops } => self.persist(host, id, ops, pre_vote),
             Output::Datagram { bytes } => self.multicast(host, &bytes),
             Output::Dial { addr } => {
-                tell!(self, "host {host} dials {addr}");
+                tell!(self, Told::at(host, Kind::Links), "host {host} dials {addr}");
                 self.hosts[host].dials += 1;
                 let dials = self.hosts[host].dials;
                 if let Some(node) = &self.hosts[host].node {
                     bounded(node.id(), "dials under way", dials, DIALS_MAX)?;
                 }
                 let by = self.run_of(host);
-                self.network.dial(&mut self.queue, self.now, by, addr);
+                let ends = (Lane::Host(host), host_at(addr).map(Lane::Host));
+                let mark = self.trace.dials(self.now, ends, addr);
+                self.network.dial(&mut self.queue, self.now, by, addr, mark);
                 Ok(())
             }
             Output::Close { link } => {
                 self.hosts[host].links.retain(|open| *open != link);
-                tell!(self, "host {host} closes {link:?}");
+                tell!(self, Told::at(host, Kind::Links), "host {host} closes {link:?}");
                 self.clients.link_ends(link);
                 let (link, side) = LinkRef::of(link);
                 self.network.close(&mut self.queue, self.now, link, side, false);
@@ -123,7 +126,7 @@ impl World {
                 Ok(())
             }
             Output::Stop(reason) => {
-                tell!(self, "host {host} ends: {reason}");
+                tell!(self, Told::Stops(host), "host {host} ends: {reason}");
                 self.stopped[host] = Some(reason);
                 Ok(())
             }
@@ -139,7 +142,7 @@ impl World {
     ) -> Verdict {
         let Some(dir) = self.hosts[host].dir else { return Ok(()) };
         let commit = self.hosts[host].seen.commit;
-        tell!(self, "host {host} writes {} {}", id.0, brief(&ops));
+        tell!(self, Told::at(host, Kind::Disk), "host {host} writes {} {}", id.0, brief(&ops));
         let named = ops.iter().rev().find_map(|op| match op {
             StorageOp::Identity(identity) => Some(identity.cluster),
             _ => None,
@@ -282,7 +285,7 @@ impl World {
         if self.dying == Some(by.host) {
             return self.die_if_armed(by.host);
         }
-        tell!(self, "host {} has {} durable", by.host, id.0);
+        tell!(self, Told::at(by.host, Kind::Disk), "host {} has {} durable", by.host, id.0);
         self.deliver(by.host, Input::Persisted { id }, false)
     }
 
@@ -332,7 +335,9 @@ impl World {
         }
         self.print.bytes(bytes);
         let hosts = self.hosts.len();
-        let hurt = self.network.multicast(&mut self.queue, self.now, host, hosts, bytes);
+        let cut = self.network.cuts.datagrams_from(host);
+        let mark = self.trace.announces(self.now, host, cut, bytes);
+        let hurt = self.network.multicast(&mut self.queue, self.now, host, hosts, (mark, bytes));
         for _ in 0..hurt {
             self.counts.add(Count::DatagramsHurt);
         }
@@ -342,28 +347,28 @@ impl World {
     fn send(&mut self, host: usize, id: LinkId, bytes: Bytes) -> Verdict {
         self.print.bytes(&bytes);
         let (link, side) = LinkRef::of(id);
-        let mut pre_vote = false;
+        let (mut pre_vote, mut mark) = (false, None);
         let looked_at = bytes.first().is_some_and(|first| LOOKED_AT.contains(first));
         if looked_at || self.trace.is_on() {
-            pre_vote = self.look_at(host, link, side, &bytes)?;
+            (pre_vote, mark) = self.look_at(host, link, side, &bytes)?;
         }
         self.arm(host, Moment::Send);
         if !self.hosts[host].links.contains(&id) {
             let detail = format!("host {host} sends on {id:?}, which is closed or never was open");
             return Err(Violation::new("sent-on-closed-link", detail));
         }
-        self.network.send(&mut self.queue, self.now, id, pre_vote, bytes);
+        self.network.send(&mut self.queue, self.now, id, Parcel { pre_vote, mark, bytes });
         Ok(())
     }
 
-    /// Checks a packet that leaves; says whether it asks for a pre-vote.
+    /// Checks a packet that leaves; says whether it asks for a pre-vote, and what it is recorded as.
     fn look_at(
         &mut self,
         host: usize,
         link: LinkRef,
         side: crate::network::Side,
         bytes: &Bytes,
-    ) -> Result<bool, Violation> {
+    ) -> Result<(bool, Option<Mark>), Violation> {
         let packet = match wire::decode_packet(bytes) {
             Ok(packet) => packet,
             Err(error) => {
@@ -371,38 +376,30 @@ impl World {
                 return Err(Violation::new("sent-undecodable", detail));
             }
         };
-        let Some(held) = self.network.links.get(link) else { return Ok(false) };
+        let Some(held) = self.network.links.get(link) else { return Ok((false, None)) };
         let to = held.nodes[1 - side];
-        let heartbeat = matches!(
-            &packet,
-            Packet::Alive { .. }
-                | Packet::Logs { .. }
-                | Packet::Raft {
-                    message: Message {
-                        body: Body::Heartbeat { .. } | Body::HeartbeatReply { .. },
-                        ..
-                    },
-                    ..
-                }
-        );
-        if !heartbeat || self.trace.has_heartbeats() {
-            tell!(self, "host {host} -> {} {packet:?}", held.ends[1 - side].host);
+        let mut mark = None;
+        if self.trace.is_on() {
+            let peer = held.ends[1 - side].host;
+            let cut = !self.network.cuts.stream_open(host, peer);
+            mark = self.trace.packet(self.now, (host, peer), cut, (&packet, bytes.len()));
         }
-        let Some(dir) = self.hosts[host].dir else { return Ok(false) };
+        let Some(dir) = self.hosts[host].dir else { return Ok((false, mark)) };
         if let Packet::Response { response: Response::Done { cluster, version }, .. } = &packet {
             self.late.push(Late::Answers(*cluster, *version));
         } else {
             self.checks.sends(self.disks.get(dir), to, &packet)?;
         }
         self.passes(host, link, side, &packet)?;
-        Ok(matches!(
+        let pre_vote = matches!(
             packet,
             Packet::Raft {
                 log: LogId::CONFIGURATION,
                 message: Message { body: Body::PreVote { .. }, .. },
                 ..
             }
-        ))
+        );
+        Ok((pre_vote, mark))
     }
 
     fn event(&mut self, host: usize, event: Event) {
@@ -410,6 +407,7 @@ impl World {
             Event::Configuration(document) => {
                 tell!(
                     self,
+                    Told::at(host, Kind::Shows),
                     "host {host} shows version {} of {:?}: {}",
                     document.version,
                     document.cluster,
@@ -425,7 +423,7 @@ impl World {
                 if let Event::Copies(copies) = &other {
                     self.push_copies(host, copies);
                 }
-                tell!(self, "host {host} says {other:?}");
+                tell!(self, Told::at(host, Kind::Says), "host {host} says {other:?}");
                 match other {
                     Event::State(State::Founding) => self.counts.add(Count::Foundings),
                     Event::Paused { .. } => self.counts.add(Count::PausesNoticed),

@@ -10,6 +10,7 @@ use crate::liveness::{Assessment, Tally, assess};
 use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
 use crate::trace::tell;
+use crate::view::Told;
 
 /// How often the world is looked at.
 const WATCH_EVERY: u64 = 250 * MS;
@@ -36,7 +37,7 @@ pub struct Peace {
 impl World {
     /// Every fault ends: partitions heal, who was stopped goes on, who is down starts.
     pub(super) fn make_peace(&mut self) -> Verdict {
-        tell!(self, "PEACE: every fault ends");
+        tell!(self, Told::Peace, "PEACE: every fault ends");
         self.network.peace = true;
         self.network.cuts.heal_all();
         self.network.slow = Default::default();

@@ -12,6 +12,7 @@ use crate::network::{MS, address};
 use crate::outcome::{Verdict, Violation};
 use crate::plan::{Moment, Step};
 use crate::trace::tell;
+use crate::view::{Kind, Told};
 
 /// How many backups of a disk are kept.
 pub(super) const COPIES_MAX: usize = 4;
@@ -36,7 +37,11 @@ impl World {
             None => self.new_directory(host),
         };
         if self.disks.get(dir).gone.is_some() && !self.is_fair_to_start(dir) {
-            tell!(self, "host {host} stays down: its old disk could do harm nobody can know of");
+            tell!(
+                self,
+                Told::at(host, Kind::Life),
+                "host {host} stays down: its old disk could do harm nobody can know of"
+            );
             if self.peace.is_some() {
                 self.hosts[host].ended = Some("superseded");
             }
@@ -56,7 +61,13 @@ impl World {
         }
         let config = self.node_config(host);
         let recovered = self.disks.get(dir).recovered(config.limits.window);
-        tell!(self, "host {host} starts {:?} '{:?}'", recovered.identity.node, config.name);
+        tell!(
+            self,
+            Told::Starts(host, recovered.identity.node),
+            "host {host} starts {:?} '{:?}'",
+            recovered.identity.node,
+            config.name
+        );
         let local = self.hosts[host].clock.local(self.now);
         let node = Node::new(config, recovered, seed, local);
         let directory = self.disks.get_mut(dir);
@@ -123,7 +134,11 @@ impl World {
         if outstanding > 0 {
             self.counts.add(Count::CrashesWithWrites);
         }
-        tell!(self, "host {host} dies, {survive} of {outstanding} writes survive, power {power}");
+        tell!(
+            self,
+            Told::Dies(host),
+            "host {host} dies, {survive} of {outstanding} writes survive, power {power}"
+        );
         self.end_process(host, survive, power);
         if let Some(down) = down {
             let run = self.hosts[host].run;
@@ -240,7 +255,7 @@ impl World {
         self.counts.add(Count::Pauses);
         let by = self.run_of(host);
         self.queue.push(self.now + lasts, What::Resume(by));
-        tell!(self, "host {host} pauses for {} ms", lasts / MS);
+        tell!(self, Told::Pauses(host), "host {host} pauses for {} ms", lasts / MS);
     }
 
     /// It goes on: the timer that was due meanwhile and what came meanwhile, in either order.
@@ -249,7 +264,7 @@ impl World {
             return Ok(());
         }
         let host = by.host;
-        tell!(self, "host {host} goes on");
+        tell!(self, Told::GoesOn(host), "host {host} goes on");
         self.hosts[host].paused = false;
         self.hosts[host].resumed = self.now;
         if self.fault_dice.one_in(2) {
@@ -309,7 +324,7 @@ impl World {
         }
         self.counts.add(Count::DiskFailures);
         self.hosts[host].disk_failed = true;
-        tell!(self, "host {host} can write no more");
+        tell!(self, Told::at(host, Kind::Disk), "host {host} can write no more");
         self.deliver(
             host,
             Input::StorageFailed { reason: "no space left on device".into() },

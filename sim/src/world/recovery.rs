@@ -17,6 +17,7 @@ use crate::liveness::quorate::can_elect;
 use crate::network::MS;
 use crate::outcome::Verdict;
 use crate::trace::tell;
+use crate::view::{Kind, Told};
 
 impl World {
     /// For each cluster that can never decide again, an operator may give it up.
@@ -74,7 +75,11 @@ impl World {
         let Ok(Recovery { ops, configuration, .. }) = recover_unsafe(held, &copies, into) else {
             return Ok(());
         };
-        tell!(self, "host {host} is recovered: {from:?} is given up for {into:?}");
+        tell!(
+            self,
+            Told::at(host, Kind::Life),
+            "host {host} is recovered: {from:?} is given up for {into:?}"
+        );
         self.counts.add(Count::Recoveries);
         let mut held = held.clone();
         let ends: BTreeMap<LogId, (Index, Term)> = self.disks.get(dir).shard_ends();

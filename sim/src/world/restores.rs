@@ -15,6 +15,7 @@ use crate::disk::DirId;
 use crate::outcome::Verdict;
 use crate::plan::{Content, DatabaseOrder};
 use crate::trace::tell;
+use crate::view::{Kind, Told};
 
 /// How many files are kept.
 const BACKUPS_MAX: usize = 8;
@@ -57,7 +58,12 @@ impl World {
         let found = self.shard_at(host, database, shard).zip(self.hosts[host].dir);
         let Some(((cluster, log), dir)) = found else { return Ok(()) };
         let Some(file) = self.open_content(host, dir, log) else { return Ok(()) };
-        tell!(self, "host {host} keeps {log:?} as a file of {} bytes", file.len());
+        tell!(
+            self,
+            Told::Log(host, Kind::Copies, log),
+            "host {host} keeps {log:?} as a file of {} bytes",
+            file.len()
+        );
         self.counts.add(Count::Backups);
         if let (Some(held), Some(ledger)) =
             (Memory::from_file(&file), self.checks.shard(cluster, log))

@@ -18,6 +18,7 @@ use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::{NEVER_ENDS, SessionPlan};
 use crate::trace::tell;
+use crate::view::{Kind, Lane, Told};
 
 /// A session as its client knows it.
 #[derive(Debug)]
@@ -330,7 +331,11 @@ impl World {
         if over {
             return;
         }
-        tell!(self, "operation {number} finds its session expired, sent {sent} times");
+        tell!(
+            self,
+            Told::In(Lane::Client(which), Kind::Requests),
+            "operation {number} finds its session expired, sent {sent} times"
+        );
         if sent == 1 && !(self.peace.is_some() && self.sessions_end_on_their_way()) {
             // Nothing of it was done.
             if let Some(doing) = self.clients.sessions.doing.get_mut(&number) {

@@ -20,6 +20,7 @@ use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::{AppPlan, Task};
 use crate::trace::tell;
+use crate::view::{Ask, Became, Lane, Told};
 use crate::world::What;
 use crate::world::workload::{append, statement, table};
 
@@ -133,7 +134,15 @@ impl World {
             is_last,
             steps: None,
         };
-        tell!(self, "client {which} asks {}: {:?} for {timeout_ms} ms", ticket.0, asking.what);
+        let (who, ask) = (Lane::Failover(which), Ask::Ticket(which, ticket.0));
+        let told = Told::Asks { ask, who, host: None, log: None, what: &asking.what };
+        tell!(
+            self,
+            told,
+            "client {which} asks {}: {:?} for {timeout_ms} ms",
+            ticket.0,
+            asking.what
+        );
         self.counts.add(Count::ClientRequests);
         app.open.insert(ticket, asking);
         self.tell_client(which, Input::Request(ticket, request))
@@ -232,7 +241,8 @@ impl World {
         ticket: TicketId,
         answer: &Answer,
     ) -> Verdict {
-        tell!(self, "client {which} is told of {}: {answer:?}", ticket.0);
+        let told = Told::Answered(Ask::Ticket(which, ticket.0), Became::from(answer));
+        tell!(self, told, "client {which} is told of {}: {answer:?}", ticket.0);
         let (now, late) = (self.now, Duration::from_micros(self.plan.clocks.lateness_us));
         let Some(failover) = &mut self.failover else { return Ok(()) };
         let of = failover.told_by;

@@ -5,6 +5,7 @@ use super::Happening;
 use crate::network::MS;
 use crate::plan::FailoverPlan;
 use crate::trace::tell;
+use crate::view::Told;
 use crate::world::{What, World};
 
 /// What does not get from a client to some hosts, or back.
@@ -72,7 +73,8 @@ impl World {
             }
             _ => {}
         }
-        tell!(self, "FAULT {kind} of client {app}, hosts {hosts:#b}, for {} ms", lasts / MS);
+        let told = Told::ClientFault(app, kind, lasts);
+        tell!(self, told, "FAULT {kind} of client {app}, hosts {hosts:#b}, for {} ms", lasts / MS);
         self.queue.push(next, What::Failover(Happening::Fault));
     }
 

@@ -37,6 +37,7 @@ use crate::outcome::{Verdict, Violation};
 use crate::plan::{AppPlan, FailoverPlan, Plan};
 use crate::random::{Dice, Stream};
 use crate::trace::tell;
+use crate::view::{Kind, Lane, Mark, Told};
 
 /// Something that happens to clients or their connections.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ pub enum Happening {
     /// Somebody who dials arrives.
     Knock(u64),
     /// Something arrives at a host.
-    AtHost(u64, ToServer),
+    AtHost(u64, ToServer, Option<Mark>),
     /// Something arrives at a client.
     AtClient {
         /// Over which line.
@@ -66,6 +67,8 @@ pub enum Happening {
         id: ConnectionId,
         /// What.
         message: Box<ToClient>,
+        /// As what it is recorded.
+        mark: Option<Mark>,
     },
     /// A client finds that a connection is gone.
     Gone(u64),
@@ -242,9 +245,9 @@ impl World {
                 self.tell_client(app, Input::Timer)
             }
             Happening::Knock(line) => self.knock_of_client(line),
-            Happening::AtHost(line, message) => self.at_host(line, message),
-            Happening::AtClient { line, app, id, message } => {
-                self.at_client(line, (app, id), *message)
+            Happening::AtHost(line, message, mark) => self.at_host(line, message, mark),
+            Happening::AtClient { line, app, id, message, mark } => {
+                self.at_client(line, (app, id), (*message, mark))
             }
             Happening::Gone(line) => self.line_gone(line),
             Happening::HungUp(line) => {
@@ -289,7 +292,7 @@ impl World {
         };
         app.machine = Some(Client::new(config, seed, app.clock.local(self.now)));
         let first = failover.dice.tailed(failover.apps[which].plan.every_ms * MS);
-        tell!(self, "client {which} starts");
+        tell!(self, Told::In(Lane::Failover(which), Kind::Clients), "client {which} starts");
         self.queue.push(self.now + first, What::Failover(Happening::Turn(which)));
         self.settle_client(which)
     }
@@ -376,7 +379,12 @@ impl World {
     fn carry_out_of_client(&mut self, which: usize, output: Output) -> Verdict {
         match output {
             Output::Dial(id, address) => {
-                tell!(self, "client {which} dials {address} as {}", id.0);
+                tell!(
+                    self,
+                    Told::In(Lane::Failover(which), Kind::Clients),
+                    "client {which} dials {address} as {}",
+                    id.0
+                );
                 self.dial_of_client(which, id, address);
                 Ok(())
             }
@@ -386,13 +394,22 @@ impl World {
                 Ok(())
             }
             Output::Close(id) => {
-                tell!(self, "client {which} closes {}", id.0);
+                tell!(
+                    self,
+                    Told::In(Lane::Failover(which), Kind::Clients),
+                    "client {which} closes {}",
+                    id.0
+                );
                 self.close_of_client(which, id);
                 Ok(())
             }
             Output::Answer(ticket, answer) => self.app_answered(which, ticket, &answer),
             Output::Event(Event::Using(node)) => {
-                tell!(self, "client {which} uses {node:?}");
+                tell!(
+                    self,
+                    Told::In(Lane::Failover(which), Kind::Clients),
+                    "client {which} uses {node:?}"
+                );
                 let Some(failover) = &mut self.failover else { return Ok(()) };
                 let app = &mut failover.apps[which];
                 if node.is_some() && app.used.is_some() && app.used != node {
@@ -406,13 +423,18 @@ impl World {
                 Err(Violation::new("client-refused", detail))
             }
             Output::Event(Event::Copies(copies)) => {
-                tell!(self, "client {which} sees copies {copies:?}");
+                tell!(
+                    self,
+                    Told::In(Lane::Failover(which), Kind::Clients),
+                    "client {which} sees copies {copies:?}"
+                );
                 self.counts.add(Count::ClientCopies);
                 Ok(())
             }
             Output::Event(Event::Layout(layout)) => {
                 tell!(
                     self,
+                    Told::In(Lane::Failover(which), Kind::Clients),
                     "client {which} sees version {} of {:?}",
                     layout.version,
                     layout.cluster
@@ -428,7 +450,12 @@ impl World {
     /// What leaves a client in a session is noted, so that what runs of it can be judged.
     fn note_sent(&mut self, which: usize, id: ConnectionId, message: &ToServer) -> Verdict {
         let ToServer::Sql { id: number, kind, transaction, .. } = message else { return Ok(()) };
-        tell!(self, "client {which} sends {number} over {}: {kind:?} {transaction:?}", id.0);
+        tell!(
+            self,
+            Told::In(Lane::Failover(which), Kind::Clients),
+            "client {which} sends {number} over {}: {kind:?} {transaction:?}",
+            id.0
+        );
         let Some(failover) = &mut self.failover else { return Ok(()) };
         let app = &mut failover.apps[which];
         let once = match kind {

@@ -17,6 +17,7 @@ use crate::counts::Count;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::NEVER_ENDS;
 use crate::trace::tell;
+use crate::view::{Kind, Lane, Mark, Told};
 use crate::world::clients::Acknowledged;
 use crate::world::outputs::Late;
 use crate::world::shown::Shows;
@@ -100,12 +101,18 @@ impl World {
     }
 
     /// Something arrives at a host.
-    pub(super) fn at_host(&mut self, number: u64, message: ToServer) -> Verdict {
+    pub(super) fn at_host(
+        &mut self,
+        number: u64,
+        message: ToServer,
+        mark: Option<Mark>,
+    ) -> Verdict {
         let Some(line) = self.failover.as_ref().and_then(|f| f.lines.get(&number)) else {
             return Ok(());
         };
         let (host, run) = (line.host, line.run);
         let there = line.host_open && run.is_some_and(|run| self.is_now(run));
+        self.trace.ends(self.now, mark, Lane::Host(host), self.hosts[host].fate(there));
         if !there {
             return Ok(());
         }
@@ -137,7 +144,11 @@ impl World {
                     return Err(Violation::new("queue-unbounded", detail));
                 }
                 self.counts.add(Count::Requests);
-                tell!(self, "host {host} is asked {command} for line {number}: {kind:?}");
+                tell!(
+                    self,
+                    Told::at(host, Kind::Requests),
+                    "host {host} is asked {command} for line {number}: {kind:?}"
+                );
                 let input = Input::Sql { id: CommandId(command), request };
                 return self.deliver(host, input, false);
             }
@@ -167,7 +178,12 @@ impl World {
         reply: Reply,
         of: Option<ShardId>,
     ) -> Verdict {
-        tell!(self, "host {host} answers {} of {of:?}: {reply:?}", id.0);
+        tell!(
+            self,
+            Told::at(host, Kind::Requests),
+            "host {host} answers {} of {of:?}: {reply:?}",
+            id.0
+        );
         let run = self.run_of(host);
         let asked = self.failover.as_mut().and_then(|failover| failover.asked.remove(&id.0));
         let Some(asked) = asked.filter(|asked| asked.by == run) else {
@@ -309,7 +325,12 @@ impl World {
         id: quorate_core::client::ConnectionId,
         message: ToClient,
     ) -> Verdict {
-        tell!(self, "client {which} hears over {}: {message:?}", id.0);
+        tell!(
+            self,
+            Told::In(Lane::Failover(which), Kind::Clients),
+            "client {which} hears over {}: {message:?}",
+            id.0
+        );
         let Some(failover) = &mut self.failover else { return Ok(()) };
         failover.told_by = match &message {
             ToClient::Reply { of, .. } => *of,

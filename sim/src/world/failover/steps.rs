@@ -14,6 +14,7 @@ use crate::checks::workloads::{BANK, Operation};
 use crate::counts::Count;
 use crate::outcome::Verdict;
 use crate::trace::tell;
+use crate::view::{Ask, Lane, Told};
 use crate::world::steps::balance;
 use crate::world::workload::{ACCOUNTS, append, statement};
 
@@ -87,7 +88,9 @@ impl World {
             is_last: false,
             steps: Some(Box::new(stepping)),
         };
-        tell!(self, "client {which} asks {}: {kind:?} for {timeout_ms} ms", ticket.0);
+        let (who, ask) = (Lane::Failover(which), Ask::Ticket(which, ticket.0));
+        let told = Told::Asks { ask, who, host: None, log: None, what: &kind };
+        tell!(self, told, "client {which} asks {}: {kind:?} for {timeout_ms} ms", ticket.0);
         self.counts.add(Count::ClientRequests);
         app.open.insert(ticket, asking);
         self.tell_client(which, Input::Request(ticket, request))

@@ -11,6 +11,7 @@ use crate::counts::Count;
 use crate::network::{MS, host_at};
 use crate::outcome::Verdict;
 use crate::trace::tell;
+use crate::view::{Fate, Kind, Lane, Mark, Told};
 use crate::world::{RunRef, What, World};
 
 /// The port of clients; simulated, like every address here.
@@ -51,8 +52,8 @@ pub(super) struct Line {
     dead: bool,
     /// Nothing arrives before this, towards the client and towards the host.
     horizon: [u64; 2],
-    to_host: VecDeque<ToServer>,
-    to_client: VecDeque<ToClient>,
+    to_host: VecDeque<(ToServer, Option<Mark>)>,
+    to_client: VecDeque<(ToClient, Option<Mark>)>,
     stalled_since: [u64; 2],
 }
 
@@ -60,6 +61,11 @@ const TO_CLIENT: usize = 0;
 const TO_HOST: usize = 1;
 
 impl Failover {
+    /// The host at the other end of a line.
+    pub(in crate::world) fn host_of_line(&self, number: u64) -> Option<usize> {
+        self.lines.get(&number).map(|line| line.host)
+    }
+
     /// The usual delay between a client and a host, and more at times.
     fn delay(&mut self, app: usize, host: usize, slow: u64) -> u64 {
         let base = self.base[app][host];
@@ -164,11 +170,12 @@ impl World {
             return;
         }
         let host = line.host;
+        let mark = self.trace.speaks(self.now, (Lane::Failover(app), Lane::Host(host)), &message);
         if !line.to_host.is_empty() || !self.is_open(app, host, true) {
-            return self.stall(number, TO_HOST, |line| line.to_host.push_back(message));
+            return self.stall(number, TO_HOST, |line| line.to_host.push_back((message, mark)));
         }
         let at = self.arrives_at(number, TO_HOST);
-        self.queue.push(at, What::Failover(Happening::AtHost(number, message)));
+        self.queue.push(at, What::Failover(Happening::AtHost(number, message, mark)));
     }
 
     /// A host sends over a line.
@@ -181,17 +188,18 @@ impl World {
             return;
         }
         let (app, host) = (line.app, line.host);
+        let mark = self.trace.speaks(self.now, (Lane::Host(host), Lane::Failover(app)), &message);
         if !line.to_client.is_empty() || !self.is_open(app, host, false) {
-            return self.stall(number, TO_CLIENT, |line| line.to_client.push_back(message));
+            return self.stall(number, TO_CLIENT, |line| line.to_client.push_back((message, mark)));
         }
-        self.carry_to_client(number, message);
+        self.carry_to_client(number, message, mark);
     }
 
-    fn carry_to_client(&mut self, number: u64, message: ToClient) {
+    fn carry_to_client(&mut self, number: u64, message: ToClient, mark: Option<Mark>) {
         let at = self.arrives_at(number, TO_CLIENT);
         let Some(line) = self.failover.as_ref().and_then(|f| f.lines.get(&number)) else { return };
         let message = Box::new(message);
-        let what = Happening::AtClient { line: number, app: line.app, id: line.id, message };
+        let what = Happening::AtClient { line: number, app: line.app, id: line.id, message, mark };
         self.queue.push(at, What::Failover(what));
     }
 
@@ -276,13 +284,13 @@ impl World {
             let Some(failover) = &mut self.failover else { return };
             let Some(line) = failover.lines.get_mut(&number) else { return };
             if to_host {
-                for message in std::mem::take(&mut line.to_host) {
+                for (message, mark) in std::mem::take(&mut line.to_host) {
                     let at = self.arrives_at(number, TO_HOST);
-                    self.queue.push(at, What::Failover(Happening::AtHost(number, message)));
+                    self.queue.push(at, What::Failover(Happening::AtHost(number, message, mark)));
                 }
             } else {
-                for message in std::mem::take(&mut line.to_client) {
-                    self.carry_to_client(number, message);
+                for (message, mark) in std::mem::take(&mut line.to_client) {
+                    self.carry_to_client(number, message, mark);
                 }
             }
         } else if waited > give_up {
@@ -319,7 +327,7 @@ impl World {
         &mut self,
         number: u64,
         (which, id): (usize, ConnectionId),
-        message: ToClient,
+        (message, mark): (ToClient, Option<Mark>),
     ) -> Verdict {
         let Some(failover) = &self.failover else { return Ok(()) };
         let line = failover.lines.get(&number);
@@ -327,7 +335,10 @@ impl World {
         let held = app.lines.contains_key(&id);
         let broken = line.is_some_and(|line| line.dead && line.client_open);
         let late = line.is_none_or(|line| !line.after_close);
-        if app.told_gone.contains(&id) || broken || (!held && late) {
+        let lost = app.told_gone.contains(&id) || broken || (!held && late);
+        let fate = if lost { Fate::Nobody } else { Fate::Arrived };
+        self.trace.ends(self.now, mark, Lane::Failover(which), fate);
+        if lost {
             return Ok(());
         }
         if !held {
@@ -351,7 +362,12 @@ impl World {
             return Ok(());
         }
         app.told_gone.insert(id);
-        tell!(self, "client {which} loses {}", id.0);
+        tell!(
+            self,
+            Told::In(Lane::Failover(which), Kind::Clients),
+            "client {which} loses {}",
+            id.0
+        );
         self.tell_client(which, Input::Closed(id))
     }
 
