@@ -1,4 +1,5 @@
-//! The libSQL drivers of other languages, installed once and then found under `target/drivers`.
+//! The libSQL drivers of other languages, and what drives a browser, installed once and then found under
+//! `target/drivers`.
 //!
 //! Their versions, and the hashes of what is fetched, are pinned by the files beside the scripts that use
 //! them. `npm` and `pip` fetch them as they are configured to; nothing here names a registry.
@@ -7,11 +8,14 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 
 /// Where the scripts are, and the files that say what they need.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/hrana");
+/// The same of those that drive a browser.
+const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/view");
 
 /// A driver of another language, ready to be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,19 +38,13 @@ pub fn script(language: Language, name: &str) -> (PathBuf, PathBuf) {
     match language {
         Language::JavaScript => {
             let dir = JAVASCRIPT.get_or_init(|| {
-                installed("javascript", &["package.json", "package-lock.json"], |dir| {
-                    let args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-                    run(Command::new("npm").args(args).current_dir(dir));
-                })
+                installed("javascript", SCRIPTS, &["package.json", "package-lock.json"], npm)
             });
-            // It looks for the driver beside itself.
-            let script = dir.join(name);
-            put(&Path::new(SCRIPTS).join(name), &script);
-            (PathBuf::from("node"), script)
+            (PathBuf::from("node"), beside(dir, SCRIPTS, name))
         }
         Language::Python => {
             let dir = PYTHON.get_or_init(|| {
-                installed("python", &["requirements.txt"], |dir| {
+                installed("python", SCRIPTS, &["requirements.txt"], |dir| {
                     run(Command::new("python3").args(["-m", "venv", "venv"]).current_dir(dir));
                     let args = ["install", "--quiet", "--no-deps", "--require-hashes"];
                     let mut pip = Command::new(dir.join("venv/bin/pip"));
@@ -61,12 +59,58 @@ pub fn script(language: Language, name: &str) -> (PathBuf, PathBuf) {
     }
 }
 
-/// The directory in which `install` has installed what these files say; done once for each version of
-/// them, whoever comes first.
-fn installed(name: &str, files: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
+/// What a Chromium is called, by those who package it.
+const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// What looks at a page in the browser of this machine.
+#[derive(Clone, Debug)]
+pub struct Browser {
+    /// The program that runs the script.
+    pub node: PathBuf,
+    /// The script.
+    pub script: PathBuf,
+    /// The browser, for the script to start.
+    pub chromium: PathBuf,
+}
+
+/// A script that drives the browser of this machine, with what it needs.
+///
+/// # Panics
+/// If there is no Chromium, or what drives it cannot be installed: without `npm`, or without a way to a
+/// registry the first time.
+#[must_use]
+pub fn browser(name: &str) -> Browser {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = |name| std::env::split_paths(&path).map(move |dir| dir.join(name));
+    let Some(chromium) = CHROMIUM.iter().flat_map(places).find(|file| file.is_file()) else {
+        panic!(
+            "no browser on PATH ({CHROMIUM:?}): this test looks at pages with one; apt-get install chromium"
+        );
+    };
+    let dir = DIR
+        .get_or_init(|| installed("browser", PAGES, &["package.json", "package-lock.json"], npm));
+    Browser { node: PathBuf::from("node"), script: beside(dir, PAGES, name), chromium }
+}
+
+fn npm(dir: &Path) {
+    let args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+    run(Command::new("npm").args(args).current_dir(dir));
+}
+
+/// A script beside what it needs, where it looks for it.
+fn beside(dir: &Path, scripts: &str, name: &str) -> PathBuf {
+    let script = dir.join(name);
+    put(&Path::new(scripts).join(name), &script);
+    script
+}
+
+/// The directory in which `install` has installed what these files of `scripts` say; done once for each
+/// version of them, whoever comes first.
+fn installed(name: &str, scripts: &str, files: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
     let mut hash = blake3::Hasher::new();
     for file in files {
-        hash.update(&fs::read(Path::new(SCRIPTS).join(file)).expect("what is needed is written"));
+        hash.update(&fs::read(Path::new(scripts).join(file)).expect("what is needed is written"));
     }
     let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/drivers");
     fs::create_dir_all(&all).expect("a directory");
@@ -80,7 +124,7 @@ fn installed(name: &str, files: &[&str], install: impl FnOnce(&Path)) -> PathBuf
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir(&dir).expect("a directory");
         for file in files {
-            put(&Path::new(SCRIPTS).join(file), &dir.join(file));
+            put(&Path::new(scripts).join(file), &dir.join(file));
         }
         install(&dir);
         File::create(done).expect("marked as done");
@@ -90,7 +134,10 @@ fn installed(name: &str, files: &[&str], install: impl FnOnce(&Path)) -> PathBuf
 
 /// Copies a file, at once as a whole: others may be using the one that is there.
 fn put(from: &Path, to: &Path) {
-    let part = to.with_extension(format!("{}.part", std::process::id()));
+    // Other processes do the same, and other tests of this one.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let part = to.with_extension(format!("{}-{count}.part", std::process::id()));
     fs::copy(from, &part).expect("copied");
     fs::rename(&part, to).expect("renamed");
 }
