@@ -76,6 +76,57 @@ fn every_deliberate_fault_is_found() {
     }
 }
 
+/// Runs that break an invariant by a deliberate fault are shrunk to a few faults and orders, which break the same
+/// by it and none without it.
+#[test]
+fn failing_runs_are_shrunk_to_less_than_twenty_faults_and_orders() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = |path: &Path| path.to_str().expect("a path of this test's").to_owned();
+    for (fault, seed) in [
+        ("commit-old-term", "44"),
+        ("brought-unsealed", "26"),
+        ("delta-from-diverged-history", "60"),
+    ] {
+        let file = text(&directory.path().join(fault));
+        let shrunk = run(
+            simulator_with_faults(),
+            &["shrink", "--seed", seed, "--fault", fault, "--out", &file],
+        );
+        let report = said(&shrunk);
+        assert!(shrunk.status.success(), "{report}");
+        println!("{}", report.lines().find(|line| line.contains("are left")).unwrap_or_default());
+        let case: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&file).expect("it was written"))
+                .expect("it is JSON");
+        let left = case["schedule"].as_array().map_or(usize::MAX, Vec::len);
+        assert!(left < 20, "{left} are left: {report}");
+        assert!(report.contains("#[test]") && report.contains("Case::parse"), "{report}");
+        let broken = run(simulator_with_faults(), &["run", "--case", &file, "--fault", fault]);
+        assert_eq!(broken.status.code(), Some(1), "{}", said(&broken));
+        assert!(said(&broken).contains("FAILED"), "{}", said(&broken));
+        let sound = run(simulator(), &["run", "--case", &file]);
+        assert!(sound.status.success(), "{}", said(&sound));
+    }
+}
+
+#[test]
+fn a_case_that_cannot_be_run_is_refused_with_what_is_wrong() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("case.json");
+    for (text, word) in [
+        ("{\"seed\": 1}", "schedule"),
+        ("{\"seed\": 1, \"schedule\": [], \"without_hosts\": [99]}", "without_hosts names 99"),
+        ("{\"seed\": 1, \"schedule\": [], \"profile\": \"wind\"}", "wind"),
+    ] {
+        std::fs::write(&file, text).expect("it is written");
+        let output = run(simulator(), &["run", "--case", file.to_str().expect("a path")]);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(word), "{}", said(&output));
+    }
+    let neither = run(simulator(), &["shrink"]);
+    assert_eq!(neither.status.code(), Some(2), "{}", said(&neither));
+}
+
 #[test]
 fn what_is_shipped_knows_no_deliberate_fault() {
     let output = run(simulator(), &["run", "--seed", "1", "--fault", "vote-forgotten"]);
