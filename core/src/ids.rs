@@ -130,7 +130,7 @@ impl LogId {
 
 /// One start of a node. Persisted before any contact, so that a peer that remembers a start
 /// which the node's directory does not know has found a restored or cloned directory.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Start {
     /// Counts the starts of this directory from 1.
     pub number: u64,

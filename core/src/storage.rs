@@ -12,7 +12,7 @@ use crate::ids::{ClusterId, Generation, LogId, NodeId, Start, Term};
 use crate::raft::{Entry, Index, LogRead, Membership, Snapshot, size_of_entry};
 
 /// Who the node is and what it has been: small, replaced whole.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Identity {
     /// Made with the directory.
     pub node: NodeId,
@@ -57,7 +57,7 @@ impl Identity {
 }
 
 /// Term, vote and what is known to be committed in one log.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct HardState {
     /// The current term; never falls.
     pub term: Term,
@@ -68,7 +68,7 @@ pub struct HardState {
 }
 
 /// One durable change.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum StorageOp {
     /// Replaces the identity.
     Identity(Identity),

@@ -60,6 +60,7 @@ struct Asked {
 }
 
 /// Reads that are under way.
+#[cfg_attr(feature = "model", derive(Clone))]
 #[derive(Default, Debug)]
 pub(super) struct Fetches {
     last: u64,

@@ -11,6 +11,7 @@ use crate::faults::{self, Fault};
 use crate::storage::OnDisk;
 
 /// Entries after a snapshot. Knows nothing of terms of office, votes or disks.
+#[cfg_attr(feature = "model", derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Log {
     snapshot: Snapshot,
@@ -238,6 +239,13 @@ impl Log {
             }
         }
         (self.snapshot.index, self.snapshot.term)
+    }
+
+    /// Hashes the log, for a model checker.
+    #[cfg(feature = "model")]
+    pub(super) fn hash_state<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        use std::hash::Hash as _;
+        (&self.snapshot, &self.window, &self.memberships, self.last).hash(hasher);
     }
 
     /// Whether a log that ends with (`index`, `term`) is at least as complete as this one.

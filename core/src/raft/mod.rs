@@ -20,13 +20,15 @@
 //! Files: `quorum` what is enough · `log` entries and memberships · `progress` a leader's view of
 //! one member, `latency` how long it takes · `outbox` nothing leaves before it is durable · `election` votes · `replication`
 //! entries and commit · `fetch` entries from below the window · `change` memberships · `read` read
-//! index.
+//! index. `model` (a feature) is for a model checker: copies, a hash, time as an event.
 
 mod change;
 mod election;
 mod fetch;
 mod latency;
 mod log;
+#[cfg(feature = "model")]
+mod model;
 mod outbox;
 mod progress;
 mod quorum;
@@ -50,6 +52,8 @@ pub use fetch::{LogRead, ReadId, Unreadable};
 pub use latency::Latency;
 use log::Log;
 pub use log::size_of_entry;
+#[cfg(feature = "model")]
+pub use model::Lapse;
 pub use outbox::Ticket;
 use outbox::{Outbox, Rests};
 use progress::Progress;
@@ -180,6 +184,7 @@ pub enum TransferError {
     NotVoter,
 }
 
+#[cfg_attr(feature = "model", derive(Clone))]
 #[derive(Debug)]
 enum Office {
     Follower,
@@ -188,6 +193,7 @@ enum Office {
     Leader(Box<Leading>),
 }
 
+#[cfg_attr(feature = "model", derive(Clone))]
 #[derive(Debug)]
 struct Leading {
     progress: BTreeMap<NodeId, Progress>,
@@ -215,6 +221,7 @@ struct Transfer {
 }
 
 /// One replica of one log.
+#[cfg_attr(feature = "model", derive(Clone))]
 #[derive(Debug)]
 pub struct Raft {
     settings: Settings,

@@ -29,6 +29,7 @@ pub struct Ticket {
     pub term: Term,
 }
 
+#[cfg_attr(feature = "model", derive(Clone))]
 #[derive(Debug)]
 struct Flight {
     ticket: Ticket,
@@ -36,6 +37,7 @@ struct Flight {
     since: Time,
 }
 
+#[cfg_attr(feature = "model", derive(Clone))]
 #[derive(Debug)]
 struct Held {
     until: u64,
@@ -44,6 +46,7 @@ struct Held {
 }
 
 /// Operations and messages on their way out.
+#[cfg_attr(feature = "model", derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Outbox {
     ops: Vec<StorageOp>,
@@ -171,6 +174,26 @@ impl Outbox {
     #[cfg(test)]
     pub(super) fn held(&self) -> impl Iterator<Item = (NodeId, &Message, u64)> {
         self.held.iter().map(|held| (held.to, &held.message, held.until))
+    }
+
+    /// Hashes what is on its way out, for a model checker: batches by how many are before them, and what
+    /// is held back once however often it is, in no order, as in a network where anything may arrive
+    /// twice and overtake anything.
+    #[cfg(feature = "model")]
+    pub(super) fn hash_state<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        use std::hash::Hash as _;
+        let behind = |sequence: u64| sequence.saturating_sub(self.durable);
+        (&self.ops, behind(self.open), behind(self.state_in), behind(self.log_in)).hash(hasher);
+        for flight in &self.flights {
+            (flight.ticket.term, flight.last).hash(hasher);
+        }
+        let held = self.held.iter().map(|held| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            (behind(held.until), held.to, &held.message).hash(&mut hasher);
+            std::hash::Hasher::finish(&hasher)
+        });
+        held.collect::<std::collections::BTreeSet<u64>>().hash(hasher);
+        self.ready.hash(hasher);
     }
 
     pub(super) fn next_message(&mut self) -> Option<(NodeId, Message)> {

@@ -24,6 +24,7 @@ pub enum ReadError {
 }
 
 /// Reads that wait for a quorum to confirm that this leader still leads.
+#[cfg_attr(feature = "model", derive(Clone))]
 #[derive(Default, Debug)]
 pub(super) struct Reads {
     waiting: VecDeque<(u64, Index, u64)>,

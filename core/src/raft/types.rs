@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::ids::{ConfigVersion, Index, NodeId, Term};
 
 /// Voters that decide together, and who breaks a tie among them.
-#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Half {
     /// Who votes.
     pub voters: BTreeSet<NodeId>,
@@ -18,7 +18,7 @@ pub struct Half {
 }
 
 /// Who takes part in a log: one half, or two while a change of voters is under way.
-#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Membership {
     /// The voters; while joint, the new ones.
     pub incoming: Half,
@@ -81,7 +81,7 @@ impl Membership {
 }
 
 /// What an entry carries.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Payload {
     /// Nothing: a leader's first entry of its term.
     Empty,
@@ -92,7 +92,7 @@ pub enum Payload {
 }
 
 /// One entry of a log.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// Its position; 1 is the first.
     pub index: Index,
@@ -103,7 +103,7 @@ pub struct Entry {
 }
 
 /// The state that a log builds on.
-#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The last entry it contains; 0: none.
     pub index: Index,
@@ -116,7 +116,7 @@ pub struct Snapshot {
 }
 
 /// A message between two nodes about one log. The sender is known from the authenticated link.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Message {
     /// The sender's current term.
     pub term: Term,
@@ -125,7 +125,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Body {
     /// Would you vote for me in `next`? Changes nobody's term or vote.
     PreVote {
