@@ -1,9 +1,10 @@
-//! The simulator as a command: its campaign is clean, and it would not be if core were wrong.
+//! The simulator as a command: its campaign is clean, and it would not be if core were wrong. Nor would
+//! the model checker find nothing, whose small worlds are searched in its own tests.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-use quorate_tests::binary::{quorate, simulator, simulator_with_faults};
+use quorate_tests::binary::{model_with_faults, quorate, simulator, simulator_with_faults};
 
 /// The names by which the deliberate faults are chosen.
 const FAULTS: [&str; 37] = [
@@ -76,6 +77,7 @@ fn every_deliberate_fault_is_found() {
     }
 }
 
+<<<<<<< HEAD
 /// Runs that break an invariant by a deliberate fault are shrunk to a few faults and orders, which break the same
 /// by it and none without it.
 #[test]
@@ -125,6 +127,16 @@ fn a_case_that_cannot_be_run_is_refused_with_what_is_wrong() {
     }
     let neither = run(simulator(), &["shrink"]);
     assert_eq!(neither.status.code(), Some(2), "{}", said(&neither));
+=======
+/// Of the faults of the consensus machine those that a log shows by itself.
+#[test]
+fn the_model_checker_finds_each_fault_of_a_log() {
+    let output = run(model_with_faults(), &["mutants"]);
+    let table = said(&output);
+    println!("{table}");
+    assert!(output.status.success(), "{table}");
+    assert_eq!(table.lines().count(), 9, "a line a fault, and the head: {table}");
+>>>>>>> 95922c1 (Search small worlds of the consensus machine to their end)
 }
 
 #[test]
