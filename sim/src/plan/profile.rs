@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::case::calm;
-use super::{DatabasePlan, FaultPlan, Plan, WorkloadPlan};
+use super::{DatabasePlan, FailoverPlan, FaultPlan, Plan, WorkloadPlan};
+use crate::random::{Dice, Stream};
 
 /// What the faults of a run are about. Whatever else a seed draws stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -82,7 +83,10 @@ impl Profile {
         }
         if is(&[Self::Client]) {
             plan = if plan.databases.is_none() { plan.with_database() } else { plan };
-            plan = if plan.failover.is_none() { plan.with_failover() } else { plan };
+            if let (None, Some(databases)) = (&plan.failover, &mut plan.databases) {
+                let mut dice = Dice::new(seed ^ 0xc11e, Stream::Failover);
+                plan.failover = Some(FailoverPlan::draw(&mut dice, databases, &plan.hosts));
+            }
         }
         if let Some(databases) = &mut plan.databases {
             only(&DatabasePlan::FAULTS, &mut databases.fault_weights, of_engines);

@@ -64,6 +64,15 @@ fn the_campaign_of_seeds_0_to_4000_is_clean() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
+/// What a profile leaves are worlds like any other.
+#[test]
+fn campaigns_of_one_kind_of_faults_are_clean() {
+    for profile in ["crash", "partition", "disk", "churn", "client"] {
+        let output = run(simulator(), &["campaign", "--seeds", "0..150", "--profile", profile]);
+        assert!(output.status.success(), "{profile}: {}", said(&output));
+    }
+}
+
 #[test]
 fn every_deliberate_fault_is_found() {
     let output = run(simulator_with_faults(), &["mutants"]);
@@ -77,7 +86,6 @@ fn every_deliberate_fault_is_found() {
     }
 }
 
-<<<<<<< HEAD
 /// Runs that break an invariant by a deliberate fault are shrunk to a few faults and orders, which break the same
 /// by it and none without it.
 #[test]
@@ -127,7 +135,8 @@ fn a_case_that_cannot_be_run_is_refused_with_what_is_wrong() {
     }
     let neither = run(simulator(), &["shrink"]);
     assert_eq!(neither.status.code(), Some(2), "{}", said(&neither));
-=======
+}
+
 /// Of the faults of the consensus machine those that a log shows by itself.
 #[test]
 fn the_model_checker_finds_each_fault_of_a_log() {
@@ -136,7 +145,6 @@ fn the_model_checker_finds_each_fault_of_a_log() {
     println!("{table}");
     assert!(output.status.success(), "{table}");
     assert_eq!(table.lines().count(), 9, "a line a fault, and the head: {table}");
->>>>>>> 95922c1 (Search small worlds of the consensus machine to their end)
 }
 
 #[test]
