@@ -19,6 +19,7 @@ pub mod counts;
 pub mod disk;
 pub mod hash;
 pub mod liveness;
+pub mod messengers;
 pub mod network;
 pub mod outcome;
 pub mod plan;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::beside;
 use crate::plan::Plan;
 use crate::{Options, run_plan};
 
@@ -20,15 +21,32 @@ pub(super) struct Bench {
     /// With a database and three clients, who ask some thirty times a second.
     #[arg(long)]
     databases: bool,
-    /// How many runs; the best counts, for the others were disturbed.
-    #[arg(long, default_value_t = 3)]
-    runs: u32,
+    /// How many runs; the best counts, for the others were disturbed. Beside madsim so many of each, 9 if
+    /// nothing is said, and the median counts.
+    #[arg(long)]
+    runs: Option<u32>,
+    /// Have hosts without nodes send each other messages, here and on the simulator madsim, in turns.
+    #[arg(long, conflicts_with_all = ["nodes", "seconds", "databases"])]
+    beside_madsim: bool,
+    /// One run of our side of that.
+    #[arg(long, hide = true)]
+    messengers: bool,
 }
 
 impl Bench {
     pub(super) fn run(&self) -> ExitCode {
+        if self.messengers {
+            return beside::one_side();
+        }
+        if self.beside_madsim {
+            return beside::both_sides(self.runs.unwrap_or(9).max(1));
+        }
+        self.calm_worlds()
+    }
+
+    fn calm_worlds(&self) -> ExitCode {
         let mut best = 0;
-        for seed in 0..u64::from(self.runs.max(1)) {
+        for seed in 0..u64::from(self.runs.unwrap_or(3).max(1)) {
             let mut plan = Plan::calm(seed, self.nodes.clamp(1, 16), self.seconds * 1_000);
             if self.databases {
                 plan = plan.with_database();

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod beside;
 mod campaign;
 #[cfg(quorate_faults)]
 mod mutants;
@@ -28,7 +29,8 @@ const EXAMPLES: &str = "Examples:
   quorate-sim shrink --seed 7 --out case.json
   quorate-sim run --case case.json --verbose
   quorate-sim campaign --seeds 0..1000000 --shard 2/8 --summary shard-2.json
-  quorate-sim bench";
+  quorate-sim bench
+  quorate-sim bench --beside-madsim";
 
 #[derive(Debug, Subcommand)]
 enum Command {

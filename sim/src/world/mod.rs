@@ -53,11 +53,22 @@ use crate::trace::{Trace, tell};
 use crate::view::{Kind, Lane, Told};
 
 /// Never.
-const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
 /// A full sweep of the checks follows every so many events.
 const SWEEP_EVERY: u64 = 1_000;
 /// More events than any run needs: a run that gets there does not rest.
 const EVENTS_MAX: u64 = 20_000_000;
+
+/// Whose timer is the first, and when that is due.
+pub(crate) fn first_due(due: &[u64]) -> (usize, u64) {
+    let mut first = (0, NEVER);
+    for (host, due) in due.iter().enumerate() {
+        if *due < first.1 {
+            first = (host, *due);
+        }
+    }
+    first
+}
 
 /// A world of one seed.
 #[derive(Debug)]
@@ -202,7 +213,7 @@ impl World {
 
     /// One event; false once there is nothing more to wait for.
     fn step(&mut self) -> Result<bool, Violation> {
-        let (host, timer) = self.next_timer();
+        let (host, timer) = first_due(&self.due[..self.hosts.len()]);
         let event = self.queue.next_at().unwrap_or(NEVER);
         let at = timer.min(event);
         if at == NEVER || self.peace.as_ref().is_some_and(|p| p.over || at > p.deadline) {
@@ -227,16 +238,6 @@ impl World {
             self.sweep()?;
         }
         Ok(true)
-    }
-
-    fn next_timer(&self) -> (usize, u64) {
-        let mut first = (0, NEVER);
-        for (host, due) in self.due[..self.hosts.len()].iter().enumerate() {
-            if *due < first.1 {
-                first = (host, *due);
-            }
-        }
-        first
     }
 
     fn happens(&mut self, what: What) -> Verdict {
