@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use quorate_core::configuration::{AutoRemove, Defaults, Registration, Role};
 
 use crate::network::{MS, address};
-use crate::random::Dice;
+use crate::random::{Dice, Stream};
 
 /// What two nodes must have in common to talk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -91,8 +91,15 @@ enum Finding {
     Mixed,
 }
 
-pub(super) fn draw(dice: &mut Dice) -> Vec<HostPlan> {
-    let count = usize::try_from(dice.between(3, 9)).unwrap_or(3);
+/// Sizes that are not usual: alone, a pair, and more than anybody is likely to have.
+fn unusual(seed: u64) -> Option<usize> {
+    let mut dice = Dice::new(seed ^ 0x512e, Stream::Plan);
+    dice.one_in(12).then(|| dice.pick(&[1, 2, 2, 10, 12, 15]))
+}
+
+pub(super) fn draw(seed: u64, dice: &mut Dice) -> Vec<HostPlan> {
+    let usual = usize::try_from(dice.between(3, 9)).unwrap_or(3);
+    let count = unusual(seed).unwrap_or(usual);
     let finding = dice.pick(&[
         Finding::Multicast,
         Finding::Multicast,
@@ -175,4 +182,21 @@ pub(super) fn defaults(dice: &mut Dice, hosts: &[HostPlan]) -> Defaults {
         dice.pick(&[AutoRemove::AtOnce, AutoRemove::AtOnce, after, AutoRemove::Never]);
     let expect = if dice.one_in(4) { u32::try_from(dice.between(2, 4)).unwrap_or(2) } else { 0 };
     Defaults { new_node_strategy, roles, auto_remove, expect }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::plan::Plan;
+
+    #[test]
+    fn worlds_are_of_one_host_to_fifteen() {
+        let started = |seed| {
+            let hosts = Plan::of(seed).hosts;
+            hosts.iter().filter(|host| host.start_at.is_some()).count()
+        };
+        let sizes: BTreeSet<usize> = (0..1_000).map(started).collect();
+        assert_eq!(sizes, (1..=10).chain([12, 15]).collect());
+    }
 }

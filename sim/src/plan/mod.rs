@@ -190,7 +190,7 @@ impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed, Stream::Plan);
         let timings = timings(&mut dice);
-        let hosts = hosts::draw(&mut dice);
+        let hosts = hosts::draw(seed, &mut dice);
         let mut defaults = hosts::defaults(&mut dice, &hosts);
         let safety = dice.between(10_000, 60_000) * MS;
         let all = (1_u32 << hosts.len()) - 1;
