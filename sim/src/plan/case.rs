@@ -141,8 +141,8 @@ impl Case {
     #[must_use]
     pub fn plan(&self) -> Plan {
         let mut plan = self.profile.plan(self.seed);
-        for host in &self.without_hosts {
-            plan.hosts[*host].start_at = None;
+        for host in plan.hosts.iter_mut().filter(|host| self.without_hosts.contains(&host.place)) {
+            host.start_at = None;
         }
         if let Some(databases) = &mut plan.databases {
             databases.loners.retain(|loner| !self.without_hosts.contains(&loner.host));
