@@ -2,7 +2,7 @@
 //! checks.
 //!
 //! Queue, streams, clocks, random streams and the hash over everything are those of [`crate::world`], and
-//! each event takes the same way through them. A [`Messenger`] is in the node's place. So it can stand
+//! each event takes the same way through them; in the place of a node is a counter. So it can stand
 //! beside simulators that have no nodes: `quorate-sim bench --beside-madsim`.
 
 use bytes::Bytes;
