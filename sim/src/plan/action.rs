@@ -133,6 +133,19 @@ pub enum Action {
         /// For so long.
         lasts: u64,
     },
+    /// Whoever leads a log is cut off.
+    IsolateLeader {
+        /// The number of the cut.
+        id: u32,
+        /// Which log of those that have a leader: 0 is the configuration's, and it goes on from the first again.
+        which: usize,
+        /// What it sends still arrives.
+        sends: bool,
+        /// It still hears the others.
+        hears: bool,
+        /// For so long.
+        lasts: u64,
+    },
     /// A process stops for a while and then goes on.
     Pause {
         /// Whose.
@@ -272,6 +285,7 @@ impl Action {
         match self {
             Self::Cut { from, to, .. } => last(from | to),
             Self::Crash { hosts, .. } => last(*hosts),
+            Self::IsolateLeader { .. } => None,
             Self::Order { host, order } => match order {
                 Order::Remove(of) | Order::SetRole(of, _) | Order::SetRegistration(of, _) => {
                     Some(*host.max(of))

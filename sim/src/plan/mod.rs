@@ -10,6 +10,7 @@ mod hosts;
 mod profile;
 mod schedule;
 mod sessions;
+mod shapes;
 
 pub use action::{Action, Content, DatabaseOrder, Moment, Order, Step};
 pub use case::{CHANCES, Case, Chance};
@@ -170,6 +171,9 @@ pub struct Plan {
     pub clocks: ClockPlan,
     /// The faults.
     pub faults: FaultPlan,
+    /// Between two partitions of more than one cut, or of whoever leads, on average, in milliseconds; 0: there
+    /// are none.
+    pub shape_every_ms: u64,
     /// The operators.
     pub workload: WorkloadPlan,
     /// Databases, their engines and clients; `None`: nodes hold no copies.
@@ -226,6 +230,8 @@ impl Plan {
             // Who waits for others founds nothing by itself.
             defaults.expect = 0;
         }
+        let mut shapes = Dice::new(seed ^ 0x5a9e, Stream::Plan);
+        let shape_every_ms = if shapes.one_in(4) { shapes.between(1_000, 10_000) } else { 0 };
         Self {
             seed,
             timings,
@@ -242,6 +248,7 @@ impl Plan {
             disks: disks(&mut dice),
             clocks: clocks(&mut dice),
             faults: faults(&mut dice),
+            shape_every_ms,
             workload: workload(&mut dice),
             hosts,
         }
@@ -289,6 +296,7 @@ impl Plan {
         plan.disks = DiskPlan { sync_min_us: 200, sync_max_us: 2_000, hiccup_ppm: 0, die_ppm: 0 };
         plan.clocks = ClockPlan { drift_ppm: 50, lateness_us: 200 };
         plan.faults = FaultPlan { every_ms: 0, weights: [0; FaultPlan::KINDS.len()] };
+        plan.shape_every_ms = 0;
         plan.workload = WorkloadPlan { every_ms: 0, weights: [0; WorkloadPlan::KINDS.len()] };
         plan
     }
@@ -403,6 +411,7 @@ impl fmt::Display for Plan {
         writeln!(f, "  {:?}", self.clocks)?;
         write!(f, "  a fault every {} ms:", self.faults.every_ms)?;
         list(f, &FaultPlan::KINDS, &self.faults.weights)?;
+        writeln!(f, "  a shaped partition every {} ms", self.shape_every_ms)?;
         write!(f, "  an order every {} ms:", self.workload.every_ms)?;
         list(f, &WorkloadPlan::KINDS, &self.workload.weights)?;
         match &self.databases {

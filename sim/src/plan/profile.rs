@@ -75,6 +75,11 @@ impl Profile {
         };
         only(&FaultPlan::KINDS, &mut plan.faults.weights, faults);
         let is = |profiles: &[Self]| profiles.contains(&self);
+        plan.shape_every_ms = match (self, plan.shape_every_ms) {
+            (Self::Partition, 0) => 5_000,
+            (Self::Partition, every) => every,
+            _ => 0,
+        };
         if !is(&[Self::Churn]) {
             plan.workload.every_ms = 0;
         } else {
@@ -159,6 +164,7 @@ mod tests {
             assert!(of(Profile::Partition).iter().all(|action| matches!(
                 action,
                 Action::Cut { .. }
+                    | Action::IsolateLeader { .. }
                     | Action::SlowLinks { .. }
                     | Action::Reset { .. }
                     | Action::Order { .. }

@@ -62,6 +62,8 @@ pub fn schedule(plan: &Plan) -> Vec<Due> {
         draw.dice = Dice::new(plan.seed ^ 0x57e9, Stream::Databases);
         draw.swap_crashes(plan, databases, &mut due);
     }
+    draw.dice = Dice::new(plan.seed ^ 0x5a9e, Stream::Faults);
+    draw.shapes(plan, &mut due);
     due
 }
 
@@ -83,33 +85,42 @@ fn spare_loners(databases: &DatabasePlan, due: &mut [Due]) {
     }
 }
 
-struct Draw {
-    hosts: usize,
-    cuts: u32,
-    dice: Dice,
+/// Draws actions, for so many hosts.
+pub(super) struct Draw {
+    pub(super) hosts: usize,
+    /// The number of the next cut.
+    pub(super) cuts: u32,
+    pub(super) dice: Dice,
 }
 
 impl Draw {
-    fn all(&self) -> u32 {
+    pub(super) fn all(&self) -> u32 {
         (1 << self.hosts) - 1
     }
 
-    fn some(&mut self) -> u32 {
+    pub(super) fn some(&mut self) -> u32 {
         u32::try_from(self.dice.bits() & u64::from(self.all())).unwrap_or(0)
     }
 
-    fn host(&mut self) -> usize {
+    pub(super) fn host(&mut self) -> usize {
         self.dice.index(self.hosts)
     }
 
-    fn cut(&mut self, from: u32, to: u32, both: bool, what: (bool, bool), lasts: u64) -> Action {
+    pub(super) fn cut(
+        &mut self,
+        from: u32,
+        to: u32,
+        both: bool,
+        what: (bool, bool),
+        lasts: u64,
+    ) -> Action {
         let id = self.cuts;
         self.cuts += 1;
         Action::Cut { id, from, to, both, datagrams: what.0, streams: what.1, lasts }
     }
 
     /// Partitions last a moment, or longer than any time-out.
-    fn lasts(&mut self) -> u64 {
+    pub(super) fn lasts(&mut self) -> u64 {
         if self.dice.one_in(2) {
             self.dice.between(50, 2_000) * MS
         } else {

@@ -355,6 +355,8 @@ impl Recording {
                 self.lasts(Lane::Host(*host), now, *lasts, format_args!("disk full"), None);
             }
             Action::Crash { hosts: crashed, .. } => hosts = *crashed,
+            // It is told as the cut that it becomes.
+            Action::IsolateLeader { .. } => hosts = 0,
             Action::Pause { host, .. }
             | Action::Arm { host, .. }
             | Action::Wipe { host, .. }

@@ -15,7 +15,16 @@ use crate::view::{Kind, Told};
 
 impl World {
     pub(super) fn act(&mut self, place: usize) -> Verdict {
-        let action = self.schedule[place].action.clone();
+        let action = match self.schedule[place].action.clone() {
+            Action::IsolateLeader { id, which, sends, hears, lasts } => {
+                let Some(host) = self.leader_of(which) else { return Ok(()) };
+                let (own, all) = (1 << host, u32::MAX);
+                let (from, to) = if sends { (all, own) } else { (own, all) };
+                let both = !sends && !hears;
+                Action::Cut { id, from, to, both, datagrams: true, streams: true, lasts }
+            }
+            action => action,
+        };
         if !matches!(action, Action::Order { .. }) {
             tell!(self, Told::Fault(&action), "FAULT {action:?}");
         }
@@ -92,7 +101,24 @@ impl World {
                 Ok(())
             }
             Action::Order { host, order } => self.order(host, order),
+            Action::IsolateLeader { .. } => unreachable!("it is a cut by now"),
         }
+    }
+
+    /// Who leads one of the logs that have a leader.
+    fn leader_of(&self, which: usize) -> Option<usize> {
+        let mut leaders = std::collections::BTreeMap::new();
+        for (host, held) in self.hosts.iter().enumerate() {
+            let Some(node) = &held.node else { continue };
+            let configuration = node.configuration_log().map(|log| (LogId::CONFIGURATION, log));
+            let shards = node.shards().map(|(log, shard)| (log, shard.log()));
+            for (log, raft) in configuration.into_iter().chain(shards) {
+                if raft.is_leader() {
+                    leaders.insert(log, host);
+                }
+            }
+        }
+        leaders.values().nth(which.checked_rem(leaders.len())?).copied()
     }
 
     fn crash_many(&mut self, hosts: u32, power: bool, down: u64) -> Verdict {
