@@ -68,7 +68,7 @@ fn the_campaign_of_seeds_0_to_4000_is_clean() {
 #[test]
 fn campaigns_of_one_kind_of_faults_are_clean() {
     for profile in ["crash", "partition", "disk", "churn", "client"] {
-        let output = run(simulator(), &["campaign", "--seeds", "0..150", "--profile", profile]);
+        let output = run(simulator(), &["campaign", "--seeds", "0..60", "--profile", profile]);
         assert!(output.status.success(), "{profile}: {}", said(&output));
     }
 }
