@@ -159,15 +159,13 @@ impl Shrinking<'_> {
 
     fn hosts(&mut self) {
         let plan = self.best.plan();
-        let started = plan.hosts.iter().filter(|host| host.start_at.is_some());
-        let places: Vec<usize> = started.map(|host| host.place).collect();
+        let places: Vec<usize> = plan.starting().map(|host| host.place).collect();
         self.each(&places, |case, place| case.without_hosts.insert(*place));
     }
 
     fn clients(&mut self) {
         let plan = self.best.profile.plan(self.best.seed);
-        let clients = plan.databases.as_ref().map_or(0, |databases| databases.clients.len());
-        let apps = plan.failover.as_ref().map_or(0, |failover| failover.apps.len());
+        let (clients, apps) = (plan.clients().len(), plan.apps().len());
         let mut none = self.best.clone();
         none.without_clients.extend(0..clients);
         none.without_apps.extend(0..apps);

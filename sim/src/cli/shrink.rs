@@ -115,9 +115,8 @@ impl Shrink {
         let jobs = self.jobs.or(std::thread::available_parallelism().ok());
         let jobs = jobs.unwrap_or(NonZeroUsize::MIN);
         let effort = Effort { jobs, time: Duration::from_secs(self.seconds) };
-        let all = case.plan().hosts.iter().filter(|host| host.start_at.is_some()).count();
         let tell = |case: &Case| {
-            let hosts = all.saturating_sub(case.without_hosts.len());
+            let hosts = case.plan().starting().count();
             format!("{} faults and orders, {hosts} hosts", case.schedule.len())
         };
         eprintln!("seed {}: {}", case.seed, tell(&case));

@@ -78,11 +78,10 @@ impl Summary {
         for reason in report.reasons.keys() {
             *self.reasons.entry(reason.clone()).or_insert(0) += 1;
         }
-        for (name, count) in &report.counts {
-            *self.counts.entry(name.clone()).or_insert(0) += count;
-        }
-        for (name, count) in &report.marks {
-            *self.marks.entry(name.clone()).or_insert(0) += count;
+        for (all, some) in [(&mut self.counts, &report.counts), (&mut self.marks, &report.marks)] {
+            for (name, count) in some {
+                *all.entry(name.clone()).or_insert(0) += count;
+            }
         }
         self.failures.extend(Option::<Failure>::from(report));
     }

@@ -285,7 +285,6 @@ impl Action {
         match self {
             Self::Cut { from, to, .. } => last(from | to),
             Self::Crash { hosts, .. } => last(*hosts),
-            Self::IsolateLeader { .. } => None,
             Self::Order { host, order } => match order {
                 Order::Remove(of) | Order::SetRole(of, _) | Order::SetRegistration(of, _) => {
                     Some(*host.max(of))
@@ -298,7 +297,17 @@ impl Action {
                 },
                 Order::Create(_) | Order::Drop(_) | Order::Stop => Some(*host),
             },
-            Self::Pause { host, .. }
+            other => other.host(),
+        }
+    }
+
+    /// The host that it is about, if that is one.
+    #[must_use]
+    pub fn host(&self) -> Option<usize> {
+        match self {
+            Self::Cut { .. } | Self::Crash { .. } | Self::IsolateLeader { .. } => None,
+            Self::Order { host, .. }
+            | Self::Pause { host, .. }
             | Self::Arm { host, .. }
             | Self::Wipe { host, .. }
             | Self::BackUp { host }

@@ -93,12 +93,10 @@ impl Case {
     pub fn parse(text: &str) -> Result<Self, String> {
         let case: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let plan = case.profile.plan(case.seed);
-        let clients = plan.databases.as_ref().map_or(0, |databases| databases.clients.len());
-        let apps = plan.failover.as_ref().map_or(0, |failover| failover.apps.len());
         let places = [
             ("without_hosts", &case.without_hosts, plan.hosts.len()),
-            ("without_clients", &case.without_clients, clients),
-            ("without_apps", &case.without_apps, apps),
+            ("without_clients", &case.without_clients, plan.clients().len()),
+            ("without_apps", &case.without_apps, plan.apps().len()),
         ];
         for (field, named, there) in places {
             if let Some(place) = named.iter().find(|place| **place >= there) {

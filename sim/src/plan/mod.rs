@@ -254,6 +254,23 @@ impl Plan {
         }
     }
 
+    /// The hosts that start by themselves; the others only hold copies of disks.
+    pub fn starting(&self) -> impl Iterator<Item = &HostPlan> {
+        self.hosts.iter().filter(|host| host.start_at.is_some())
+    }
+
+    /// The clients that ask nodes.
+    #[must_use]
+    pub fn clients(&self) -> &[ClientPlan] {
+        self.databases.as_ref().map_or(&[], |databases| &databases.clients)
+    }
+
+    /// The clients that fail over.
+    #[must_use]
+    pub fn apps(&self) -> &[AppPlan] {
+        self.failover.as_ref().map_or(&[], |failover| &failover.apps)
+    }
+
     /// The same with one database of every default, and a client of each kind.
     #[must_use]
     pub fn with_database(mut self) -> Self {

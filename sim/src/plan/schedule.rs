@@ -27,7 +27,7 @@ pub fn schedule(plan: &Plan) -> Vec<Due> {
         return given.clone();
     }
     let mut due = plan.script.clone();
-    let starting = plan.hosts.iter().filter(|host| host.start_at.is_some()).count();
+    let starting = plan.starting().count();
     let mut draw = Draw { hosts: starting, cuts: 1, dice: Dice::new(plan.seed, Stream::Faults) };
     if let Some((side, until)) = plan.apart {
         let all = draw.all();

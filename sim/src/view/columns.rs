@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use quorate_core::LogId;
 use serde::Serialize;
 
-use super::message::KINDS;
 use super::recording::{Fate, Leg, Life, Recording, Sent, Way};
 use super::told::{Became, Kind, Lane};
 
@@ -272,11 +271,6 @@ fn lives(recording: &Recording, lanes: Lanes) -> Lives {
         });
     }
     columns
-}
-
-/// How many kinds of messages there are must be known to the reader: see [`KINDS`].
-pub(super) fn kinds() -> Vec<(&'static str, u8)> {
-    KINDS.to_vec()
 }
 
 /// Microseconds of the world's time.

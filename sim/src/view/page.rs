@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Recording;
-use super::columns::{Columns, Lanes, kinds, micros, shards};
-use super::message::CLASSES;
+use super::columns::{Columns, Lanes, micros, shards};
+use super::message::{CLASSES, KINDS};
 use super::state::State;
 use super::told::Kind;
 use crate::outcome::{Report, Violation};
@@ -54,7 +54,7 @@ struct Data<'a> {
     nodes: BTreeMap<String, usize>,
     kinds: Vec<&'static str>,
     classes: [&'static str; CLASSES.len()],
-    messages: Vec<(&'static str, u8)>,
+    messages: &'static [(&'static str, u8)],
     roles: [&'static str; State::ROLES.len()],
     copies: [&'static str; State::COPIES.len()],
     columns: Columns<'a>,
@@ -63,8 +63,7 @@ struct Data<'a> {
 /// The page of a run that was recorded; `command` repeats it.
 #[must_use]
 pub fn page(plan: &Plan, report: &Report, recording: &Recording, command: &str) -> String {
-    let clients = plan.databases.as_ref().map_or(0, |databases| databases.clients.len());
-    let failover = plan.failover.as_ref().map_or(0, |failover| failover.apps.len());
+    let (clients, failover) = (plan.clients().len(), plan.apps().len());
     let lanes = Lanes { hosts: plan.hosts.len(), clients, failover };
     let happened = report.counts.iter().filter(|(_, count)| **count > 0);
     let data = Data {
@@ -85,7 +84,7 @@ pub fn page(plan: &Plan, report: &Report, recording: &Recording, command: &str) 
         nodes: recording.nodes.iter().map(|(node, host)| (node.short(), *host)).collect(),
         kinds: Kind::ALL.iter().map(|(_, name)| *name).collect(),
         classes: CLASSES,
-        messages: kinds(),
+        messages: &KINDS,
         roles: State::ROLES,
         copies: State::COPIES,
         columns: Columns::of(recording, lanes),
@@ -112,13 +111,11 @@ fn heads(plan: &Plan, lanes: Lanes) -> Vec<LaneHead> {
             .enumerate()
             .map(|(place, host)| head("host", format!("host {place}"), host.to_string())),
     );
-    let clients = plan.databases.iter().flat_map(|databases| &databases.clients);
-    heads.extend(clients.enumerate().map(|(place, client)| {
+    heads.extend(plan.clients().iter().enumerate().map(|(place, client)| {
         let title = format!("{:?} in db{}/{}", client.work, client.database, client.shard);
         head("client", format!("user {place}"), title)
     }));
-    let apps = plan.failover.iter().flat_map(|failover| &failover.apps);
-    heads.extend(apps.enumerate().map(|(place, app)| {
+    heads.extend(plan.apps().iter().enumerate().map(|(place, app)| {
         let title = format!("{:?} in db{}/{}", app.task, app.database, app.shard);
         head("failover", format!("client {place}"), title)
     }));

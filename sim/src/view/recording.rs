@@ -309,7 +309,7 @@ impl Recording {
     }
 
     fn fault(&mut self, now: u64, action: &Action, text: u32) {
-        let hosts;
+        let mut hosts = action.host().map_or(0, |host| 1 << host);
         let first = self.spans.len();
         match action {
             Action::Cut { id, from, to, both, datagrams, streams, lasts } => {
@@ -336,39 +336,22 @@ impl Recording {
                 }
             }
             Action::SlowDisk { host, extra, lasts } => {
-                hosts = 1 << host;
                 let label = format_args!("slow disk +{} ms", extra / 1_000_000);
                 self.lasts(Lane::Host(*host), now, *lasts, label, None);
             }
             Action::SlowLinks { host, extra, lasts } => {
-                hosts = 1 << host;
                 let label = format_args!("slow links +{} ms", extra / 1_000_000);
                 self.lasts(Lane::Host(*host), now, *lasts, label, None);
             }
             Action::SlowEngines { host, extra, lasts } => {
-                hosts = 1 << host;
                 let label = format_args!("slow engines +{} ms", extra / 1_000_000);
                 self.lasts(Lane::Host(*host), now, *lasts, label, None);
             }
             Action::FillDisk { host, lasts } => {
-                hosts = 1 << host;
                 self.lasts(Lane::Host(*host), now, *lasts, format_args!("disk full"), None);
             }
             Action::Crash { hosts: crashed, .. } => hosts = *crashed,
-            // It is told as the cut that it becomes.
-            Action::IsolateLeader { .. } => hosts = 0,
-            Action::Pause { host, .. }
-            | Action::Arm { host, .. }
-            | Action::Wipe { host, .. }
-            | Action::BackUp { host }
-            | Action::Restore { host, .. }
-            | Action::Clone { host }
-            | Action::FailDisk { host, .. }
-            | Action::Drift { host, .. }
-            | Action::Jump { host, .. }
-            | Action::Reset { host, .. }
-            | Action::Rot { host, .. }
-            | Action::Order { host, .. } => hosts = 1 << host,
+            _ => {}
         }
         for host in each(hosts) {
             let lane = Lane::Host(host);

@@ -143,8 +143,7 @@ impl World {
         for (place, due) in schedule.iter().enumerate() {
             queue.push(due.at, What::Act(place));
         }
-        let users = plan.databases.as_ref().map(|plan| plan.clients.as_slice());
-        let users = users.unwrap_or_default();
+        let users = plan.clients();
         for which in (0..users.len()).filter(|which| !plan.idle_clients.contains(which)) {
             queue.push(2_000_000_000, What::Client(which));
         }
