@@ -45,9 +45,9 @@ pub struct Promise {
     pub log: LogId,
     /// As which entry.
     pub at: Position,
-    /// Up to here the owner's log is cut: what governed an entry before is not known to it any more, and an
-    /// answer that a session repeats goes by what governs that place.
-    pub cut: Index,
+    /// From here on the owner knows what governs an entry: an answer to an earlier one, which a
+    /// session repeats, goes by what governs this place.
+    pub known_from: Index,
     /// What the owner goes by.
     pub rule: QuorumRule,
     /// Whether the commit of the log is all that was asked for.
@@ -288,7 +288,7 @@ impl Checks {
     /// membership than the write quorum asks for have it on their disks, or had when it was
     /// committed: one that is answered again may have outlived those who held it then.
     pub fn promises(&self, disks: &Disks, directory: &Directory, promise: Promise) -> Verdict {
-        let Promise { log, at, cut, rule, asynchronous } = promise;
+        let Promise { log, at, known_from, rule, asynchronous } = promise;
         let node = directory.node;
         if at == Position::default() {
             return Ok(());
@@ -307,7 +307,7 @@ impl Checks {
         if asynchronous || base {
             return Ok(());
         }
-        let governed = at.index.max(cut);
+        let governed = at.index.max(known_from);
         let Some(membership) = directory.written(log).and_then(|l| l.membership_at(governed))
         else {
             return Ok(());

@@ -121,8 +121,13 @@ fn effects_that_do_not_follow_from_those_before_are_found() {
 
 #[test]
 fn a_write_that_fewer_disks_hold_than_the_write_quorum_asks_for_is_found() {
-    let promise =
-        |rule, asynchronous| Promise { log: LOG, at: at(3), cut: Index::ZERO, rule, asynchronous };
+    let promise = |rule, asynchronous| Promise {
+        log: LOG,
+        at: at(3),
+        known_from: Index::ZERO,
+        rule,
+        asynchronous,
+    };
     for (holding, enough) in [(1, false), (2, true)] {
         let (checks, disks) = scene(&[5], holding);
         let owner = disks.get(DirId(0));
@@ -143,7 +148,7 @@ fn a_write_that_is_answered_again_when_one_of_its_holders_has_gone_is_fine() {
     let owner = disks.get(DirId(0));
     let at = at(3);
     let rule = QuorumRule::Majority;
-    let again = Promise { log: LOG, at, cut: Index::ZERO, rule, asynchronous: false };
+    let again = Promise { log: LOG, at, known_from: Index::ZERO, rule, asynchronous: false };
     let ledger = checks.ledger_of(CLUSTER, LOG);
     ledger.held_by(Index(2), [NodeId(1), NodeId(2)].into());
     ledger.held_by(Index(3), [NodeId(1)].into());

@@ -95,8 +95,11 @@ pub struct Shadow {
     leftover: (bool, bool),
     /// Where the log began when whoever keeps it was started, or took it from another: what governed
     /// entries before that he does not know.
-    pub begun: Index,
+    begun: Index,
 }
+
+/// How many memberships behind which its log is cut a node remembers.
+const REMEMBERED: usize = 16;
 
 impl Shadow {
     /// A log that holds nothing.
@@ -195,6 +198,22 @@ impl Shadow {
     #[must_use]
     pub fn membership_at(&self, index: Index) -> Option<&Arc<Membership>> {
         self.memberships.iter().rev().find(|(at, _)| *at <= index).map(|(_, m)| m)
+    }
+
+    /// From where on whoever keeps the log knows what governs an entry. What governed one before is
+    /// not known to him any more, and he goes by what governs this place.
+    #[must_use]
+    pub fn remembered_from(&self) -> Index {
+        let cut = self.memberships.iter().filter(|(at, _)| *at > self.begun && *at <= self.base);
+        let mut governing = self.membership_at(self.begun);
+        let mut changes = vec![self.begun];
+        for (at, membership) in cut {
+            if governing.is_none_or(|before| before != membership) {
+                changes.push(*at);
+                governing = Some(membership);
+            }
+        }
+        changes[changes.len().saturating_sub(REMEMBERED)]
     }
 
     /// The membership in force before the first change since [`Shadow::forget_previous`], if there
@@ -383,5 +402,31 @@ mod tests {
         assert!(log.covers(Index(7), Term(3)) && log.covers(Index(4), Term(9)));
         log.apply(&StorageOp::Append { log: LOG, entries: vec![entry(8, 3)] });
         assert_eq!(log.term_at(Index(8)), Some(Term(3)));
+    }
+
+    #[test]
+    fn whoever_keeps_a_log_remembers_the_last_sixteen_memberships_behind_the_cut() {
+        let mut log = fresh();
+        let changed = |i: u64| {
+            let payload = Payload::Membership(membership(u128::from(i)));
+            Entry { payload, ..entry(2 * i, 1) }
+        };
+        let entries = (1..=20).flat_map(|i| [entry(2 * i - 1, 1), changed(i)]).collect();
+        log.apply(&StorageOp::Append { log: LOG, entries });
+        let cut = |index: u64, node: u128| {
+            let (index, term) = (Index(index), Term(1));
+            let membership = membership(node);
+            let snapshot = Snapshot { index, term, membership, data: Default::default() };
+            StorageOp::Snapshot { log: LOG, snapshot, reset: false }
+        };
+        assert_eq!(log.remembered_from(), Index::ZERO, "nothing is cut");
+        log.apply(&cut(31, 15));
+        assert_eq!(log.remembered_from(), Index::ZERO, "that of the empty log, and fifteen");
+        log.apply(&cut(35, 17));
+        assert_eq!(log.remembered_from(), Index(4));
+        log.apply(&cut(40, 20));
+        assert_eq!(log.remembered_from(), Index(10));
+        log.begin_run();
+        assert_eq!(log.remembered_from(), Index(40), "a process that starts knows the snapshot's");
     }
 }

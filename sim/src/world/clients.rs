@@ -16,6 +16,7 @@ use super::{RunRef, What, World};
 use crate::checks::copies::Promise;
 use crate::checks::workloads::{Asked, Operation, number};
 use crate::counts::Count;
+use crate::disk::Shadow;
 use crate::network::MS;
 use crate::outcome::{Verdict, Violation};
 use crate::plan::ClientPlan;
@@ -423,8 +424,8 @@ impl World {
         let asynchronous = mode == ExecutionMode::Asynchronous;
         let repeats = promises == Acknowledged::Once;
         let directory = self.hosts[host].dir.map(|dir| self.disks.get(dir));
-        let begun = directory.and_then(|directory| directory.written(log)).map(|log| log.begun);
-        let cut = begun.filter(|_| repeats).unwrap_or_default();
-        Some(Promise { log, at: *at, cut, rule: shard.write_quorum(), asynchronous })
+        let written = directory.and_then(|directory| directory.written(log)).filter(|_| repeats);
+        let known_from = written.map(Shadow::remembered_from).unwrap_or_default();
+        Some(Promise { log, at: *at, known_from, rule: shard.write_quorum(), asynchronous })
     }
 }
