@@ -22,8 +22,10 @@ pub(super) struct Connection {
     began: Time,
     heard: Time,
     next_ping: Time,
-    /// What it was asked last it could not do, though another may.
+    /// What it was asked last it could not do, though another may: here, or over the connection before.
     unfit: bool,
+    /// When it was last asked, as a count.
+    asked: u64,
     /// The copies that are not whole, as it has told.
     copies: Vec<(LogId, NodeId, CopyReport)>,
 }
@@ -50,6 +52,8 @@ pub(super) struct Servers {
     targets: BTreeMap<SocketAddr, Target>,
     last: u64,
     turns: u64,
+    /// How often one was chosen to be asked.
+    asks: u64,
     next_dial: Time,
     /// The one in use.
     using: Option<ConnectionId>,
@@ -71,11 +75,23 @@ impl Servers {
 impl Client {
     /// The connection for the next request; not `but`, if there is another.
     pub(super) fn choose(&mut self, but: Option<ConnectionId>) -> Option<ConnectionId> {
+        let chosen = self.next_to_ask(but)?;
+        self.servers.asks += 1;
+        if let Some(connection) = self.servers.all.get_mut(&chosen) {
+            connection.asked = self.servers.asks;
+        }
+        Some(chosen)
+    }
+
+    fn next_to_ask(&mut self, but: Option<ConnectionId>) -> Option<ConnectionId> {
         let servers = &self.servers;
         let ready = |(id, c): (&ConnectionId, &Connection)| c.node.is_some().then_some(*id);
         let mut open: Vec<ConnectionId> = servers.all.iter().filter_map(ready).collect();
         if open.iter().any(|id| !servers.all[id].unfit) {
             open.retain(|id| !servers.all[id].unfit);
+        } else if self.config.strategy != Strategy::RoundRobinRequest {
+            // None could do what it was asked last: one after the other is asked again.
+            return open.into_iter().min_by_key(|id| servers.all[id].asked);
         }
         if open.len() > 1 {
             open.retain(|id| Some(*id) != but);
@@ -150,8 +166,9 @@ impl Client {
         let target = self.servers.targets.entry(address).or_default();
         target.turn = self.servers.turns;
         let (node, began, heard, next_ping) = (None, now, now, now + self.config.ping);
-        let (unfit, copies) = (false, Vec::new());
-        let connection = Connection { address, node, began, heard, next_ping, unfit, copies };
+        let (unfit, asked, copies) = (target.unfit, 0, Vec::new());
+        let connection =
+            Connection { address, node, began, heard, next_ping, unfit, asked, copies };
         self.servers.all.insert(id, connection);
         self.servers.next_dial = now + self.config.stagger;
         self.out.push_back(Output::Dial(id, address));
@@ -265,7 +282,7 @@ impl Client {
         !let_in || self.now.since(since) >= self.config.attempt()
     }
 
-    /// Uses one of those that are open, and ends what is not needed beside it.
+    /// Uses one of those that are open.
     fn use_one(&mut self) {
         let all = &self.servers.all;
         let held = self.servers.using.filter(|using| all.contains_key(using));
@@ -273,23 +290,30 @@ impl Client {
         let open = || all.iter().find(|(_, c)| c.node.is_some()).map(|(id, _)| *id);
         let better = || all.keys().copied().find(fit);
         let using = held.filter(fit).or_else(better).or(held).or_else(open);
-        if using == self.servers.using {
+        if using != self.servers.using {
+            self.servers.using = using;
+            self.switched();
+            let node = using.and_then(|id| self.servers.all[&id].node);
+            self.out.push_back(Output::Event(Event::Using(node)));
+            self.tell_of_copies();
+        }
+        self.end_others();
+    }
+
+    /// Ends what is not needed beside the one in use. Beside one that can do nothing, as far as is
+    /// known, another is wanted: one that is slow to answer would else never be heard.
+    fn end_others(&mut self) {
+        let using = self.servers.using.filter(|id| !self.servers.all[id].unfit);
+        if using.is_none() || self.config.strategy == Strategy::RoundRobinRequest {
             return;
         }
-        self.servers.using = using;
-        self.switched();
-        let node = using.and_then(|id| self.servers.all[&id].node);
-        self.out.push_back(Output::Event(Event::Using(node)));
-        self.tell_of_copies();
-        if using.is_some() && self.config.strategy != Strategy::RoundRobinRequest {
-            let others = self.servers.all.keys().copied().filter(|id| Some(*id) != using);
-            let others: Vec<ConnectionId> = others.collect();
-            for id in others {
-                self.out.push_back(Output::Close(id));
-                self.servers.all.remove(&id);
-                // What is still on its way there is asked again here.
-                self.requests_lost(id);
-            }
+        let others = self.servers.all.keys().copied().filter(|id| Some(*id) != using);
+        let others: Vec<ConnectionId> = others.collect();
+        for id in others {
+            self.out.push_back(Output::Close(id));
+            self.servers.all.remove(&id);
+            // What is still on its way there is asked again here.
+            self.requests_lost(id);
         }
     }
 

@@ -423,6 +423,43 @@ fn two_servers_that_can_do_nothing_do_not_keep_a_client_from_one_that_was_down()
 }
 
 #[test]
+fn two_servers_that_can_do_nothing_do_not_keep_a_client_from_one_that_is_slow() {
+    let mut world = World::with(3, |_| {});
+    world.crash(3);
+    for server in [1, 2] {
+        world.mood(server, Mood::Says(ShardError::Unavailable("in no cluster".to_owned())));
+    }
+    let ticket = world.write(1, 60_000);
+    world.pass(5_000);
+    // The others answer as soon as they are dialled.
+    world.start(3);
+    world.slow(3, 400);
+    world.pass(10_000);
+    assert!(is_done(&world, ticket), "{:?} {:?}", world.answers, world.dialed);
+    assert_eq!(world.conns.len(), 1, "the others are not needed any more");
+}
+
+#[test]
+fn servers_that_could_do_nothing_are_all_asked_again() {
+    let mut world = World::of(4);
+    let nothing = || Mood::Says(ShardError::Unavailable("no quorum".to_owned()));
+    (1..=4).for_each(|server| world.mood(server, nothing()));
+    let first = world.write(1, 3_000);
+    world.pass(5_000);
+    assert!(world.answers[&first].is_err());
+    for server in 1..=4 {
+        world.mood(server, Mood::Well);
+        let ticket = world.write(i64::from(server) + 1, 10_000);
+        world.pass(10_000);
+        assert!(is_done(&world, ticket), "{server}: {:?}", world.answers);
+        world.mood(server, nothing());
+        let ticket = world.write(i64::from(server) + 10, 2_000);
+        world.pass(3_000);
+        assert!(world.answers[&ticket].is_err());
+    }
+}
+
+#[test]
 fn servers_that_do_not_know_a_client_for_a_moment_do_not_end_it() {
     let mut world = World::of(3);
     let first = world.write(1, 1000);

@@ -66,6 +66,9 @@ pub(super) struct World {
     pub log: LogId,
     /// The client's user may not write.
     pub read_only: bool,
+    /// Servers that take so long to welcome the client, and whom they will welcome when.
+    slow: BTreeMap<SocketAddr, Duration>,
+    welcomes: Vec<(Time, ConnectionId, NodeId)>,
     /// Servers that do not want the client, why, and whether they think that of all others.
     refusing: BTreeMap<SocketAddr, (String, bool)>,
 }
@@ -118,6 +121,8 @@ impl World {
             layout,
             log: LOG,
             read_only: false,
+            slow: BTreeMap::new(),
+            welcomes: Vec::new(),
             refusing: BTreeMap::new(),
         };
         world.drain();
@@ -146,6 +151,9 @@ impl World {
                         Some(_) if refused.is_some() => {
                             let (reason, final_) = refused.expect("it is");
                             self.back.push_back((id, ToClient::Refused { reason, final_ }));
+                        }
+                        Some(server) if self.slow.contains_key(&to) => {
+                            self.welcomes.push((self.now + self.slow[&to], id, server.node));
                         }
                         Some(server) if server.mood != Mood::Frozen => {
                             let node = server.node;
@@ -189,6 +197,11 @@ impl World {
 
     pub(super) fn start(&mut self, server: u8) {
         self.servers.get_mut(&address(server)).expect("a server").up = true;
+    }
+
+    /// From now on a server takes so long to welcome the client.
+    pub(super) fn slow(&mut self, server: u8, ms: u64) {
+        self.slow.insert(address(server), Duration::from_millis(ms));
     }
 
     pub(super) fn refuse(&mut self, server: u8, why: Option<(&str, bool)>) {
@@ -371,9 +384,18 @@ impl World {
     /// Time passes up to the client's next timer, or for so many milliseconds.
     pub(super) fn pass(&mut self, ms: u64) {
         let until = self.now + Duration::from_millis(ms);
-        while let Some(due) = self.client.next_timeout().filter(|due| *due <= until) {
+        loop {
+            let timer = self.client.next_timeout();
+            let welcome = self.welcomes.iter().map(|(at, ..)| *at).min();
+            let Some(due) = timer.into_iter().chain(welcome).min().filter(|due| *due <= until)
+            else {
+                break;
+            };
             assert!(due > self.now, "a timer that is due is not before now");
             self.now = due;
+            for (_, id, node) in self.welcomes.extract_if(.., |(at, ..)| *at <= due) {
+                self.back.push_back((id, ToClient::Welcome { node }));
+            }
             self.handle(Input::Timer);
             self.settle();
         }
