@@ -52,6 +52,8 @@ marks! {
     AppendAfterGap = "append-after-a-gap",
     /// An entry that was durable cannot be read back.
     EntryUnreadable = "entry-unreadable",
+    /// Nothing is written, so that there is a copy to be had that holds such an entry.
+    UnreadableSteppedOver = "unreadable-entry-stepped-over",
     /// A member is behind the beginning of its leader's log: only a whole copy brings it up.
     DeltaRefused = "delta-refused-for-a-gap",
 
@@ -146,6 +148,12 @@ mod counts {
         });
     }
 
+    /// How often a mark was reached by this thread since all were last taken.
+    #[must_use]
+    pub fn reached(mark: Mark) -> u64 {
+        REACHED.with(|reached| reached[mark as usize].get())
+    }
+
     /// How often each mark was reached by this thread since it was last asked, by name.
     #[must_use]
     pub fn take() -> Vec<(&'static str, u64)> {
@@ -159,7 +167,7 @@ mod counts {
 #[cfg(any(test, feature = "marks"))]
 pub(crate) use counts::reach;
 #[cfg(any(test, feature = "marks"))]
-pub use counts::take;
+pub use counts::{reached, take};
 
 /// Not counted in this build.
 #[cfg(not(any(test, feature = "marks")))]

@@ -203,7 +203,9 @@ impl StatusView {
     /// Why the node is not ready to serve its cluster; `None`: it is.
     pub(crate) fn unready(&self) -> Option<String> {
         if self.damaged {
-            return Some("damaged: part of the log is unreadable; this node takes no part".into());
+            return Some(
+                "damaged: part of a log is unreadable; this node takes no part there".into(),
+            );
         }
         if self.state != State::Member {
             let why = self.join_refused.as_deref();

@@ -634,8 +634,12 @@ pub enum Event {
         /// How it gave itself away.
         reason: StaleReason,
     },
-    /// Part of the log is unreadable: the node takes no part in decisions.
-    Damaged,
+    /// Part of a log is unreadable: the node takes no part in what is decided there, for good. It must
+    /// come back as another one.
+    Damaged {
+        /// Which log.
+        log: LogId,
+    },
     /// An entry of a shard's log that was durable cannot be read back from the disk. Whoever needs it
     /// gets a full copy; nothing is lost as long as the copies are there.
     LogUnreadable {
@@ -690,7 +694,7 @@ pub struct Status {
     pub clashes: Vec<(ClusterId, String)>,
     /// Servers still missing for `--expect`, and the number expected.
     pub expect: Option<(u32, u32)>,
-    /// Part of the log is unreadable.
+    /// Part of a log is unreadable, the configuration's or that of a shard.
     pub damaged: bool,
     /// The present start of the node.
     pub start: Option<Start>,

@@ -451,7 +451,8 @@ impl Node {
 /// Whether the store holds nothing of a log but what an import writes before it.
 pub(super) fn is_unbegun(recovered: &RecoveredLog) -> bool {
     faults::active(Fault::BroughtTwice)
-        || recovered.snapshot.index == Index::ZERO
+        || !recovered.damaged
+            && recovered.snapshot.index == Index::ZERO
             && recovered.entries.is_empty()
             && recovered.on_disk.runs.is_empty()
 }

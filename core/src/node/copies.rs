@@ -223,7 +223,7 @@ impl Node {
         let forced = self.copies.forced.contains(&shard.shard.log) && held.is_open();
         let forced = forced.then(|| held.log().snapshot().index);
         let blank = (held.awaits_copy() && held.is_open()).then_some(Index(1));
-        held.needs_copy().or(forced).or(blank).filter(|_| wanted)
+        held.needs_copy().or(forced).or(blank).filter(|_| wanted && !held.log().abstains())
     }
 
     /// A copy that this node has just been given, and that holds nothing.
@@ -533,6 +533,9 @@ impl Node {
         let Some(live) = live.filter(|_| position >= at_least) else {
             let refusal = CopyRefusal::Behind { held: position, needed: at_least };
             self.refuse_copy(log, user, refusal);
+            if let Some(held) = self.shards.touch(log) {
+                held.bring_copies_to(now, at_least);
+            }
             return;
         };
         let suits = |of: LogId, machine: &Outgoing| of == log && machine.suits(at_least);

@@ -174,6 +174,10 @@ impl Node {
         node.persist.push(StorageOp::Identity(node.identity.clone()), Some(Then::Started));
         if member {
             let configuration = logs.remove(&LogId::CONFIGURATION).unwrap_or_default();
+            if configuration.damaged {
+                // What it says of shards is old at best, and their logs may lack the end as well.
+                logs.values_mut().for_each(|log| log.damaged = true);
+            }
             node.shards = shards::Shards::holding(logs);
             node.persist.commit = configuration.hard_state.commit.max(configuration.snapshot.index);
             node.open_log(configuration);
@@ -454,14 +458,14 @@ impl Node {
     }
 
     fn open_log(&mut self, recovered: RecoveredLog) {
-        if recovered.damaged {
-            self.out.push_back(Output::Event(Event::Damaged));
-        }
         self.raft = Some(self.new_replica(LogId::CONFIGURATION, recovered));
     }
 
     /// This node's replica of a log.
     fn new_replica(&mut self, log: LogId, recovered: RecoveredLog) -> Raft {
+        if recovered.damaged {
+            self.out.push_back(Output::Event(Event::Damaged { log }));
+        }
         let timings = &self.config.timings;
         let settings = Settings {
             node: self.id(),

@@ -191,7 +191,8 @@ impl Node {
                 .filter_map(|(other, clash)| Some((*other, clash.as_ref()?.to_string())))
                 .collect(),
             expect,
-            damaged: raft.is_some_and(|r| r.abstains()),
+            damaged: raft.is_some_and(|r| r.abstains())
+                || self.shards().any(|(_, shard)| shard.log().abstains()),
             start: self.started.then_some(self.start),
             last_index: raft.map(|r| r.last_index().0).unwrap_or_default(),
             commit: raft.map(|r| r.commit().0).unwrap_or_default(),

@@ -137,6 +137,8 @@ impl Node {
         }
         let me = self.id();
         let mut listed = BTreeSet::new();
+        // Whoever cannot read all of it knows neither what was begun nor what was dropped since.
+        let may_begin = self.raft.as_ref().is_none_or(|raft| !raft.abstains());
         for shard in document.shards() {
             let log = shard.shard.log;
             listed.insert(log);
@@ -160,13 +162,16 @@ impl Node {
                     }
                     // What an import writes first does not begin the log yet.
                     (recovered, Some(first))
-                        if origin.is_some() && recovered.as_ref().is_none_or(is_unbegun) =>
+                        if origin.is_some()
+                            && may_begin
+                            && recovered.as_ref().is_none_or(is_unbegun) =>
                     {
                         if let Some(origin) = origin {
                             self.begin_import(log, first, origin);
                         }
                     }
                     (Some(recovered), _) => self.open_shard(log, recovered),
+                    (None, _) if !may_begin => {}
                     (None, Some(first)) => self.begin_shard(log, first),
                     (None, None) => {
                         self.open_shard(log, RecoveredLog::default());

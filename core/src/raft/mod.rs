@@ -324,7 +324,10 @@ impl Raft {
     /// A message of a peer's, over an authenticated link.
     pub fn receive(&mut self, now: Time, from: NodeId, message: Message) {
         if self.abstains {
-            if matches!(message.body, Body::Heartbeat { .. } | Body::Append { .. }) {
+            let leads = matches!(message.body, Body::Heartbeat { .. } | Body::Append { .. });
+            if leads && message.term >= self.term {
+                // Who leads which term is all that it keeps, and in memory only.
+                self.term = message.term;
                 self.leader = Some(from);
                 self.leader_heard = Some(now);
             }
@@ -850,6 +853,10 @@ impl Raft {
 
     fn send(&mut self, to: NodeId, body: Body, rests: Rests) {
         debug_assert_ne!(to, self.settings.node);
+        if self.abstains {
+            // Nothing that it says may be counted on, whatever the occasion.
+            return;
+        }
         self.outbox.send(to, Message { term: self.term, body }, rests);
     }
 

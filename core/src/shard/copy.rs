@@ -15,6 +15,10 @@ pub(super) struct Swap {
     recorded_by: Option<u64>,
 }
 
+/// Why a copy whose log is unreadable in part does not go on.
+const DAMAGED: &str = "part of its log is unreadable: this server must come back as another one \
+                       (`quorate start --new-identity`)";
+
 impl Shard {
     /// The live copy; `None` before the first is there.
     #[must_use]
@@ -56,6 +60,10 @@ impl Shard {
     /// entry at this index.
     #[must_use]
     pub fn needs_copy(&self) -> Option<Index> {
+        if self.raft.abstains() {
+            // Its log would begin anew behind it, and forget the rest of what it has promised.
+            return None;
+        }
         let base = self.raft.snapshot().index;
         match &self.copy {
             CopyState::Swapping(_) | CopyState::Placing(_) => None,
@@ -146,6 +154,9 @@ impl Shard {
     /// Why the copy cannot go on, in words; `None` while it can.
     #[must_use]
     pub fn lack(&self) -> Option<String> {
+        if self.raft.abstains() {
+            return Some(DAMAGED.to_owned());
+        }
         match (&self.copy, self.raft.wanted()) {
             (CopyState::Broken(fault), _) => Some(fault.to_string()),
             (_, Some(index)) => Some(format!("the owner's log begins behind entry {index}")),

@@ -101,14 +101,18 @@ pub(super) fn decode(data: &Bytes) -> Option<Content> {
     }
 }
 
-/// The effects in an entry, none if it has no content; `None` if it replaces all content, or a later
-/// version made it.
+/// Whether an entry is only a position at which copies are compared: none comes to stand there.
+#[must_use]
+pub fn is_mark(data: &Bytes) -> bool {
+    matches!(decode(data), Some(Content::Mark(_)))
+}
+
+/// The effects in an entry; `None` if it is a mark, replaces all content, or a later version made it.
 #[must_use]
 pub fn effects(data: &Bytes) -> Option<Bytes> {
     match decode(data)? {
         Content::Effects(_, effects) => Some(effects),
-        Content::Mark(_) => Some(Bytes::new()),
-        Content::Restore(_) => None,
+        Content::Mark(_) | Content::Restore(_) => None,
     }
 }
 
@@ -155,7 +159,8 @@ mod tests {
         assert_eq!(decode(&with.slice(..6)), None, "it is cut off");
         let put = Mark { term: Term(7), number: 1 << 40 };
         assert_eq!(decode(&mark(put)), Some(Content::Mark(put)));
-        assert_eq!(effects(&mark(put)), Some(Bytes::new()));
+        assert!(is_mark(&mark(put)) && !is_mark(&with));
+        assert_eq!(effects(&mark(put)), None);
         let stage = StageId { term: Term(7), number: 3 };
         assert_eq!(decode(&restore(stage)), Some(Content::Restore(stage)));
         assert_eq!(effects(&restore(stage)), None);

@@ -229,9 +229,10 @@ impl Shard {
         match self.raft.take_fetched() {
             Some(Ok(entries)) => self.follow.fetched = entries.into(),
             Some(Err(Unreadable { index })) if self.copy == CopyState::Open => {
-                let at = self.follow.position;
-                let reason = format!("entry {index} of the log cannot be read from the disk");
-                self.break_copy(Fault::Conflict { at, reason });
+                let at = Position { index, term: self.raft.term_at(index).unwrap_or_default() };
+                let reason = "it cannot be read from the disk".to_owned();
+                self.restore.at_least = index;
+                self.break_copy(Fault::Unreadable { at, reason });
             }
             Some(Err(_)) | None => {}
         }

@@ -42,7 +42,7 @@ pub use api::{
     Answer, Call, CallKind, Consistency, CopyHash, Read, Reply, RequestId, ShardError, ShardId,
     ShardLimits, SqlKind, StaticOwner, Terms, Token, Write,
 };
-pub use entry::{effects, records, restores};
+pub use entry::{effects, is_mark, records, restores};
 pub use interactive::{Step, TransactionId};
 pub use restore::{Placing, RestoreState, StageId, Upload};
 pub use session::{Delivery, Kept, Once, Ran, Records, Session, SessionId};

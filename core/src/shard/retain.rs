@@ -7,7 +7,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Shard;
+use bytes::Bytes;
+
+use super::session::Records;
+use super::{Shard, entry};
 use crate::faults::{self, Fault};
 use crate::ids::{Index, NodeId};
 use crate::marks::sometimes;
@@ -87,6 +90,23 @@ impl Shard {
     /// Nothing is kept for the copy of `peer` any more.
     pub fn release(&mut self, peer: NodeId) {
         self.retain.holds.remove(&peer);
+    }
+
+    /// Somebody who cannot have all entries up to `index` from any log needs a copy that holds them. If
+    /// the last of them change no copy, as a change of the membership, none comes to stand there until
+    /// something is written behind: so an owner writes nothing, as a batch that does nothing.
+    pub fn bring_copies_to(&mut self, now: Time, index: Index) {
+        self.now = now;
+        let (applied, stands) = (self.follow.applied, self.follow.position.index);
+        let idle = self.writer.open.is_none() && self.writer.interactive.is_none();
+        let all = applied == self.raft.last_index() && self.is_open() && idle;
+        if all && stands < index && index <= applied && self.raft.is_settled_leader() {
+            sometimes!(UnreadableSteppedOver);
+            let nothing = entry::encode(&Records::default(), &Bytes::new());
+            // If it cannot be put now, whoever asked comes again.
+            let _put = self.raft.propose(nothing);
+        }
+        self.drive();
     }
 
     /// Lets go of what nobody needs any more, a good part of the log at a time.

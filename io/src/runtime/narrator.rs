@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quorate_core::configuration::{Absorption, Configuration, Server, ServerStatus};
-use quorate_core::{ConfigVersion, Event, NoQuorum, NodeId, State};
+use quorate_core::{ConfigVersion, Event, LogId, NoQuorum, NodeId, State};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -87,9 +87,15 @@ impl Narrator {
                 %database, %shard, %reason,
                 "a copy cannot be written here; it is tried again. Look at the data directory's disk"
             ),
-            Event::Damaged => error!(
+            Event::Damaged { log: LogId::CONFIGURATION } => error!(
                 "DAMAGED: part of this node's log is unreadable; it takes no part in decisions. \
                  Stop it and bring it back with `quorate start --new-identity`"
+            ),
+            Event::Damaged { log } => error!(
+                log = log.0,
+                "DAMAGED: part of a database's log is unreadable; this node takes no part in what is \
+                 decided about that database. Stop it and bring it back with \
+                 `quorate start --new-identity`"
             ),
             Event::LogUnreadable { log, index } => error!(
                 log = log.0,

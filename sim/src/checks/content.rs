@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quorate_core::engine::memory::Memory;
 use quorate_core::engine::{ContentHash, Effect, Engine as _, Position, Value};
 use quorate_core::raft::{Entry, Payload};
-use quorate_core::shard::{self, StageId, effects, records};
+use quorate_core::shard::{self, StageId, effects, is_mark, records};
 use quorate_core::{Index, Term};
 
 use super::sessions::Sessions;
@@ -56,12 +56,11 @@ impl Content {
             let detail = format!("entry {} of term {}: {why}", at.index, at.term);
             Violation::new("committed-effects-unfit", detail)
         };
-        let effects = effects(data).ok_or_else(|| unfit("of an unknown kind".to_owned()))?;
-        let records = records(data);
-        if effects.is_empty() && records.is_none() {
-            // A place at which copies are compared.
+        if is_mark(data) {
             return Ok(());
         }
+        let effects = effects(data).ok_or_else(|| unfit("of an unknown kind".to_owned()))?;
+        let records = records(data);
         self.last
             .apply(&[Effect { at, effects }], &[])
             .map_err(|fault| unfit(fault.to_string()))?;

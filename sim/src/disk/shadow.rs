@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_core::raft::{Entry, Membership, Payload};
-use quorate_core::shard::{effects, records};
+use quorate_core::shard::is_mark;
 use quorate_core::{ClusterId, HardState, Index, LogId, Recovered, StorageOp, Term};
 
 use crate::hash::{mix, mix_bytes};
@@ -32,13 +32,10 @@ impl Stub {
     }
 }
 
-/// Whether an entry of a shard's log changes the copies.
+/// Whether copies come to stand at an entry of a shard's log.
 fn has_content(entry: &Entry) -> bool {
     match &entry.payload {
-        // What is no list of effects replaces all content; what sessions note belongs to it.
-        Payload::Data(data) => {
-            effects(data).is_none_or(|effects| !effects.is_empty()) || records(data).is_some()
-        }
+        Payload::Data(data) => !is_mark(data),
         Payload::Empty | Payload::Membership(_) => false,
     }
 }

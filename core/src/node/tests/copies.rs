@@ -17,7 +17,7 @@ use crate::shard::{Consistency, ShardLimits, SqlKind};
 use crate::{Command, Event, Generation, Index, LogId};
 
 /// Three servers with a database of some hundred chunks, and `at` switched off.
-fn with_rows(rows: i64, at: usize) -> (World, LogId) {
+pub(super) fn with_rows(rows: i64, at: usize) -> (World, LogId) {
     let mut world = with_database(3, &Defaults::default(), &Settings::default());
     for key in 0..rows {
         assert!(done(&write(&mut world, 0, insert(key))));
@@ -40,7 +40,7 @@ fn with_rows(rows: i64, at: usize) -> (World, LogId) {
 }
 
 /// Three servers with all copies online, and 20 rows.
-fn online_with_rows(settings: &Settings) -> (World, LogId) {
+pub(super) fn online_with_rows(settings: &Settings) -> (World, LogId) {
     let mut world = with_database(3, &Defaults::default(), settings);
     let log = log(&world, 0, "demo");
     assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");

@@ -3,6 +3,7 @@
 mod bringing;
 mod calm;
 mod copies;
+mod damaged;
 mod databases;
 mod doubtful;
 mod interactive;

@@ -241,6 +241,17 @@ fn a_damaged_log_neither_votes_nor_acknowledges_nor_campaigns() {
     assert!(net.at(C).abstains());
     assert_eq!(net.at(C).leader(), Some(A), "it knows whom to ask");
     assert!(!net.at(A).is_active(net.now, C));
+    // Nor does it when its copy takes the place of another, as a restore makes it.
+    let at = net.at(C).commit();
+    let base = Snapshot {
+        index: at,
+        term: net.at(C).term_at(at).expect("it is in the log"),
+        membership: net.at(C).membership_at(at).clone(),
+        data: Bytes::new(),
+    };
+    net.with(C, |raft, _| raft.install_copy(Generation(9), base));
+    while net.persist(C) {}
+    assert_eq!(net.wire(C, A), [], "it acknowledges nothing");
     // b and c together could have elected somebody.
     net.crash(A, 0);
     net.run(5000);

@@ -105,6 +105,55 @@ fn a_copy_whose_log_cannot_be_read_back_stops_and_says_so() {
 }
 
 #[test]
+fn whoever_lacks_an_unreadable_entry_that_changes_no_copy_gets_one_all_the_same() {
+    reaches!(UnreadableSteppedOver);
+    let (mut world, owner) = narrow();
+    let other = world.other_than(owner);
+    write(&mut world, owner, 0..5);
+    let stands = world.at(owner).log().commit();
+    let voters = [A, B, C].into_iter().filter(|node| *node != other);
+    voters.for_each(|node| world.cut(other, node));
+    // Entries that change no copy, more of them than are in memory.
+    for _ in 0..6 {
+        world.mark(owner);
+        world.settle();
+    }
+    let last = world.at(owner).log().commit();
+    let lost = stands.next().next();
+    world.hosts.get_mut(&owner).expect("a host").unreadable = Some(lost);
+    world.cut.clear();
+    world.run(1000);
+    assert_eq!(world.at(other).log().wanted(), Some(lost));
+    assert!(!world.copy_to(other), "no copy stands there");
+    for _ in 0..3 {
+        world.with(owner, |shard, now| shard.bring_copies_to(now, lost));
+        world.settle();
+    }
+    assert_eq!(world.at(owner).log().commit(), last.next(), "one entry, and no more");
+    assert!(world.copy_to(other), "now there is one");
+    world.run(1000);
+    assert_eq!(world.at(other).applied(), last.next());
+    assert_eq!(world.keys(other).len(), 5);
+}
+
+#[test]
+fn a_copy_that_cannot_read_an_entry_back_does_not_take_one_that_has_to_read_it_too() {
+    let (mut world, owner) = narrow();
+    let other = world.other_than(owner);
+    for _ in 0..6 {
+        world.mark(owner);
+        world.settle();
+    }
+    world.kill(other, usize::MAX, true);
+    world.start(other);
+    let lost = world.at(other).applied().next();
+    world.hosts.get_mut(&other).expect("a host").unreadable = Some(lost);
+    world.run(1000);
+    assert!(world.at(other).broken().is_some());
+    assert_eq!(world.at(other).needs_copy(), Some(lost));
+}
+
+#[test]
 fn a_log_never_begins_behind_what_is_durable_in_its_copy() {
     // The world checks it at every step. Here the copies are made durable only on demand.
     let (mut world, owner) = sparing(|limits| limits.sync_after = 10);

@@ -10,7 +10,9 @@ use crate::engine::{
     ContentHash, Engine as _, Fault, Reader as _, Rows, SqlLimits, Statement, Transaction, Value,
 };
 use crate::ids::LogId;
-use crate::raft::{ConfigVersion, Entry, Half, Limits, Membership, Payload, Settings, Snapshot};
+use crate::raft::{
+    ConfigVersion, Entry, Half, Limits, Membership, Payload, Settings, Snapshot, Unreadable,
+};
 use crate::storage::{HardState, RecoveredLog};
 
 pub(super) const A: NodeId = NodeId(1);
@@ -29,6 +31,8 @@ pub(super) struct Host {
     pub calls: VecDeque<Call>,
     /// Entries wanted from the log on the disk.
     pub wanted: VecDeque<LogRead>,
+    /// An entry that cannot be read back.
+    pub unreadable: Option<Index>,
     /// The epoch in which a call has failed: nothing more of it is carried out.
     failed: u64,
     opened: bool,
@@ -122,6 +126,7 @@ impl World {
                 full: false,
                 calls: VecDeque::new(),
                 wanted: VecDeque::new(),
+                unreadable: None,
                 failed: 0,
                 opened: false,
                 starts: 0,
@@ -352,7 +357,13 @@ impl World {
         let mut entries = host.disk.read(read);
         entries.truncate(3);
         self.reads += 1;
-        self.with(node, |shard, now| shard.log_read(now, read.id, Ok(entries)));
+        let lost = entries.iter().position(|entry| host.unreadable == Some(entry.index));
+        entries.truncate(lost.unwrap_or(usize::MAX));
+        let read_back = match lost {
+            Some(0) => Err(Unreadable { index: read.from }),
+            _ => Ok(entries),
+        };
+        self.with(node, |shard, now| shard.log_read(now, read.id, read_back));
         true
     }
 
