@@ -200,6 +200,12 @@ counts! {
     CommitsLost = "commits-lost",
     /// The files of a copy were damaged.
     CopiesRotten = "copies-rotten",
+    /// Entries of a log rotted on a disk.
+    LogsRotten = "logs-rotten",
+    /// A node was told that part of its log is unreadable, and came back as another.
+    Renewals = "renewals",
+    /// Somebody who lay in ambush struck.
+    Ambushes = "ambushes",
     /// Entries of a shard's log were read from a disk.
     LogReads = "log-reads",
     /// Every server told what it has measured.

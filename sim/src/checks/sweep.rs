@@ -87,7 +87,8 @@ fn cannot_be_lost(ledger: &Ledger, disks: &Disks) -> Verdict {
             let held = directory.durable_log_of(ledger.log);
             // It may hold it for another cluster.
             let member = !is_shard || directory.durable_log.cluster == Some(ledger.cluster);
-            member && !held.is_some_and(|log| log.covers(commit, term))
+            let votes = !directory.abstains_from(ledger.log);
+            member && votes && !held.is_some_and(|log| log.covers(commit, term))
         })
     };
     if !is_enough(governing, &lacks) {

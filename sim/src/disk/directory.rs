@@ -1,7 +1,8 @@
 //! One data directory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use quorate_core::raft::{Entry, LogRead, Unreadable};
 use quorate_core::{
     Index, LogId, NodeId, PersistId, Recovered, RecoveredLog, Start, StorageOp, Term, Window,
 };
@@ -50,6 +51,10 @@ pub struct Directory {
     pub written_shards: BTreeMap<LogId, Shadow>,
     /// The files of the copies of shards.
     pub engines: Copies,
+    /// Entries that cannot be read back any more.
+    rotten: BTreeMap<LogId, BTreeSet<Index>>,
+    /// Logs of which that was found out. What shows it is kept: they are never sound again.
+    damaged: BTreeSet<LogId>,
     /// Logs of dropped databases as they were: what was promised of them was true.
     dropped: BTreeMap<LogId, Shadow>,
     /// Handed out by the node and not yet durable, oldest first.
@@ -84,6 +89,8 @@ impl Directory {
             written_shards: shards.clone(),
             durable_shards: shards,
             engines: Copies::default(),
+            rotten: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             dropped: BTreeMap::new(),
             pending: VecDeque::new(),
             votes,
@@ -153,6 +160,7 @@ impl Directory {
             self.dropped.insert(*log, held.clone());
         }
         keep(&mut self.durable, op);
+        self.replace_rotten(op);
         apply(&mut self.durable_log, &mut self.durable_shards, op);
         match op {
             StorageOp::HardState { log, .. } => {
@@ -178,11 +186,88 @@ impl Directory {
         self.durable_shards.iter().map(|(log, held)| (*log, end(held))).collect()
     }
 
-    /// What a process that starts is given: of the logs of shards only the newest entries.
+    /// Entries of a log rot: the `back`th before the last, and `more` others, each as many further
+    /// on. Whether there are any.
+    pub fn rot(&mut self, log: LogId, back: usize, more: usize) -> bool {
+        let Some(held) = self.durable.logs.get(&log).filter(|held| !held.entries.is_empty()) else {
+            return false;
+        };
+        let places = (0..=more).map(|n| (back + 1).saturating_mul(n + 1) - 1);
+        let entries = places.map(|place| {
+            let place = place % held.entries.len();
+            held.entries[held.entries.len() - 1 - place].index
+        });
+        self.rotten.entry(log).or_default().extend(entries);
+        true
+    }
+
+    /// Whether entries of a log are rotten here.
     #[must_use]
-    pub fn recovered(&self, window: Window) -> Recovered {
+    pub fn has_rotten_logs(&self) -> bool {
+        !(self.rotten.is_empty() && self.damaged.is_empty())
+    }
+
+    /// Whether that was found out for this log: then nobody decides by it.
+    #[must_use]
+    pub fn abstains_from(&self, log: LogId) -> bool {
+        [log, LogId::CONFIGURATION].iter().any(|log| self.damaged.contains(log))
+    }
+
+    /// Takes over what is rotten from the disk of which this is a copy.
+    pub fn rots_like(&mut self, other: &Self) {
+        (self.rotten, self.damaged) = (other.rotten.clone(), other.damaged.clone());
+    }
+
+    /// What is written anew, or put away, is not rotten.
+    fn replace_rotten(&mut self, op: &StorageOp) {
+        let Some(log) = op.log().filter(|_| self.has_rotten_logs()) else { return };
+        let rotten = self.rotten.entry(log).or_default();
+        match op {
+            StorageOp::Append { entries, .. } => {
+                let first = entries.first().map(|entry| entry.index);
+                first.into_iter().for_each(|first| rotten.retain(|index| *index < first));
+            }
+            StorageOp::Truncate { from, .. } => rotten.retain(|index| index < from),
+            StorageOp::Snapshot { snapshot, reset, .. } => {
+                rotten.retain(|index| !reset && *index > snapshot.index);
+            }
+            StorageOp::DropLog { .. } => rotten.clear(),
+            _ => {}
+        }
+        self.rotten.retain(|_, rotten| !rotten.is_empty());
+        if let StorageOp::DropLog { log } = op {
+            self.damaged.remove(log);
+        }
+    }
+
+    /// The answer to a question for entries of a log.
+    ///
+    /// # Errors
+    /// The first of them cannot be read back.
+    pub fn read(&self, log: LogId, read: LogRead) -> Result<Vec<Entry>, Unreadable> {
+        let held = self.durable.logs.get(&log);
+        let mut entries = held.map_or(Vec::new(), |held| held.read(read));
+        if let Some(rotten) = self.rotten.get(&log) {
+            let sound = entries.iter().take_while(|entry| !rotten.contains(&entry.index)).count();
+            if let (0, Some(Entry { index, .. })) = (sound, entries.first()) {
+                return Err(Unreadable { index: *index });
+            }
+            entries.truncate(sound);
+        }
+        Ok(entries)
+    }
+
+    /// What a process that starts is given: of the logs of shards only the newest entries, and of
+    /// those in which some are rotten what is before.
+    #[must_use]
+    pub fn recovered(&mut self, window: Window) -> Recovered {
         let mut recovered = self.durable.clone();
         for (log, held) in &mut recovered.logs {
+            if let Some(first) = self.rotten.get(log).and_then(BTreeSet::first) {
+                held.entries.truncate(held.entries.partition_point(|entry| entry.index < *first));
+                self.damaged.insert(*log);
+            }
+            held.damaged = self.damaged.contains(log);
             if *log != LogId::CONFIGURATION {
                 *held = std::mem::take(held).within(window);
             }
@@ -226,6 +311,8 @@ impl Directory {
         self.durable = copy.held;
         self.engines = copy.copies;
         self.pending.clear();
+        self.rotten.clear();
+        self.damaged.clear();
         self.restored = true;
     }
 

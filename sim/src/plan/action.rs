@@ -1,6 +1,7 @@
 //! One fault or order, with everything that was drawn for it, so that it can be repeated by itself.
 
 use quorate_core::configuration::{DatabaseRules, Registration, Role, ShardRules};
+use quorate_core::marks::Mark;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::databases::SHARDS;
@@ -13,6 +14,15 @@ fn shard<'de, D: Deserializer<'de>>(from: D) -> Result<ShardName, D::Error> {
     SHARDS.into_iter().find(|known| *known == name).ok_or_else(|| {
         serde::de::Error::custom(format!("no shard is called '{name}'; there are {SHARDS:?}"))
     })
+}
+
+/// The name of a rare state of a node.
+type MarkName = &'static str;
+
+fn mark<'de, D: Deserializer<'de>>(from: D) -> Result<MarkName, D::Error> {
+    let name = String::deserialize(from)?;
+    let known = Mark::ALL.iter().map(|(_, known)| *known).find(|known| *known == name);
+    known.ok_or_else(|| serde::de::Error::custom(format!("no rare state is called '{name}'")))
 }
 
 /// When a process that is to die does so.
@@ -102,6 +112,38 @@ pub enum DatabaseOrder {
     Restore(#[serde(deserialize_with = "shard")] ShardName, Content),
 }
 
+impl Order {
+    /// The last host that it names beside the one that is asked.
+    #[must_use]
+    pub fn whom(&self) -> Option<usize> {
+        match self {
+            Self::Remove(of) | Self::SetRole(of, _) | Self::SetRegistration(of, _) => Some(*of),
+            Self::Database(_, order) => match **order {
+                DatabaseOrder::SetOwner(_, of) => of,
+                DatabaseOrder::SetOffline(_, of, _) => Some(of),
+                _ => None,
+            },
+            Self::Create(_) | Self::Drop(_) | Self::Stop => None,
+        }
+    }
+
+    /// The same order about another host, if it names one.
+    #[must_use]
+    pub fn about(mut self, host: usize) -> Self {
+        match &mut self {
+            Self::Remove(of) | Self::SetRole(of, _) | Self::SetRegistration(of, _) => *of = host,
+            Self::Database(_, order) => match &mut **order {
+                DatabaseOrder::SetOwner(_, Some(of)) | DatabaseOrder::SetOffline(_, of, _) => {
+                    *of = host;
+                }
+                _ => {}
+            },
+            Self::Create(_) | Self::Drop(_) | Self::Stop => {}
+        }
+        self
+    }
+}
+
 /// What a file holds that is to become the content of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Content {
@@ -111,6 +153,30 @@ pub enum Content {
     Nothing,
     /// It is no database.
     Rubbish,
+}
+
+/// What happens to a host that comes to a rare state.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Strike {
+    /// Its process is killed.
+    Crash {
+        /// The machine loses its power: nobody tells the others.
+        power: bool,
+        /// It is started again after this.
+        down: u64,
+    },
+    /// Its process stops for a while and then goes on.
+    Pause {
+        /// For so long.
+        lasts: u64,
+    },
+    /// An operator gives an order about it, if orders of this kind name a host.
+    Order {
+        /// At which node.
+        host: usize,
+        /// What.
+        order: Order,
+    },
 }
 
 /// A fault or an order. Times are in nanoseconds; sets of hosts have a bit for each.
@@ -268,6 +334,28 @@ pub enum Action {
         /// Which of its copies.
         which: usize,
     },
+    /// Entries of a log cannot be read back from the disk any more, as after bit rot or a write that
+    /// went astray, if the others can still decide and hold what is needed.
+    RotLog {
+        /// At which host.
+        host: usize,
+        /// Which of its logs.
+        which: usize,
+        /// How many entries before the last one.
+        back: usize,
+        /// How many more, each as many entries further on.
+        more: usize,
+    },
+    /// Somebody waits for a rare state of a node, and strikes then.
+    Ambush {
+        /// Which state, by its name in [`quorate_core::marks`].
+        #[serde(deserialize_with = "mark")]
+        mark: MarkName,
+        /// How often it is let pass before.
+        skip: u64,
+        /// What happens to the host that comes to it.
+        strike: Strike,
+    },
     /// An operator gives an order.
     Order {
         /// At which node.
@@ -285,18 +373,10 @@ impl Action {
         match self {
             Self::Cut { from, to, .. } => last(from | to),
             Self::Crash { hosts, .. } => last(*hosts),
-            Self::Order { host, order } => match order {
-                Order::Remove(of) | Order::SetRole(of, _) | Order::SetRegistration(of, _) => {
-                    Some(*host.max(of))
-                }
-                Order::Database(_, order) => match **order {
-                    DatabaseOrder::SetOwner(_, Some(of)) | DatabaseOrder::SetOffline(_, of, _) => {
-                        Some(*host.max(&of))
-                    }
-                    _ => Some(*host),
-                },
-                Order::Create(_) | Order::Drop(_) | Order::Stop => Some(*host),
-            },
+            Self::Order { host, order }
+            | Self::Ambush { strike: Strike::Order { host, order }, .. } => {
+                Some(order.whom().map_or(*host, |of| of.max(*host)))
+            }
             other => other.host(),
         }
     }
@@ -305,8 +385,12 @@ impl Action {
     #[must_use]
     pub fn host(&self) -> Option<usize> {
         match self {
-            Self::Cut { .. } | Self::Crash { .. } | Self::IsolateLeader { .. } => None,
+            Self::Cut { .. }
+            | Self::Crash { .. }
+            | Self::IsolateLeader { .. }
+            | Self::Ambush { strike: Strike::Crash { .. } | Strike::Pause { .. }, .. } => None,
             Self::Order { host, .. }
+            | Self::Ambush { strike: Strike::Order { host, .. }, .. }
             | Self::Pause { host, .. }
             | Self::Arm { host, .. }
             | Self::Wipe { host, .. }
@@ -321,7 +405,8 @@ impl Action {
             | Self::Reset { host, .. }
             | Self::FillDisk { host, .. }
             | Self::SlowEngines { host, .. }
-            | Self::Rot { host, .. } => Some(*host),
+            | Self::Rot { host, .. }
+            | Self::RotLog { host, .. } => Some(*host),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Everything is drawn before the world begins, from the stream of the plan; `--verbose` prints it.
 
 mod action;
+mod aimed;
 mod case;
 mod databases;
 mod failover;
@@ -12,7 +13,7 @@ mod schedule;
 mod sessions;
 mod shapes;
 
-pub use action::{Action, Content, DatabaseOrder, Moment, Order, Step};
+pub use action::{Action, Content, DatabaseOrder, Moment, Order, Step, Strike};
 pub use case::{CHANCES, Case, Chance};
 pub use databases::{ClientPlan, DatabasePlan, Loner, Work};
 pub use failover::{AppPlan, FailoverPlan, Task};
@@ -174,6 +175,10 @@ pub struct Plan {
     /// Between two partitions of more than one cut, or of whoever leads, on average, in milliseconds; 0: there
     /// are none.
     pub shape_every_ms: u64,
+    /// Between two times that entries of a log become unreadable on average, in milliseconds; 0: never.
+    pub log_rot_every_ms: u64,
+    /// Between two that lie in ambush on average, in milliseconds; 0: nobody does.
+    pub ambush_every_ms: u64,
     /// The operators.
     pub workload: WorkloadPlan,
     /// Databases, their engines and clients; `None`: nodes hold no copies.
@@ -232,6 +237,10 @@ impl Plan {
         }
         let mut shapes = Dice::new(seed ^ 0x5a9e, Stream::Plan);
         let shape_every_ms = if shapes.one_in(4) { shapes.between(1_000, 10_000) } else { 0 };
+        let mut rot = Dice::new(seed ^ 0x7077, Stream::Plan);
+        let log_rot_every_ms = if rot.one_in(4) { rot.between(2_000, 20_000) } else { 0 };
+        let mut ambushes = Dice::new(seed ^ 0xa3b5, Stream::Plan);
+        let ambush_every_ms = if ambushes.one_in(4) { ambushes.between(200, 5_000) } else { 0 };
         Self {
             seed,
             timings,
@@ -249,6 +258,8 @@ impl Plan {
             clocks: clocks(&mut dice),
             faults: faults(&mut dice),
             shape_every_ms,
+            log_rot_every_ms,
+            ambush_every_ms,
             workload: workload(&mut dice),
             hosts,
         }
@@ -313,7 +324,7 @@ impl Plan {
         plan.disks = DiskPlan { sync_min_us: 200, sync_max_us: 2_000, hiccup_ppm: 0, die_ppm: 0 };
         plan.clocks = ClockPlan { drift_ppm: 50, lateness_us: 200 };
         plan.faults = FaultPlan { every_ms: 0, weights: [0; FaultPlan::KINDS.len()] };
-        plan.shape_every_ms = 0;
+        (plan.shape_every_ms, plan.log_rot_every_ms, plan.ambush_every_ms) = (0, 0, 0);
         plan.workload = WorkloadPlan { every_ms: 0, weights: [0; WorkloadPlan::KINDS.len()] };
         plan
     }
@@ -429,6 +440,8 @@ impl fmt::Display for Plan {
         write!(f, "  a fault every {} ms:", self.faults.every_ms)?;
         list(f, &FaultPlan::KINDS, &self.faults.weights)?;
         writeln!(f, "  a shaped partition every {} ms", self.shape_every_ms)?;
+        writeln!(f, "  entries of a log that rot every {} ms", self.log_rot_every_ms)?;
+        writeln!(f, "  somebody in ambush every {} ms", self.ambush_every_ms)?;
         write!(f, "  an order every {} ms:", self.workload.every_ms)?;
         list(f, &WorkloadPlan::KINDS, &self.workload.weights)?;
         match &self.databases {

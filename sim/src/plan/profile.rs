@@ -80,7 +80,13 @@ impl Profile {
             (Self::Partition, every) => every,
             _ => 0,
         };
+        plan.log_rot_every_ms = match (self, plan.log_rot_every_ms) {
+            (Self::Disk, 0) => 10_000,
+            (Self::Disk, every) => every,
+            _ => 0,
+        };
         if !is(&[Self::Churn]) {
+            plan.ambush_every_ms = 0;
             plan.workload.every_ms = 0;
         } else {
             plan.workload.every_ms = plan.workload.every_ms.max(200);

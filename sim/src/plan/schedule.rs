@@ -64,6 +64,10 @@ pub fn schedule(plan: &Plan) -> Vec<Due> {
     }
     draw.dice = Dice::new(plan.seed ^ 0x5a9e, Stream::Faults);
     draw.shapes(plan, &mut due);
+    draw.dice = Dice::new(plan.seed ^ 0x7077, Stream::Faults);
+    draw.log_rot(plan, &mut due);
+    draw.dice = Dice::new(plan.seed ^ 0xa3b5, Stream::Faults);
+    draw.ambushes(plan, &mut due);
     due
 }
 
@@ -227,7 +231,10 @@ impl Draw {
             }
         };
         if databases.order_weights.iter().any(|weight| *weight > 0) {
-            every(self, databases.order_every_ms, &|draw| draw.database_order(plan, databases));
+            every(self, databases.order_every_ms, &|draw| {
+                let kind = DatabasePlan::ORDERS[draw.dice.weighted(&databases.order_weights)];
+                draw.database_order(kind, plan, databases)
+            });
         }
         if databases.fault_weights.iter().any(|weight| *weight > 0) {
             every(self, databases.fault_every_ms, &|draw| draw.engine_fault(databases));
@@ -299,8 +306,12 @@ impl Draw {
         }
     }
 
-    fn database_order(&mut self, plan: &Plan, databases: &DatabasePlan) -> Action {
-        let kind = DatabasePlan::ORDERS[self.dice.weighted(&databases.order_weights)];
+    pub(super) fn database_order(
+        &mut self,
+        kind: &str,
+        plan: &Plan,
+        databases: &DatabasePlan,
+    ) -> Action {
         let shard = self.dice.pick(&SHARDS);
         let (host, whom) = (self.host(), self.host());
         let names = &plan.hosts;
@@ -339,7 +350,7 @@ impl Draw {
         }
     }
 
-    fn order(&mut self, kind: &str) -> Action {
+    pub(super) fn order(&mut self, kind: &str) -> Action {
         let (host, whom) = (self.host(), self.host());
         let order = match kind {
             "remove" => Order::Remove(whom),
@@ -386,6 +397,8 @@ mod tests {
             "FillDisk",
             "SlowEngines",
             "Rot",
+            "RotLog",
+            "Ambush",
             "Configure",
             "AddShard",
             "DropShard",

@@ -75,6 +75,14 @@ impl World {
                 self.rot(host, which);
                 Ok(())
             }
+            Action::RotLog { host, which, back, more } => {
+                self.rot_log(host, which, back, more);
+                Ok(())
+            }
+            Action::Ambush { mark, skip, strike } => {
+                self.lie_in_ambush(mark, skip, strike);
+                Ok(())
+            }
             Action::Drift { host, ppm } => {
                 self.hosts[host].disturb_clock(|clock| clock.set_rate(self.now, ppm));
                 self.reset_timer(host);
@@ -148,6 +156,7 @@ impl World {
                 .iter()
                 .any(|h| h.ended.is_some() && h.dir.is_some_and(|d| self.disks.get(d).node == id));
             let held = self.disks.of(id).filter(|_| id != lost && !ended);
+            let held = held.filter(|held| !held.has_rotten_logs());
             held.is_some_and(|held| held.has_sound_copy(log) == Some(true))
         };
         let governing = ledger.and_then(|ledger| ledger.governing.as_ref());
@@ -164,6 +173,27 @@ impl World {
         );
     }
 
+    /// Entries of a log rot, if the others can still decide when the node finds out: then it takes no
+    /// part any more.
+    fn rot_log(&mut self, host: usize, which: usize, back: usize, more: usize) {
+        let Some(dir) = self.hosts[host].dir else { return };
+        let directory = self.disks.get(dir);
+        let member = directory.durable.identity.cluster.is_some() && directory.gone.is_none();
+        if !member || self.hosts[host].ended.is_some() || !self.is_spared_by(host) {
+            return;
+        }
+        let logs: Vec<LogId> = directory.durable.logs.keys().copied().collect();
+        let Some(log) = logs.get(which % logs.len().max(1)).copied() else { return };
+        if self.disks.get_mut(dir).rot(log, back, more) {
+            self.counts.add(Count::LogsRotten);
+            tell!(
+                self,
+                Told::Log(host, Kind::Disk, log),
+                "host {host} has rotten entries of {log:?}"
+            );
+        }
+    }
+
     /// Whether those who are left when the disk of `host` is lost can still decide.
     fn is_spared_by(&self, host: usize) -> bool {
         let Some(dir) = self.hosts[host].dir else { return true };
@@ -175,7 +205,9 @@ impl World {
         let stays = |id| {
             let holder = |h: &&super::Host| h.dir.is_some_and(|d| self.disks.get(d).node == id);
             let ended = self.hosts.iter().find(holder).is_none_or(|h| h.ended.is_some());
-            id != lost && !ended && self.disks.of(id).is_some()
+            // Who cannot read his log is as good as gone once he finds out.
+            let sound = self.disks.of(id).is_some_and(|held| !held.has_rotten_logs());
+            id != lost && !ended && sound
         };
         let mut memberships = ledger.governing.iter().chain(directory.written_log.membership());
         let shards = self.checks.shards_of(ledger.cluster);
@@ -249,6 +281,7 @@ impl World {
         self.disks.get_mut(dir).retire();
         let mut copy = Directory::new(held);
         copy.engines = engines;
+        copy.rots_like(self.disks.get(dir));
         let copy = self.disks.add(copy);
         self.hosts[spare].dir = Some(copy);
         self.hosts[spare].plan.name = self.hosts[host].plan.name.clone();

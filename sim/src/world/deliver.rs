@@ -30,6 +30,7 @@ impl World {
             }
             return Ok(());
         }
+        self.acting = host;
         self.handle(host, input, pre_vote)
     }
 

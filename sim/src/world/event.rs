@@ -163,6 +163,8 @@ pub enum What {
         /// Only if it has not been started since.
         run: u32,
     },
+    /// An operator does what that process asked for when it found part of its log unreadable.
+    Renew(RunRef),
     /// A process that was stopped goes on.
     Resume(RunRef),
     /// Every fault ends.

@@ -5,6 +5,7 @@
 //! `engines` and `files` of copies · `clients` and what they are told · `workload` what they ask for · `sessions` and `attempts`, sent until it is known · `failover` clients with the machine of `core::client` · `act` faults · `orders` operators · `restores` files of content · `fair` which old disks may come back · `recovery` when a quorum is lost · `peace` the end.
 
 mod act;
+mod ambush;
 mod attempts;
 mod clients;
 mod deliver;
@@ -39,6 +40,7 @@ pub use probes::{Probe, Probes};
 
 use quorate_core::StopReason;
 
+use self::ambush::Ambush;
 use crate::checks::Checks;
 use crate::clock::Clock;
 use crate::counts::{Count, Counts};
@@ -117,6 +119,10 @@ pub struct World {
     late: Vec<outputs::Late>,
     /// A process whose last moment has come.
     dying: Option<usize>,
+    /// Those who wait for a rare state.
+    ambushes: Vec<Ambush>,
+    /// The host whose node was last given an input.
+    acting: usize,
     /// What a node said when it ended.
     stopped: [Option<StopReason>; HOSTS_MAX],
 }
@@ -176,6 +182,8 @@ impl World {
             session_dice: Dice::new(seed, Stream::Sessions),
             failover: Failover::of(&plan),
             late: Vec::new(),
+            ambushes: Vec::new(),
+            acting: 0,
             dying: None,
             stopped: [const { None }; HOSTS_MAX],
             plan,
@@ -231,6 +239,9 @@ impl World {
         } else if let Some((_, what)) = self.queue.pop() {
             self.happens(what)?;
         }
+        if !self.ambushes.is_empty() {
+            self.spring()?;
+        }
         self.print.word(self.draws());
         self.print.end_event();
         if self.print.events().is_multiple_of(SWEEP_EVERY) {
@@ -284,6 +295,7 @@ impl World {
                 Ok(())
             }
             What::Start { host, run } => self.start_if(host, run),
+            What::Renew(by) => self.take_the_place(by),
             What::Resume(by) => self.resume(by),
             What::Peace => self.make_peace(),
             What::Watch => self.watch(),

@@ -313,11 +313,10 @@ impl World {
         if !self.is_now(by) {
             return Ok(());
         }
-        let held = self.disks.get(dir).durable.logs.get(&log);
-        let entries = held.map_or(Vec::new(), |held| held.read(read));
+        let result = self.disks.get(dir).read(log, read);
         self.counts.add(Count::LogReads);
         self.print.word(0x600 + by.host as u64);
-        self.deliver(by.host, Input::LogRead { log, id: read.id, result: Ok(entries) }, false)
+        self.deliver(by.host, Input::LogRead { log, id: read.id, result }, false)
     }
 
     fn multicast(&mut self, host: usize, bytes: &Bytes) -> Verdict {
@@ -429,6 +428,7 @@ impl World {
                     Event::Paused { .. } => self.counts.add(Count::PausesNoticed),
                     Event::NoQuorum(_) => self.counts.add(Count::NoQuorums),
                     Event::Split { .. } => self.counts.add(Count::Splits),
+                    Event::Damaged { .. } => self.will_be_renewed(host),
                     _ => {}
                 }
             }

@@ -50,6 +50,7 @@ impl World {
             settled: None,
             tally: Tally::default(),
         });
+        self.ambushes.clear();
         for host in 0..self.hosts.len() {
             self.hosts[host].armed = None;
             self.hosts[host].disk_slow = 0;

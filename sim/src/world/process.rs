@@ -60,7 +60,7 @@ impl World {
             word.copy_from_slice(&self.node_dice.bits().to_le_bytes());
         }
         let config = self.node_config(host);
-        let recovered = self.disks.get(dir).recovered(config.limits.window);
+        let recovered = self.disks.get_mut(dir).recovered(config.limits.window);
         tell!(
             self,
             Told::Starts(host, recovered.identity.node),
@@ -241,6 +241,24 @@ impl World {
         } else {
             self.hosts[host].ended = Some("stale-disk");
         }
+        Ok(())
+    }
+
+    /// Somebody reads what the node of a host says of its log, and will do what it asks for.
+    pub(super) fn will_be_renewed(&mut self, host: usize) {
+        let high_ms = if self.peace.is_some() { 500 } else { 20_000 };
+        let at = self.now + self.fault_dice.between(50, high_ms) * MS;
+        self.queue.push(at, What::Renew(self.run_of(host)));
+    }
+
+    /// A node whose log is unreadable in part is stopped, and another takes its place.
+    pub(super) fn take_the_place(&mut self, by: RunRef) -> Verdict {
+        let Some(dir) = self.hosts[by.host].dir.filter(|_| self.is_now(by)) else { return Ok(()) };
+        self.kill(by.host, false, None)?;
+        self.counts.add(Count::Renewals);
+        self.disks.get_mut(dir).retire();
+        self.new_directory(by.host);
+        self.start_in(by.host, 1, 1_000);
         Ok(())
     }
 

@@ -33,12 +33,15 @@ impl World {
             if can_elect(&logs) || self.checks.is_given_up(cluster) || self.fault_dice.one_in(2) {
                 continue;
             }
-            // The one whose log reaches farthest, as `quorate recover` advises.
+            // The one whose log reaches farthest, as `quorate recover` advises, and can be read.
+            let sound = |(_, dir): &(usize, DirId)| !self.disks.get(*dir).has_rotten_logs();
             let reach = |dir: &DirId| {
                 let log = &self.disks.get(*dir).durable_log;
                 (log.last_term(), log.last_index())
             };
-            if let Some((host, dir)) = members.into_iter().max_by_key(|(_, dir)| reach(dir)) {
+            if let Some((host, dir)) =
+                members.into_iter().filter(sound).max_by_key(|(_, dir)| reach(dir))
+            {
                 self.recover(host, dir, cluster)?;
             }
         }
