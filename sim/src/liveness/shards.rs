@@ -98,9 +98,11 @@ impl Look<'_> {
             return;
         }
         let damaged = self.members.iter().any(|member| !self.is_whole(member));
-        if damaged && self.members.iter().all(|member| self.holds_nothing_sound(member)) {
-            // There is nothing that could be given: nobody had read the damaged file when all who had it
-            // sound were given up by hand, were taken out, or left.
+        if (damaged || self.sound_one_ended())
+            && self.members.iter().all(|member| self.holds_nothing_sound(member))
+        {
+            // There is nothing that could be given: all who had it sound were given up by hand, were
+            // taken out, or left, before anybody had read the damaged file, or could have another.
             let ledger = self.world.checks.shard(self.cluster, self.log());
             let recovered = ledger.is_some_and(|ledger| ledger.base() > quorate_core::Index::ZERO);
             let names = ["shard-sound-copies-gone", "recovered-without-content"];
@@ -127,6 +129,13 @@ impl Look<'_> {
                 leader.status.state
             ));
         }
+    }
+
+    /// Whether somebody who is gone for good had a sound copy.
+    fn sound_one_ended(&self) -> bool {
+        let ended = self.world.hosts.iter().filter(|host| host.ended.is_some());
+        let mut held = ended.filter_map(|host| Some(self.world.disks.get(host.dir?)));
+        held.any(|directory| directory.has_sound_copy(self.log()) == Some(true))
     }
 
     /// Whether its copy is damaged, or has never come to hold what its log does not give any more.
