@@ -52,6 +52,8 @@ marks! {
     AppendAfterGap = "append-after-a-gap",
     /// An entry that was durable cannot be read back.
     EntryUnreadable = "entry-unreadable",
+    /// Such an entry is known all the same, by its place in the log.
+    EntryRebuilt = "unreadable-entry-rebuilt",
     /// Nothing is written, so that there is a copy to be had that holds such an entry.
     UnreadableSteppedOver = "unreadable-entry-stepped-over",
     /// A member is behind the beginning of its leader's log: only a whole copy brings it up.

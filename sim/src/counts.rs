@@ -204,6 +204,8 @@ counts! {
     LogsRotten = "logs-rotten",
     /// A node was told that part of its log is unreadable, and came back as another.
     Renewals = "renewals",
+    /// A client that no server knows was told so.
+    StrangersRefused = "strangers-refused",
     /// Somebody who lay in ambush struck.
     Ambushes = "ambushes",
     /// Entries of a shard's log were read from a disk.

@@ -70,6 +70,8 @@ pub(super) struct Fetches {
     changes: u64,
     /// The last entry that could not be read: what is up to it cannot be sent.
     lost: Option<Index>,
+    /// The last that could not be read back, and was known all the same.
+    rebuilt: Option<Index>,
     /// What could not be read and has not been told of.
     untold: Option<Index>,
     /// What came for the copy.
@@ -167,6 +169,14 @@ impl Raft {
         });
         if let Err(Unreadable { index }) = result {
             debug_assert!(index <= self.commit, "what is not committed is in memory");
+            if let Some(entry) = self.log.rebuilt(index).filter(|_| index == from) {
+                sometimes!(EntryRebuilt);
+                if self.fetches.rebuilt.is_none_or(|known| known < index) {
+                    self.fetches.rebuilt = Some(index);
+                    self.fetches.untold = Some(index);
+                }
+                return Ok(vec![entry]);
+            }
             if !self.fetches.is_lost(index) {
                 sometimes!(EntryUnreadable);
                 self.fetches.lost = Some(index);

@@ -137,6 +137,18 @@ impl Log {
         &held.or_else(oldest).unwrap_or_else(|| unreachable!("never empty")).1
     }
 
+    /// An entry that follows from what is known of the log without it: a membership, or the empty one
+    /// with which a leader begins its term.
+    pub(super) fn rebuilt(&self, index: Index) -> Option<Entry> {
+        let term = self.term_at(index).filter(|_| index > self.snapshot.index)?;
+        let entry = |payload| Entry { index, term, payload };
+        if let Some((_, membership)) = self.memberships.iter().find(|(at, _)| *at == index) {
+            return Some(entry(Payload::Membership(membership.clone())));
+        }
+        let before = self.term_at(index.previous()).filter(|_| index > Index(1))?;
+        (before < term).then(|| entry(Payload::Empty))
+    }
+
     /// Whether `node` votes in the membership in force, or in one that is in force again if what is
     /// above `commit` is truncated.
     pub(super) fn may_be_voter(&self, node: NodeId, commit: Index) -> bool {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::interactive::TransactionId;
 use super::restore::Upload;
-use super::session::{Delivery, Once, SessionId};
+use super::session::{Delivery, Once, SESSION_BYTES_MAX, SessionId};
 use super::verify::{Hashed, Mark};
 use crate::configuration::QuorumRule;
 use crate::engine::{
@@ -516,6 +516,8 @@ pub struct ShardLimits {
     pub holds_max: usize,
     /// How long a session lives that is not used, by the log's time.
     pub session_time_to_live: Duration,
+    /// Bytes of the answers that are kept of one session, so that they can be given again.
+    pub session_bytes_max: usize,
     /// How long an interactive transaction may be open: so long others wait for it.
     pub interactive_time: Duration,
     /// How long nothing may be asked of it.
@@ -551,6 +553,7 @@ impl Default for ShardLimits {
             retain_bytes_max: 1 << 30,
             holds_max: 64,
             session_time_to_live: Duration::from_secs(600),
+            session_bytes_max: SESSION_BYTES_MAX,
             interactive_time: Duration::from_secs(5),
             interactive_idle: Duration::from_secs(2),
             reopen: Duration::from_millis(50),

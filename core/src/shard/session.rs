@@ -12,8 +12,8 @@
 //! * The table is a function of the log, so it is the same on all copies at one position. It belongs
 //!   to the content of the copy, as its *notes*: written with the entry that changes it, read when the
 //!   copy is opened, and part of every full copy. A file that is restored brings none.
-//! * It is bounded: sessions, sequences and bytes of a session, bytes in all. An answer that finds no
-//!   room is not kept, only that it was given.
+//! * It is bounded: sessions, sequences and bytes of a session, bytes in all. Of an answer that finds no
+//!   room only whether it was done is kept.
 //!
 //! Logs are numbered, and so are entries: a session goes by its cluster too. Where a recovery by hand has
 //! made another of it, none of before is known, for what they remember may have been given up.
@@ -29,8 +29,8 @@ use serde::{Deserialize, Serialize};
 
 use super::interactive::TransactionId;
 use super::writer::Told;
-use super::{ShardError, Write};
-use crate::engine::{Note, Outcome, Position, SqlErrorKind};
+use super::{ShardError, ShardLimits, Write};
+use crate::engine::{Note, Outcome, Position, SqlError, SqlErrorKind};
 use crate::faults::{self, Fault};
 use crate::ids::{ClusterId, Index, LogId, Term};
 use crate::marks::sometimes;
@@ -39,7 +39,7 @@ use crate::marks::sometimes;
 pub(super) const SESSIONS_MAX: usize = 65_536;
 /// Sequences of one session whose answers are kept.
 const KEPT_MAX: usize = 1024;
-/// Bytes of the kept answers of one session: DESIGN §7.
+/// Bytes of the kept answers of one session, by default: DESIGN §7.
 pub(super) const SESSION_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the kept answers of all sessions of a shard.
 const ALL_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -283,9 +283,11 @@ impl Sessions {
     pub(super) fn records(
         &self,
         time: u64,
-        time_to_live: u64,
+        limits: &ShardLimits,
         ran: &[(&Write, &Outcome)],
     ) -> Records {
+        let time_to_live = limits.session_time_to_live.as_millis();
+        let time_to_live = u64::try_from(time_to_live).unwrap_or(u64::MAX);
         let mut records = Records { time, ..Records::default() };
         let (mut of_session, mut in_all) = (BTreeMap::<u64, usize>::new(), 0);
         for (write, outcome) in ran {
@@ -301,14 +303,14 @@ impl Sessions {
                     let known = || self.all.get(&key).map_or(0, Session::bytes);
                     let held = of_session.entry(key).or_insert_with(known);
                     let size = answer.len();
-                    let fits = *held + size <= SESSION_BYTES_MAX
+                    let fits = *held + size <= limits.session_bytes_max
                         && in_all + size <= ENTRY_BYTES_MAX
                         && self.bytes + in_all + size <= ALL_BYTES_MAX;
                     if fits {
                         (*held, in_all) = (*held + size, in_all + size);
                     } else {
                         sometimes!(AnswerNotKept);
-                        answer = Bytes::new();
+                        answer = in_short(outcome);
                     }
                     let Once { sequence, acknowledged, .. } = once;
                     records.ran.push(Ran { key, sequence, acknowledged, answer });
@@ -386,6 +388,18 @@ fn is_for_the_owner(outcome: &Outcome) -> bool {
 fn encode(outcome: &Outcome) -> Bytes {
     let bytes = postcard::to_allocvec(outcome);
     bytes.unwrap_or_else(|e| unreachable!("answers always encode: {e}")).into()
+}
+
+/// What is kept of an answer for which there is no room: nothing of one that was done, and that it
+/// failed of one that was not, which must never be taken for done.
+fn in_short(outcome: &Outcome) -> Bytes {
+    match outcome {
+        Ok(_) => Bytes::new(),
+        Err(error) => {
+            let message = "it failed, and why was not kept".to_owned();
+            encode(&Err(SqlError { message, ..error.clone() }))
+        }
+    }
 }
 
 /// `None`: there was no room for it, or a later version wrote it. That it was done is known all the same.

@@ -275,9 +275,7 @@ impl Shard {
         }
         let bytes = effects.len() as u64;
         let ran: Vec<(&Write, &Outcome)> = writes.iter().zip(&outcomes).collect();
-        let time_to_live = self.limits.session_time_to_live.as_millis();
-        let time_to_live = u64::try_from(time_to_live).unwrap_or(u64::MAX);
-        let records = self.sessions.records(time, time_to_live, &ran);
+        let records = self.sessions.records(time, &self.limits, &ran);
         let changes = !effects.is_empty() || !records.is_empty();
         let proposed = changes.then(|| self.raft.propose(entry::encode(&records, &effects)));
         let at = match proposed {

@@ -323,10 +323,10 @@ pub struct Reader {
 
 impl Reader {
     /// Those entries of `range` that are there and durable, in order, with `bytes_max` bytes together
-    /// at most; but the first in any case.
+    /// at most, but the first in any case; only those before the first that is unreadable.
     ///
     /// # Errors
-    /// [`StoreError::EntryUnreadable`] and [`StoreError::Io`].
+    /// [`StoreError::EntryUnreadable`], if that is the first of all, and [`StoreError::Io`].
     pub fn read(
         &self,
         log: LogId,
@@ -347,6 +347,8 @@ impl Reader {
                 rest = behind;
                 match item::decode_entry(item) {
                     Some((of, entry)) if of == log && entry.index == *index => entries.push(entry),
+                    // Those before it can be had.
+                    _ if !entries.is_empty() => return Ok(entries),
                     _ => {
                         let path = segment.path.clone();
                         return Err(StoreError::EntryUnreadable { log, index: index.0, path });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_core::Index;
-use quorate_core::engine::{Position, Value};
+use quorate_core::engine::{Position, SqlError, Value};
 use quorate_core::shard::{Kept, Ran, Records, Reply, Session, SessionId, ShardError};
 
 use crate::hash::mix_bytes;
@@ -40,8 +40,10 @@ pub struct Sessions {
     done: BTreeMap<u64, Sent>,
     /// Sessions of which somebody was told.
     told: BTreeSet<SessionId>,
-    /// What the counters hold by that.
+    /// What the counters hold by that, at least.
     counted: BTreeMap<i64, i64>,
+    /// How much more they may hold: by requests whose answers found no room.
+    uncertain: BTreeMap<i64, i64>,
 }
 
 fn sum_of(key: u64, note: &Bytes) -> u64 {
@@ -140,9 +142,12 @@ impl Sessions {
             let detail = format!("{meant:?} has run as {before:?} and as {sent:?}, entry {index}");
             return Err(violation("done-twice", detail));
         }
-        let adds = meant.adds.filter(|_| changed_a_row(ran));
-        if let Some(row) = adds {
-            *self.counted.entry(row).or_default() += 1;
+        match (meant.adds, changed_a_row(ran)) {
+            (Some(row), Some(true)) => *self.counted.entry(row).or_default() += 1,
+            (Some(row), None) => {
+                *self.uncertain.entry(row).or_default() += 1;
+            }
+            (_, Some(false)) | (None, _) => {}
         }
         Ok(())
     }
@@ -157,6 +162,7 @@ impl Sessions {
         };
         let rows = counters.into_iter().flatten();
         self.counted = rows.map(|(row, value)| (*row, number(value))).collect();
+        self.uncertain.clear();
     }
 
     /// Each counter holds as many as operations have added to it.
@@ -166,7 +172,8 @@ impl Sessions {
     pub(super) fn counts(&self, at: Position, rows: Option<&BTreeMap<i64, Value>>) -> Verdict {
         for (row, value) in rows.into_iter().flatten() {
             let counted = self.counted.get(row).copied().unwrap_or(0);
-            if *value != Value::Integer(counted) {
+            let most = counted + self.uncertain.get(row).copied().unwrap_or(0);
+            if !matches!(value, Value::Integer(held) if (counted..=most).contains(held)) {
                 let index = at.index;
                 let detail = format!("counter {row} is {value:?} at {index}, {counted} were added");
                 return Err(violation("counted-otherwise", detail));
@@ -224,7 +231,11 @@ impl Sessions {
                 };
                 place(at) && same(outcome)
             }
-            Reply::Failed(ShardError::Sql(error)) => outcome == Some(Err(error.clone())),
+            // Of one that found no room the words are not kept.
+            Reply::Failed(ShardError::Sql(error)) => {
+                let same = |known: SqlError| SqlError { message: error.message.clone(), ..known };
+                outcome.and_then(Result::err).is_some_and(|known| same(known) == *error)
+            }
             Reply::Failed(ShardError::CommittedBelowQuorum { at }) => {
                 place(at) && outcome.is_none_or(|outcome| outcome.is_ok())
             }
@@ -248,7 +259,8 @@ impl Sessions {
     }
 }
 
-fn changed_a_row(ran: &Ran) -> bool {
-    let rows = ran.outcome().and_then(Result::ok).unwrap_or_default();
-    rows.iter().any(|rows| rows.affected > 0)
+/// `None` if there was no room to say so.
+fn changed_a_row(ran: &Ran) -> Option<bool> {
+    let rows = ran.outcome()?.unwrap_or_default();
+    Some(rows.iter().any(|rows| rows.affected > 0))
 }

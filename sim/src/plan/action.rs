@@ -106,6 +106,9 @@ pub enum DatabaseOrder {
     SetOwner(#[serde(deserialize_with = "shard")] ShardName, Option<usize>),
     /// The copy of a shard at that host to be put out of use, or taken back.
     SetOffline(#[serde(deserialize_with = "shard")] ShardName, usize, bool),
+    /// The asked node's copy of a shard to be brought up to date: by a whole one, even where the log
+    /// would do, and even if it holds everything.
+    Sync(#[serde(deserialize_with = "shard")] ShardName, bool, bool),
     /// The content of a shard to be kept as a file.
     BackUp(#[serde(deserialize_with = "shard")] ShardName),
     /// That of a shard to become what a file holds.

@@ -22,7 +22,9 @@ impl Draw {
             if self.dice.one_in(2) {
                 let at = at + self.dice.between(1, 2_000) * MS;
                 let (power, down) = (self.dice.one_in(2), self.dice.between(1, 2_000) * MS);
-                due.push(Due { at, action: Action::Crash { hosts: 1 << host, power, down } });
+                let action = Action::Crash { hosts: 1 << host, power, down };
+                // In peace nobody dies.
+                due.extend((at < plan.safety).then_some(Due { at, action }));
             }
             at += 1 + self.dice.tailed(every);
         }

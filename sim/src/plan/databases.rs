@@ -105,6 +105,8 @@ pub struct DatabasePlan {
     /// Between two processes on average that are to die while a copy takes the place of another, in
     /// milliseconds; 0: there are none.
     pub swap_crash_every_ms: u64,
+    /// Between two orders to bring a copy up to date on average, in milliseconds; 0: there are none.
+    pub sync_every_ms: u64,
 }
 
 impl DatabasePlan {
@@ -143,6 +145,7 @@ impl DatabasePlan {
             loners: Vec::new(),
             restore_every_ms: 0,
             swap_crash_every_ms: 0,
+            sync_every_ms: 0,
         }
     }
 
@@ -235,6 +238,7 @@ pub(super) fn draw(dice: &mut Dice, hosts: &[HostPlan]) -> Option<DatabasePlan> 
         loners: Vec::new(),
         restore_every_ms: 0,
         swap_crash_every_ms: 0,
+        sync_every_ms: 0,
     })
 }
 

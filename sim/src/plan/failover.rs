@@ -65,6 +65,8 @@ pub struct AppPlan {
     pub retry_max: Duration,
     /// How many millionths its clock runs too fast or too slow.
     pub drift_ppm: i32,
+    /// No server knows its user.
+    pub stranger: bool,
 }
 
 /// The failover clients of a world, and what happens to them.
@@ -116,6 +118,7 @@ impl FailoverPlan {
             silence: usual.silence,
             retry_max: usual.retry_max,
             drift_ppm: 50,
+            stranger: false,
         };
         let tasks = [Task::Registers, Task::Appends, Task::Counts, Task::Bank, Task::Registers];
         Self {
@@ -225,5 +228,6 @@ fn app(dice: &mut Dice, plan: &DatabasePlan, hosts: &[usize], pace: u64) -> AppP
         silence: Duration::from_millis(silence),
         retry_max: Duration::from_millis(dice.pick(&[50, 300, 1_000])),
         drift_ppm: i32::try_from(dice.below(40_001)).unwrap_or(0) - 20_000,
+        stranger: false,
     }
 }

@@ -222,15 +222,33 @@ impl Plan {
         {
             plan.swap_crash_every_ms = others.between(300, 5_000);
         }
+        let mut syncs = Dice::new(seed ^ 0x5749, Stream::Databases);
+        if syncs.one_in(4)
+            && let Some(plan) = &mut databases
+        {
+            plan.sync_every_ms = syncs.between(200, 5_000);
+        }
+        if syncs.one_in(6)
+            && let Some(plan) = &mut databases
+        {
+            // An answer takes some twenty bytes.
+            plan.limits.session_bytes_max = syncs.pick(&[0, 10, 50, 200]);
+        }
         let mut sessions = Dice::new(seed ^ 0x5e55, Stream::Sessions);
         if !sessions.one_in(3) {
             databases = databases.map(|plan| plan.with_sessions(&mut sessions));
         }
         let mut clients = Dice::new(seed, Stream::Failover);
-        let failover = match &mut databases {
+        let mut failover = match &mut databases {
             Some(plan) if clients.one_in(2) => Some(FailoverPlan::draw(&mut clients, plan, &hosts)),
             _ => None,
         };
+        let known = failover.as_ref().and_then(|plan| plan.apps.first().cloned());
+        if let (Some(plan), Some(like)) = (&mut failover, known)
+            && Dice::new(seed ^ 0x57a9, Stream::Failover).one_in(6)
+        {
+            plan.apps.push(AppPlan { stranger: true, ..like });
+        }
         if databases.as_ref().is_some_and(|plan| !plan.loners.is_empty()) {
             // Who waits for others founds nothing by itself.
             defaults.expect = 0;

@@ -111,6 +111,9 @@ impl Profile {
             if !is(&[Self::Crash, Self::Disk]) {
                 databases.swap_crash_every_ms = 0;
             }
+            if !is(&[Self::Churn, Self::Disk]) {
+                databases.sync_every_ms = 0;
+            }
         }
         let off: &[&str] = match self {
             Self::Partition => &["disk-hiccups", "sudden-deaths", "engine-faults"],

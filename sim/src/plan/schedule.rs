@@ -61,6 +61,8 @@ pub fn schedule(plan: &Plan) -> Vec<Due> {
         draw.restores(plan, databases, &mut due);
         draw.dice = Dice::new(plan.seed ^ 0x57e9, Stream::Databases);
         draw.swap_crashes(plan, databases, &mut due);
+        draw.dice = Dice::new(plan.seed ^ 0x5749, Stream::Databases);
+        draw.syncs(plan, databases, &mut due);
     }
     draw.dice = Dice::new(plan.seed ^ 0x5a9e, Stream::Faults);
     draw.shapes(plan, &mut due);
@@ -306,6 +308,20 @@ impl Draw {
         }
     }
 
+    fn syncs(&mut self, plan: &Plan, databases: &DatabasePlan, due: &mut Vec<Due>) {
+        let every = databases.sync_every_ms * MS;
+        let mut at = 3_000 * MS;
+        while every > 0 && at < plan.safety {
+            let (host, number) = (self.host(), self.dice.index(databases.databases.len()));
+            let (full, force) = (!self.dice.one_in(4), !self.dice.one_in(4));
+            let order = DatabaseOrder::Sync(self.dice.pick(&SHARDS), full, force);
+            let number = u8::try_from(number).unwrap_or(0);
+            let order = Order::Database(number, Box::new(order));
+            due.push(Due { at, action: Action::Order { host, order } });
+            at += 1 + self.dice.tailed(every);
+        }
+    }
+
     pub(super) fn database_order(
         &mut self,
         kind: &str,
@@ -406,6 +422,7 @@ mod tests {
             "SetOffline",
             "BackUp(",
             "Restore(",
+            "Sync(",
         ] {
             assert!(all.contains(kind), "{kind} is never drawn");
         }

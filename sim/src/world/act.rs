@@ -90,6 +90,7 @@ impl World {
             }
             Action::Jump { host, ahead } => {
                 self.hosts[host].disturb_clock(|clock| clock.jump(self.now, ahead));
+                self.hosts[host].jumped = self.now;
                 self.reset_timer(host);
                 Ok(())
             }

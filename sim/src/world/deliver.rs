@@ -229,7 +229,8 @@ impl World {
             let pump = pump.filter(|_| !held.inbox.iter().any(unheard));
             if let Some(term) = pump.filter(|term| !now.leads || *term != now.term)
                 && whole
-                && shard.broken().is_none()
+                // What takes the place of another copy ends what is open in that.
+                && shard.is_open()
             {
                 let detail = format!(
                     "host {host} keeps a transaction of {log:?} open that was run in term {term}; \

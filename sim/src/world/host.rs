@@ -55,6 +55,8 @@ pub struct Host {
     pub paused: bool,
     /// When it last went on after it had been stopped.
     pub resumed: u64,
+    /// When its clock last jumped: what waited then has waited long enough, as it sees it.
+    pub jumped: u64,
     /// What came meanwhile.
     pub inbox: VecDeque<Input>,
     /// What was last seen of the log.
@@ -106,6 +108,7 @@ impl Host {
             run: 0,
             paused: false,
             resumed: 0,
+            jumped: 0,
             inbox: VecDeque::new(),
             seen: Seen::default(),
             seen_shards: BTreeMap::new(),

@@ -91,6 +91,10 @@ impl World {
             }
             Order::Drop(n) => Command::Change(ConfigCommand::DropDatabase { name: database(n) }),
             Order::Stop => Command::Stop,
+            Order::Database(n, order) if let DatabaseOrder::Sync(shard, full, force) = *order => {
+                let shard = Some(shard.to_owned());
+                Command::Sync { database: database(n), shard, full, force }
+            }
             Order::Database(n, order) => {
                 Command::Change(self.database_command(asked, database(n), *order)?)
             }
@@ -139,8 +143,10 @@ impl World {
                 let log = held?.shards.get(shard)?.log;
                 ConfigCommand::SetOffline { log, node: server(host)?, offline }
             }
-            // No commands: see `file_order`.
-            DatabaseOrder::BackUp(_) | DatabaseOrder::Restore(..) => return None,
+            // No changes: see `file_order` and `command`.
+            DatabaseOrder::BackUp(_) | DatabaseOrder::Restore(..) | DatabaseOrder::Sync(..) => {
+                return None;
+            }
         })
     }
 

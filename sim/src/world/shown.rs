@@ -34,10 +34,10 @@ pub(super) struct Shows {
 }
 
 impl Shows {
-    /// Whether the node may have given up by now what this is to see.
-    fn has_waited(&self, now: u64) -> bool {
+    /// Whether the node may have given up by now what this is to see; its clock has last jumped then.
+    fn has_waited(&self, now: u64, jumped: u64) -> bool {
         let timeout = u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX);
-        now - self.at >= WAITS.min(timeout / 4)
+        jumped > self.at || now - self.at >= WAITS.min(timeout / 4)
     }
 }
 
@@ -59,7 +59,7 @@ impl World {
         let same = |other: Shows| {
             other.as_configured
                 && (other.by, other.of, other.shown) == (request.by, request.of, request.shown)
-                && other.has_waited(self.now)
+                && other.has_waited(self.now, self.hosts[other.by.host].jumped)
         };
         self.clients.open_shows().any(same)
             || self.failover.iter().flat_map(Failover::open_shows).any(same)
@@ -70,7 +70,8 @@ impl World {
         let key = (request.by, request.of.0, request.of.1);
         let at = reply.done_at().map(|at| at.index);
         if request.as_configured && at.is_none_or(|at| at < request.shown) {
-            let waited = request.has_waited(self.now) || self.others_have_waited(request);
+            let jumped = self.hosts[request.by.host].jumped;
+            let waited = request.has_waited(self.now, jumped) || self.others_have_waited(request);
             if waited && self.clients.shown.0.get(&key) == Some(&request.shown) {
                 // It has given up what it waited for, also if what it read instead has failed.
                 self.counts.add(Count::ShownGivenUp);

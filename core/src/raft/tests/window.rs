@@ -222,6 +222,42 @@ fn an_unreadable_entry_leads_to_a_copy_and_to_nothing_lost() {
 }
 
 #[test]
+fn an_unreadable_entry_that_follows_from_the_others_is_known_all_the_same() {
+    reaches!(EntryRebuilt);
+    let mut net = narrow(&[A, B, C]);
+    propose(&mut net, 3);
+    net.change(A, change(&[B, A, C], &[], 2)).unwrap();
+    net.settle();
+    net.elect(B);
+    net.elect(A);
+    propose(&mut net, 4);
+    let written = net.host(A).disk().entries.clone();
+    let first_in_memory = net.at(A).log.window_start();
+    let mut kinds = [0; 3];
+    for entry in written.iter().filter(|entry| entry.index < first_in_memory) {
+        let index = entry.index;
+        let raft = net.hosts.get_mut(&A).unwrap().raft.as_mut().unwrap();
+        raft.fetch(index, 1000);
+        let id = raft.next_read().expect("it is asked").id;
+        raft.log_read(Time::from_millis(9000), id, Err(Unreadable { index }));
+        let known = raft.take_fetched().expect("an answer");
+        assert_eq!(raft.take_unreadable(), Some(index), "it is told all the same");
+        match entry.payload {
+            Payload::Data(_) => assert!(known.is_err(), "{index}"),
+            Payload::Empty | Payload::Membership(_) => {
+                assert_eq!(known.expect("it is known"), std::slice::from_ref(entry));
+            }
+        }
+        kinds[match entry.payload {
+            Payload::Data(_) => 0,
+            Payload::Empty => 1,
+            Payload::Membership(_) => 2,
+        }] += 1;
+    }
+    assert!(kinds.iter().all(|count| *count > 0), "{kinds:?}");
+}
+
+#[test]
 fn a_restart_with_the_tail_of_the_log_knows_the_terms_and_memberships_of_all_of_it() {
     let mut net = narrow(&[A, B, C]);
     propose(&mut net, 5);

@@ -144,9 +144,9 @@ fn a_copy_that_cannot_read_an_entry_back_does_not_take_one_that_has_to_read_it_t
         world.mark(owner);
         world.settle();
     }
+    let lost = Index(world.at(other).log().commit().0 - 4);
     world.kill(other, usize::MAX, true);
     world.start(other);
-    let lost = world.at(other).applied().next();
     world.hosts.get_mut(&other).expect("a host").unreadable = Some(lost);
     world.run(1000);
     assert!(world.at(other).broken().is_some());

@@ -252,6 +252,28 @@ fn an_answer_that_is_too_long_to_keep_is_told_to_have_been_given() {
 }
 
 #[test]
+fn a_failure_that_is_too_long_to_keep_is_not_told_to_have_been_done() {
+    let (mut world, _) = World::led(&[A, B, C]);
+    world.limits.session_bytes_max = 0;
+    for node in [A, B, C] {
+        world.kill(node, usize::MAX, false);
+        world.start(node);
+    }
+    world.run(3000);
+    let owner = world.owner().expect("somebody leads");
+    let session = world.session(owner);
+    let twice = [(); 2].map(|()| {
+        let asked = world.send(owner, sql("CREATE TABLE t (k)"), once(session, 1, 0));
+        world.settle();
+        world.error(asked)
+    });
+    let ShardError::Sql(first) = &twice[0] else { panic!("{twice:?}") };
+    let ShardError::Sql(again) = &twice[1] else { panic!("{twice:?}") };
+    assert_eq!((first.kind, first.code), (again.kind, again.code));
+    assert_ne!(first.message, again.message);
+}
+
+#[test]
 fn whoever_asks_again_waits_for_the_write_quorum_like_the_first() {
     let (mut world, owner, session) = led_with_row();
     let terms = Terms { write_quorum: QuorumRule::All, ..world.terms.clone() };

@@ -252,6 +252,10 @@ impl World {
                 format!("client {which} is told of {}, and had been: {answer:?}", ticket.0);
             return Err(Violation::new("answered-twice", detail));
         };
+        if app.plan.stranger && answer.is_ok() {
+            let detail = format!("client {which}, whom no server knows: {answer:?}");
+            return Err(Violation::new("stranger-served", detail));
+        }
         let local = app.clock.local(now);
         // A clock that has just jumped shows a time at which nobody could have answered.
         let jumped = now - app.jumped < 60 * MS;

@@ -178,7 +178,10 @@ impl Failover {
                 layouts: LayoutsSeen::default(),
                 guarantees: Guarantees::default(),
                 in_vain: 0,
-                at_rest: Err("it has asked for nothing yet".to_owned()),
+                at_rest: match app.stranger {
+                    true => Ok(()),
+                    false => Err("it has asked for nothing yet".to_owned()),
+                },
             });
         }
         let hosts = plan.hosts.len();
@@ -419,6 +422,11 @@ impl World {
                 Ok(())
             }
             Output::Event(Event::Refused { reason, .. }) => {
+                let Some(failover) = &self.failover else { return Ok(()) };
+                if failover.apps[which].plan.stranger {
+                    self.counts.add(Count::StrangersRefused);
+                    return Ok(());
+                }
                 let detail = format!("client {which}, which every server wants: {reason}");
                 Err(Violation::new("client-refused", detail))
             }

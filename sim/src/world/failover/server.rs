@@ -86,6 +86,14 @@ impl World {
 
     fn greet(&mut self, host: usize, number: u64) {
         let Some(node) = &self.hosts[host].node else { return };
+        let failover = self.failover.as_ref();
+        let line = failover.and_then(|failover| failover.lines.get(&number));
+        let app = line.and_then(|line| Some(&failover?.apps[line.app]));
+        if app.is_some_and(|app| app.plan.stranger) {
+            let reason = "there is no such user".to_owned();
+            self.send_to_client(number, ToClient::Refused { reason, final_: true });
+            return;
+        }
         let (welcome, layout) = (greeting(node.id()), node.layout());
         if let Some(end) = self.host_end(host) {
             end.services.insert(number, Service::default());
