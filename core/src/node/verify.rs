@@ -60,6 +60,12 @@ impl Node {
             return;
         };
         let mark = Mark { term: shard.log().term(), number };
+        // Nobody is asked to wait for a mark that was not put. It leaves this node when all that
+        // happened at this time is sent, behind the packets below: who gets it expects it.
+        if let Err(error) = shard.put_mark(now, mark) {
+            self.on_shard_reply(id, Reply::Failed(error));
+            return;
+        }
         let mut running = Running { id, until, waiting: BTreeMap::new(), told: BTreeMap::new() };
         let left = until.since(now);
         // So that what a copy has to say is here in time.
@@ -68,7 +74,6 @@ impl Node {
             shard.expect_mark(now, mark, now + left);
             running.waiting.insert(me, None);
         }
-        // Sent before the mark is: who gets it has been asked to expect it.
         let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         for node in nodes.into_iter().filter(|node| *node != me) {
             match self.links.usable(node) {
@@ -81,16 +86,7 @@ impl Node {
                 }
             }
         }
-        let put = match self.shards.touch(log) {
-            Some(shard) => shard.put_mark(now, mark),
-            None => Err(ShardError::NotOwner { owner: None }),
-        };
-        match put {
-            Ok(()) => {
-                self.sql.verify.running.insert((log, mark), running);
-            }
-            Err(error) => self.on_shard_reply(id, Reply::Failed(error)),
-        }
+        self.sql.verify.running.insert((log, mark), running);
     }
 
     /// Another node compares copies, and asks what this node's is at a mark.

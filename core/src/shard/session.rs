@@ -395,10 +395,7 @@ fn encode(outcome: &Outcome) -> Bytes {
 fn in_short(outcome: &Outcome) -> Bytes {
     match outcome {
         Ok(_) => Bytes::new(),
-        Err(error) => {
-            let message = "it failed, and why was not kept".to_owned();
-            encode(&Err(SqlError { message, ..error.clone() }))
-        }
+        Err(error) => encode(&Err(SqlError { message: String::new(), ..error.clone() })),
     }
 }
 
@@ -410,6 +407,10 @@ fn decode(answer: &Bytes) -> Option<Outcome> {
 fn told(kept: &Kept) -> Told {
     match decode(&kept.answer) {
         Some(Ok(rows)) => Told::Rows(rows),
+        Some(Err(error)) if error.message.is_empty() => {
+            let message = "it failed, and why was not kept".to_owned();
+            Told::Sql(SqlError { message, ..error })
+        }
         Some(Err(error)) => Told::Sql(error),
         None => Told::Refused(ShardError::AlreadyDone { at: kept.at }),
     }

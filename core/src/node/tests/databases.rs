@@ -805,6 +805,32 @@ fn a_comparison_asked_of_one_that_does_not_lead_leaves_nothing_that_disturbs_the
 }
 
 #[test]
+fn comparisons_that_could_not_begin_leave_nobody_waiting() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let to = world.node((owner + 1) % 3).id();
+    // The one that is to lead hears of nothing, so the owner goes on handing over.
+    world.deafen(owner, (owner + 1) % 3);
+    world.machines[owner]
+        .node
+        .as_mut()
+        .unwrap()
+        .shards
+        .touch(log)
+        .unwrap()
+        .hand_over(world.now, to);
+    for _ in 0..40 {
+        world.sql(owner, "demo", SqlKind::Compare, Transaction::default());
+        world.run(SECOND / 1000);
+    }
+    world.heal();
+    world.run(SECOND);
+    let told = compare(&mut world, owner);
+    assert!(told.len() == 3 && told.values().all(Result::is_ok), "{told:?}");
+}
+
+#[test]
 fn a_command_is_answered_when_the_node_that_was_asked_has_applied_it() {
     let mut world = cluster(3, &Defaults::default());
     for (number, at) in (0..9).zip([0, 1, 2].into_iter().cycle()) {
