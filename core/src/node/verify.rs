@@ -156,7 +156,8 @@ impl Node {
         }
     }
 
-    /// Tells of comparisons whose time is up.
+    /// Tells of comparisons whose time is up, and ends those whose mark may have been lost: whoever
+    /// asked finds the next owner.
     pub(super) fn drive_verify(&mut self) {
         let Verifications { running, owed, .. } = &self.sql.verify;
         if running.is_empty() && owed.is_empty() {
@@ -168,6 +169,19 @@ impl Node {
         let late: Vec<(LogId, Mark)> =
             running.filter(|(_, running)| now >= running.until).map(|(of, _)| *of).collect();
         late.into_iter().for_each(|of| self.tell_comparison(of));
+        let leads = |(log, mark): &(LogId, Mark)| {
+            let log = self.shards.all.get(log).map(|shard| shard.log());
+            log.is_some_and(|raft| raft.is_leader() && raft.term() == mark.term)
+        };
+        let running = self.sql.verify.running.keys().copied();
+        let lost: Vec<(LogId, Mark)> = running.filter(|of| !leads(of)).collect();
+        for of in lost {
+            let Some(Running { id, .. }) = self.sql.verify.running.remove(&of) else { continue };
+            let me = self.id();
+            let leader = self.shards.all.get(&of.0).and_then(|shard| shard.log().leader());
+            let owner = leader.filter(|leader| *leader != me);
+            self.on_shard_reply(id, Reply::Failed(ShardError::NotOwner { owner }));
+        }
     }
 
     fn tell_comparison(&mut self, of: (LogId, Mark)) {

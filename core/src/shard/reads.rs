@@ -27,8 +27,8 @@ pub(super) struct Reads {
     tokens: u64,
     /// To be served once the copy has applied that much, by index.
     waiting: BTreeMap<(Index, RequestId), Read>,
-    /// With the engine; when they give up.
-    running: BTreeMap<RequestId, Time>,
+    /// With the engine, and the last content of the copy that each of them is to see.
+    running: BTreeMap<RequestId, Index>,
 }
 
 impl Reads {
@@ -156,7 +156,7 @@ impl Shard {
                 self.fail_stale(&read, at);
                 continue;
             }
-            self.reads.running.insert(read.id, read.deadline);
+            self.reads.running.insert(read.id, self.follow.position.index);
             self.call(CallKind::Query(read.id, read.transaction));
         }
     }
@@ -175,10 +175,14 @@ impl Shard {
         id: RequestId,
         result: Result<(Position, Outcome), EngineFault>,
     ) {
-        if self.reads.running.remove(&id).is_none() {
-            return;
-        }
+        let Some(index) = self.reads.running.remove(&id) else { return };
         let reply = match result {
+            // The copy that held the entry was replaced before it was read, by one that has yet to
+            // come to it.
+            Ok((at, _)) if at.index < index => {
+                let reason = format!("another copy took its place, which holds entry {index} soon");
+                Reply::Failed(ShardError::Unavailable(reason))
+            }
             Ok((at, Ok(rows))) => Reply::Done { at, rows },
             Ok((_, Err(error))) => Reply::Failed(ShardError::Sql(error)),
             Err(fault) => Reply::Failed(ShardError::Unavailable(fault.to_string())),

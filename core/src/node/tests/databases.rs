@@ -831,6 +831,25 @@ fn comparisons_that_could_not_begin_leave_nobody_waiting() {
 }
 
 #[test]
+fn a_comparison_whose_owner_is_deposed_is_begun_anew_by_the_next() {
+    let mut world = with_database(3, &Defaults::default(), &Settings::default());
+    let log = log(&world, 0, "demo");
+    let owner = owner(&world, log);
+    let others = [(owner + 1) % 3, (owner + 2) % 3];
+    // What it writes reaches nobody: the mark is lost with its term.
+    others.into_iter().for_each(|other| world.deafen(owner, other));
+    let asked = world.sql(owner, "demo", SqlKind::Compare, Transaction::default());
+    let deposed = |w: &World| w.node(owner).shard(log).is_some_and(|s| !s.log().is_leader());
+    assert!(world.until(SECOND * 4, deposed), "another leads by now");
+    world.heal();
+    assert!(world.until(SECOND * 2, |w| w.machines[owner].answers.contains_key(&asked)));
+    let Reply::Compared { copies } = &world.machines[owner].answers[&asked] else {
+        panic!("{:?}", world.machines[owner].answers[&asked]);
+    };
+    assert!(copies.len() == 3 && copies.iter().all(|copy| copy.hashed.is_ok()), "{copies:?}");
+}
+
+#[test]
 fn a_command_is_answered_when_the_node_that_was_asked_has_applied_it() {
     let mut world = cluster(3, &Defaults::default());
     for (number, at) in (0..9).zip([0, 1, 2].into_iter().cycle()) {

@@ -1,6 +1,6 @@
 use super::super::*;
 use super::world::*;
-use crate::engine::Position;
+use crate::engine::{Engine, Position};
 
 #[test]
 fn a_local_read_sees_what_the_copy_has_and_never_an_open_batch() {
@@ -153,4 +153,34 @@ fn whoever_names_an_entry_that_is_not_committed_yet_sees_it_or_nothing() {
         Reply::Done { at, rows } => assert!(at >= named && rows[0].rows.len() == 2, "{rows:?}"),
         other => panic!("{other:?}"),
     }
+}
+
+/// Seed 8623046: an owner's copy was fetched anew by order, and was behind the one that it replaced.
+#[test]
+fn a_read_of_the_copy_that_took_the_place_of_a_newer_one_is_not_answered() {
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.write(owner, insert(1));
+    world.settle();
+    let mut older = world.hosts[&owner].engine.clone();
+    older.kill();
+    older.sync().expect("it does not fail");
+    let base = world.at(owner).base_at(older.position()).expect("the log holds it");
+    let second = world.write(owner, insert(2));
+    world.settle();
+    let Reply::Done { at, .. } = world.replies[&second].clone() else { panic!("it is done") };
+    let id = world.read(owner, select(), Consistency::AtLeast(at));
+    let query = world.hosts.get_mut(&owner).unwrap().calls.pop_front().expect("it is asked");
+    assert!(matches!(query.what, CallKind::Query(..)));
+    let generation = world.at(owner).next_generation();
+    assert!(world.with(owner, |shard, now| shard.install(now, generation, base)));
+    world.settle_but(&[owner]);
+    let host = world.hosts.get_mut(&owner).unwrap();
+    assert!(matches!(host.calls[0].what, CallKind::Open { .. }));
+    host.engine = older;
+    host.calls.push_front(query);
+    world.step_engine(owner);
+    assert!(matches!(world.error(id), ShardError::Unavailable(_)));
+    let id = world.read(owner, select(), Consistency::AtLeast(at));
+    world.settle();
+    assert_eq!(world.rows(id)[0].rows.len(), 2, "it has come to it");
 }

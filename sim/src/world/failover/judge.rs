@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_core::ClusterId;
+use quorate_core::{ClusterId, State};
 
 use crate::counts::Count;
 use crate::outcome::Verdict;
@@ -91,7 +91,9 @@ impl World {
         self.running().any(|(host, node)| {
             let known = app.plan.seeds.contains(&host)
                 || listed.contains(&super::wire::client_address(host));
-            known && node.cluster().is_some()
+            // One that asks to be let in may keep the name of a cluster that it was taken out of.
+            let is_in = matches!(node.state(), State::Member | State::Returning);
+            known && is_in && node.cluster().is_some()
         })
     }
 
