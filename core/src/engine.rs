@@ -254,6 +254,9 @@ pub enum Fault {
         /// What did not fit.
         reason: String,
     },
+    /// The copy is not one of this shard.
+    #[error("the database file is a copy of another shard: {0}")]
+    Foreign(String),
     /// The effects cannot be read, or were made by a later version.
     #[error("the effects of entry {} cannot be read: {reason}", .at.index)]
     Unreadable {

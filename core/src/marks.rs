@@ -80,7 +80,7 @@ marks! {
     CommittedAfterAll = "committed-after-all",
     /// An entry is committed on fewer copies than the write quorum asks for, and answered so.
     BelowQuorum = "committed-below-quorum",
-    /// A copy holds something else than the log.
+    /// A copy is one of another shard, or holds something else than the log.
     CopyDiverged = "copy-diverged",
     /// The entries after a whole copy are gone before anybody could hold them for it.
     HoldRefused = "hold-refused",

@@ -200,6 +200,8 @@ counts! {
     CommitsLost = "commits-lost",
     /// The files of a copy were damaged.
     CopiesRotten = "copies-rotten",
+    /// A copy of another shard was put in the place of one.
+    CopiesMisplaced = "copies-misplaced",
     /// Entries of a log rotted on a disk.
     LogsRotten = "logs-rotten",
     /// A node was told that part of its log is unreadable, and came back as another.

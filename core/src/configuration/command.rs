@@ -405,6 +405,7 @@ fn found(
     };
     Configuration {
         cluster,
+        origin: cluster,
         group: group.to_owned(),
         version,
         servers: [(node, founder)].into(),

@@ -146,6 +146,9 @@ pub enum Absorption {
 pub struct Configuration {
     /// Which cluster.
     pub cluster: ClusterId,
+    /// The cluster in which its logs were begun: itself, or the first of those that it was recovered
+    /// from, one out of the other. What the copies of its shards call themselves.
+    pub origin: ClusterId,
     /// Its group name.
     pub group: String,
     /// Rises by one with every change.

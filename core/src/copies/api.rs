@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::configuration::Origin;
-use crate::engine::{Fault, Position};
+use crate::engine::{Fault, Note, Position};
 use crate::ids::{Generation, Index, NodeId, Term};
 use crate::raft::Snapshot;
 use crate::shard::{StageId, Upload};
@@ -281,6 +281,8 @@ pub enum CopyCall {
         stage: StageId,
         /// What it is to say that it holds.
         at: Position,
+        /// All that it is to remember.
+        notes: Vec<Note>,
         /// Where it goes.
         generation: Generation,
     },
@@ -292,6 +294,8 @@ pub enum CopyCall {
         origin: Origin,
         /// What it is to say that it holds.
         at: Position,
+        /// All that it is to remember.
+        notes: Vec<Note>,
         /// Where it goes.
         generation: Generation,
     },

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::api::{ChunkData, ChunkHash, CopyAnswer, CopyCall, FileShape, Unneeded};
 use crate::engine::memory::Memory;
-use crate::engine::{Engine as _, Fault, Position};
+use crate::engine::{Engine as _, Fault, Note, Position};
 use crate::ids::Generation;
 use crate::shard::StageId;
 
@@ -105,8 +105,8 @@ impl MemoryFiles {
                 let result = held.and_then(|held| self.stage(stage, &held));
                 Some(CopyAnswer::Staged { stage, result })
             }
-            CopyCall::Place { stage, at, generation } => {
-                let result = self.place(stage, at, generation);
+            CopyCall::Place { stage, at, notes, generation } => {
+                let result = self.place(stage, (at, &notes), generation);
                 Some(CopyAnswer::Placed { stage, result })
             }
             // Where another node's files are only the world knows that runs it.
@@ -129,8 +129,8 @@ impl MemoryFiles {
     }
 
     /// Takes what another node held as a copy at this position.
-    pub fn import(&mut self, held: &Memory, at: Position, to: Generation) {
-        self.generations.insert(to, held.placed(at));
+    pub fn import(&mut self, held: &Memory, (at, notes): (Position, &[Note]), to: Generation) {
+        self.generations.insert(to, held.placed(at, notes));
     }
 
     fn export(&mut self, export: u64, live: Generation) -> CopyAnswer {
@@ -181,13 +181,18 @@ impl MemoryFiles {
         Ok(())
     }
 
-    fn place(&mut self, stage: StageId, at: Position, to: Generation) -> Result<(), Fault> {
+    fn place(
+        &mut self,
+        stage: StageId,
+        (at, notes): (Position, &[Note]),
+        to: Generation,
+    ) -> Result<(), Fault> {
         if let Some(fault) = self.fail.take() {
             return Err(fault);
         }
         let staged = self.staged.get(&stage);
         let staged = staged.ok_or_else(|| Fault::Missing(format!("stage {stage}")))?;
-        self.generations.insert(to, staged.placed(at));
+        self.generations.insert(to, staged.placed(at, notes));
         Ok(())
     }
 

@@ -142,11 +142,11 @@ impl Memory {
 
     /// The same content, durable, at another place in the log, or in another log: without the notes.
     #[must_use]
-    pub fn placed(&self, at: Position) -> Self {
+    pub fn placed(&self, at: Position, notes: &[Note]) -> Self {
         let mut placed = self.clone();
         placed.kill();
         placed.unsynced.clear();
-        placed.notes.clear();
+        placed.notes = notes.iter().map(|note| (note.key, note.value.clone())).collect();
         placed.at = at;
         placed
     }

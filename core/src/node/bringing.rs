@@ -23,6 +23,7 @@ use crate::engine::{self, Position};
 use crate::faults::{self, Fault};
 use crate::ids::{ClusterId, DatabaseId, Generation, Index, LinkId, LogId, NodeId, Term};
 use crate::raft::{Entry, Payload, Snapshot};
+use crate::shard::Name;
 use crate::storage::{HardState, RecoveredLog, StorageOp};
 use crate::time::Time;
 use crate::wire::{Packet, Request, Response};
@@ -399,11 +400,14 @@ impl Node {
             return;
         }
         let now = self.now;
+        let origin = self.document.as_ref().map(|document| document.origin);
         let due = self.shards.importing.iter_mut().filter(|(_, i)| i.due.is_some_and(|d| d <= now));
         for (log, import) in due {
             import.due = None;
             let at = Position { index: import.first.index, term: import.first.term };
-            let call = CopyCall::Import { origin: import.origin, at, generation: IMPORTED };
+            let name = origin.map(|origin| Name::new(origin, *log).note());
+            let notes = name.into_iter().collect();
+            let call = CopyCall::Import { origin: import.origin, at, notes, generation: IMPORTED };
             self.out.push_back(Output::Copy { log: *log, call });
         }
     }

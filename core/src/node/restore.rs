@@ -17,7 +17,7 @@ use crate::copies::{
 };
 use crate::engine::Fault;
 use crate::ids::{Index, LogId, NodeId, Term};
-use crate::shard::{Placing, Reply, RequestId, RestoreState, ShardError, StageId, Upload};
+use crate::shard::{Name, Placing, Reply, RequestId, RestoreState, ShardError, StageId, Upload};
 use crate::time::Time;
 
 /// How often copies that have not answered are asked again, and running ones are looked at.
@@ -460,7 +460,8 @@ impl Node {
         // A full copy on its way would go to the same place.
         self.stop_transfer(log);
         let Placing { stage, at, generation } = placing;
-        let call = CopyCall::Place { stage, at, generation };
+        let notes = self.shard_name(log).iter().map(Name::note).collect();
+        let call = CopyCall::Place { stage, at, notes, generation };
         self.out.push_back(Output::Copy { log, call });
     }
 

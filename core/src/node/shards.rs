@@ -16,7 +16,7 @@ use crate::configuration::{
 use crate::faults::{self, Fault};
 use crate::ids::{ClusterId, ConfigVersion, Index, LinkId, LogId, NodeId, Term};
 use crate::raft::{Body, Entry, Message, ReadId, Unreadable};
-use crate::shard::{Answer, Shard, StaticOwner, Terms};
+use crate::shard::{Answer, Name, Shard, StaticOwner, Terms};
 use crate::storage::{HardState, RecoveredLog, StorageOp};
 use crate::time::Time;
 use crate::wire::{LOGS_MAX, Packet, Request};
@@ -307,13 +307,18 @@ impl Node {
         let Some(limits) = self.config.shards else { return };
         let copy = recovered.copy;
         let raft = self.new_replica(log, recovered);
-        let mut shard = Shard::new(raft, copy, limits, self.now);
+        let mut shard = Shard::new(raft, (copy, self.shard_name(log)), limits, self.now);
         if self.may_have_dissolved() {
             shard.seal(self.now, true);
         }
         self.shards.all.insert(log, Box::new(shard));
         self.shards.touched.insert(log);
         self.shards.next_duties = Some(self.now);
+    }
+
+    /// What the copies of a shard of this cluster call themselves.
+    pub(super) fn shard_name(&self, log: LogId) -> Option<Name> {
+        self.document.as_ref().map(|document| Name::new(document.origin, log))
     }
 
     pub(super) fn on_shard_message(&mut self, log: LogId, from: NodeId, message: Message) {

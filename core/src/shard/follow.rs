@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::entry::{self, Content};
 use super::session::Sessions;
-use super::{CallKind, CopyState, Delivery, RequestId, Shard, TransactionId, Write};
+use super::{CallKind, CopyState, Delivery, Name, RequestId, Shard, TransactionId, Write};
 use crate::engine::{Effect, Fault, Note, Position};
 use crate::faults;
 use crate::ids::{Generation, Index, Term};
@@ -54,6 +54,8 @@ pub(super) struct Follow {
     pub next: Index,
     /// The last content that is committed in the copy.
     pub position: Position,
+    /// The copy says of which shard it is, or has been told.
+    pub named: bool,
     /// Every entry up to here is in the copy.
     pub applied: Index,
     /// The last entry of which a writer was told here that it is done. It may not be in the copy yet:
@@ -128,6 +130,15 @@ impl Shard {
             self.break_copy(Fault::Conflict { at: position, reason });
             return;
         }
+        let named = Name::of(notes);
+        if let (Some(other), Some(name)) = (&named, &self.name)
+            && other != name
+        {
+            sometimes!(CopyDiverged);
+            self.break_copy(Fault::Foreign(format!("it holds {other}, and should hold {name}")));
+            return;
+        }
+        self.follow.named = named.is_some();
         let lost = faults::active(faults::Fault::SessionsLostInCopy)
             && self.generation > Some(Generation(1));
         match Sessions::load(if lost { &[] } else { notes }) {
@@ -327,7 +338,8 @@ impl Shard {
             let (at, through) = (last.at, self.follow.next.previous());
             self.follow.given = self.now;
             self.follow.orders.push_back(Order::Apply { at, through });
-            self.call(CallKind::Apply(apply, notes(noted)));
+            let noted = self.notes(noted);
+            self.call(CallKind::Apply(apply, noted));
         }
         here
     }
@@ -341,13 +353,23 @@ impl Shard {
         self.sessions.apply(at, &batch.records, &mut noted);
         if batch.is_open() {
             self.follow.orders.push_back(Order::Commit { at });
-            self.call(CallKind::Commit(at, notes(noted)));
+            let noted = self.notes(noted);
+            self.call(CallKind::Commit(at, noted));
         } else {
             let effects = Bytes::new();
             self.follow.orders.push_back(Order::Apply { at, through: at.index });
-            self.call(CallKind::Apply(vec![Effect { at, effects }], notes(noted)));
+            let noted = self.notes(noted);
+            self.call(CallKind::Apply(vec![Effect { at, effects }], noted));
         }
         self.committed(batch);
+    }
+
+    /// What is noted with the next entry that the copy is given, and of which shard it is, if it does
+    /// not say so yet.
+    fn notes(&mut self, noted: BTreeMap<u64, Bytes>) -> Vec<Note> {
+        let unnamed = !std::mem::replace(&mut self.follow.named, true);
+        let name = self.name.as_ref().filter(|_| unnamed).map(Name::note);
+        name.into_iter().chain(noted.into_iter().map(|(key, value)| Note { key, value })).collect()
     }
 
     /// A commit, an application or an undoing is done.
@@ -392,6 +414,7 @@ impl Shard {
             Fault::Missing(_)
             | Fault::Corrupt(_)
             | Fault::Conflict { .. }
+            | Fault::Foreign(_)
             | Fault::Unreadable { .. } => {
                 self.copy = CopyState::Broken(fault);
             }
@@ -426,8 +449,4 @@ impl Shard {
             self.leave_open(batch);
         }
     }
-}
-
-fn notes(noted: BTreeMap<u64, Bytes>) -> Vec<Note> {
-    noted.into_iter().map(|(key, value)| Note { key, value }).collect()
 }

@@ -16,7 +16,7 @@
 //!
 //! Files: `api` what goes in and out · `entry` what an entry carries · `writer` batches and their
 //! entries · `follow` committed entries on their way into the copy · `copy` another file in its place
-//! · `interactive` transactions that run step by step · `answers` who is told what, and when · `reads` · `restore` content that is replaced by a file's ·
+//! · `interactive` transactions that run step by step · `name` of which shard a copy is · `answers` who is told what, and when · `reads` · `restore` content that is replaced by a file's ·
 //! `retain` what the log keeps · `seal` the end of a log · `session` what is done once · `verify` what the copy is at a mark.
 
 mod answers;
@@ -25,6 +25,7 @@ mod copy;
 mod entry;
 mod follow;
 mod interactive;
+mod name;
 mod reads;
 mod restore;
 mod retain;
@@ -44,6 +45,7 @@ pub use api::{
 };
 pub use entry::{effects, is_mark, records, restores};
 pub use interactive::{Step, TransactionId};
+pub use name::Name;
 pub use restore::{Placing, RestoreState, StageId, Upload};
 pub use session::{Delivery, Kept, Once, Ran, Records, Session, SessionId};
 pub use verify::{Hashed, Mark, NoHash};
@@ -92,6 +94,8 @@ pub struct Shard {
     awaits_copy: bool,
     /// The live copy; `None` until the first is there.
     generation: Option<Generation>,
+    /// What its copies call themselves; `None`: nothing is known of it, and none is looked at.
+    name: Option<Name>,
     writer: writer::Writer,
     follow: follow::Follow,
     retain: retain::Retain,
@@ -117,10 +121,15 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A copy whose log is `raft`, and whose content is what the store names as `generation`. Its
-    /// first call is there at once: to open the engine.
+    /// A copy whose log is `raft`, and whose content is what the store names as `generation`, if
+    /// that calls itself `name` or nothing. Its first call is there at once: to open the engine.
     #[must_use]
-    pub fn new(raft: Raft, generation: Option<Generation>, limits: ShardLimits, now: Time) -> Self {
+    pub fn new(
+        raft: Raft,
+        (generation, name): (Option<Generation>, Option<Name>),
+        limits: ShardLimits,
+        now: Time,
+    ) -> Self {
         let retain = retain::Retain::new(&raft, now);
         let mut shard = Self {
             raft,
@@ -131,6 +140,7 @@ impl Shard {
             sealed: false,
             awaits_copy: false,
             generation,
+            name,
             writer: writer::Writer::default(),
             follow: follow::Follow::default(),
             retain,

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::interactive::TransactionId;
 use super::writer::Told;
-use super::{ShardError, ShardLimits, Write};
+use super::{Name, ShardError, ShardLimits, Write};
 use crate::engine::{Note, Outcome, Position, SqlError, SqlErrorKind};
 use crate::faults::{self, Fault};
 use crate::ids::{ClusterId, Index, LogId, Term};
@@ -238,7 +238,7 @@ impl Sessions {
     /// As the copy has them; `None` if a later version wrote them.
     pub(super) fn load(notes: &[Note]) -> Option<Self> {
         let mut sessions = Self::default();
-        for Note { key, value } in notes {
+        for Note { key, value } in notes.iter().filter(|note| !Name::is(note)) {
             let session = Session::decode(value)?;
             sessions.time = sessions.time.max(session.used);
             sessions.bytes += session.bytes();

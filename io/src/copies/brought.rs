@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use quorate_core::configuration::Origin;
-use quorate_core::engine::{Fault, Position};
+use quorate_core::engine::{Fault, Note, Position};
 use quorate_core::raft::Payload;
 use quorate_core::{Generation, Index, LogId, NodeId, RecoveredLog};
 
@@ -66,7 +66,7 @@ impl Files {
         former: &mut Former,
         (log, to): (LogId, Generation),
         origin: Origin,
-        at: Position,
+        (at, notes): (Position, &[Note]),
     ) -> Result<(), Fault> {
         let (path, live) = former.of(&self.data, origin.node)?;
         let there = Files::new(path);
@@ -90,7 +90,7 @@ impl Files {
                 held.index
             )));
         }
-        put_position(&made.join(FILE), at)?;
+        put_position(&made.join(FILE), at, notes)?;
         sync(&made)?;
         // What an interrupted attempt has put there was never opened.
         remove_dir(&place)?;

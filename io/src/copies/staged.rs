@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use quorate_core::copies::Unneeded;
-use quorate_core::engine::{Fault, Position};
+use quorate_core::engine::{Fault, Note, Position};
 use quorate_core::shard::StageId;
 use quorate_core::{Generation, LogId, Term};
 
@@ -137,7 +137,7 @@ impl Files {
         sync(&self.shard(log))
     }
 
-    /// Gives a staged file its position, and its place as a generation, durably. The stage stays. May be
+    /// Gives a staged file its position and what it remembers, and its place as a generation, durably. The stage stays. May be
     /// done again.
     ///
     /// # Errors
@@ -147,14 +147,14 @@ impl Files {
         &self,
         log: LogId,
         stage: StageId,
-        at: Position,
+        (at, notes): (Position, &[Note]),
         to: Generation,
     ) -> Result<(), Fault> {
         let path = self.staged(log, stage).join(FILE);
         if !exists(&path)? {
             return Err(Fault::Missing(format!("{} was never staged", path.display())));
         }
-        put_position(&path, at)?;
+        put_position(&path, at, notes)?;
         let shard = self.shard(log);
         let (made, place) = (shard.join(format!("{PLACING}{to}")), shard.join(to.to_string()));
         remove_dir(&made)?;

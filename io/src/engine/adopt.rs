@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use quorate_core::engine::{Fault, Position};
+use quorate_core::engine::{Fault, Note, Position};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use thiserror::Error;
@@ -19,6 +19,7 @@ use super::errors::fault;
 use super::ffi::memory;
 use super::open::{
     self, FORMAT, MAKE_NOTES, META, Meta, NOTES, io_fault, is_ours, read_meta, write_meta,
+    write_notes,
 };
 use super::tables::{Table, TableError};
 
@@ -89,17 +90,18 @@ pub(crate) fn check_adopted(path: &Path) -> Result<(), Fault> {
     close(conn, path)
 }
 
-/// Writes into a staged file which entry it is, and that it remembers nothing; the same entry may be
-/// written again.
+/// Writes into a staged file which entry it is, and all that it remembers; the same entry may be written
+/// again.
 ///
 /// # Errors
 /// It has not the form of a copy, or cannot be written.
-pub(crate) fn put_position(path: &Path, at: Position) -> Result<(), Fault> {
+pub(crate) fn put_position(path: &Path, at: Position, notes: &[Note]) -> Result<(), Fault> {
     let conn = alone(path).map_err(|error| fault(&error))?;
     let meta = open::check(&conn)?;
     let written = conn
         .execute_batch("BEGIN")
         .and_then(|()| conn.execute_batch(&format!("DELETE FROM {NOTES}")))
+        .and_then(|()| write_notes(&conn, notes))
         .and_then(|()| write_meta(&conn, &Meta { at, ..meta }))
         .and_then(|()| conn.execute_batch("COMMIT"));
     written.map_err(|error| fault(&error))?;

@@ -247,8 +247,9 @@ fn take(files: &Files, queue: &mpsc::Receiver<Call>, answers: &UnboundedSender<C
     let mut former = Former::default();
     while let Ok((log, call)) = queue.recv() {
         let done = match &call {
-            CopyCall::Import { origin, at, generation } => {
-                let result = files.import(&mut former, (log, *generation), *origin, *at);
+            CopyCall::Import { origin, at, notes, generation } => {
+                let to = (log, *generation);
+                let result = files.import(&mut former, to, *origin, (*at, notes));
                 Ok(Some(CopyAnswer::Imported { result }))
             }
             _ => carry_out(files, &mut held, log, &call),
@@ -311,8 +312,8 @@ fn carry_out(
             let result = files.stage_own(log, *stage, *upload);
             Some(CopyAnswer::Staged { stage: *stage, result })
         }
-        CopyCall::Place { stage, at, generation } => {
-            let result = files.place(log, *stage, *at, *generation);
+        CopyCall::Place { stage, at, notes, generation } => {
+            let result = files.place(log, *stage, (*at, notes), *generation);
             match &result {
                 Ok(()) => info!(log = log.0, entry = at.index.0, "a restored file takes its place"),
                 Err(fault) => warn!(log = log.0, %fault, "a restored file cannot take its place"),

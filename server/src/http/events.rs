@@ -109,6 +109,7 @@ mod tests {
     fn version(version: u64) -> impl FnOnce(&mut Layout) {
         let configuration = Configuration {
             cluster: ClusterId(1),
+            origin: quorate_core::ClusterId(1),
             group: "demo".to_owned(),
             version: ConfigVersion(version),
             servers: Default::default(),

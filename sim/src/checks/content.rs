@@ -79,7 +79,7 @@ impl Content {
             let detail = format!("entry {} of term {} names {stage}", at.index, at.term);
             return Err(Violation::new("restored-unstaged", detail));
         };
-        let before = std::mem::replace(&mut self.last, staged.placed(at));
+        let before = std::mem::replace(&mut self.last, staged.placed(at, &[]));
         self.before.push((at.index, before));
         self.sessions.begin_anew(at, self.last.rows(COUNTERS));
         self.note(at);
@@ -120,7 +120,7 @@ impl Content {
     /// The same content, as what a log begins behind at this position.
     #[must_use]
     pub fn brought(&self, at: Position) -> Self {
-        let last = self.last.placed(at);
+        let last = self.last.placed(at, &[]);
         let registers = self.registers.iter().filter_map(|(key, versions)| {
             let (_, value) = versions.last()?;
             Some((*key, vec![(at.index, value.clone())]))

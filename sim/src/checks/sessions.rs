@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate_core::Index;
 use quorate_core::engine::{Position, SqlError, Value};
-use quorate_core::shard::{Kept, Ran, Records, Reply, Session, SessionId, ShardError};
+use quorate_core::shard::{Kept, Name, Ran, Records, Reply, Session, SessionId, ShardError};
 
 use crate::hash::mix_bytes;
 use crate::outcome::{Verdict, Violation};
@@ -192,8 +192,8 @@ impl Sessions {
     /// # Errors
     /// `sessions-differ`.
     pub fn agrees(&self, who: &str, at: Position, notes: &BTreeMap<u64, Bytes>) -> Verdict {
-        let sum =
-            notes.iter().fold(0, |sum: u64, (key, note)| sum.wrapping_add(sum_of(*key, note)));
+        let sessions = notes.iter().filter(|(key, _)| **key != Name::KEY);
+        let sum = sessions.fold(0, |sum: u64, (key, note)| sum.wrapping_add(sum_of(*key, note)));
         if sum == self.sum_at(at.index) {
             return Ok(());
         }

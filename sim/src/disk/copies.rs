@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_core::copies::memory::MemoryFiles;
 use quorate_core::copies::{CopyAnswer, CopyCall};
+use quorate_core::engine::Engine as _;
 use quorate_core::engine::memory::Memory;
 use quorate_core::{Generation, LogId};
 
@@ -14,6 +15,8 @@ pub struct Files {
     pub held: MemoryFiles,
     /// Generations that are damaged: whoever opens or reads them finds out.
     pub rotten: BTreeSet<Generation>,
+    /// Generations in whose place a copy of another shard lies.
+    pub misplaced: BTreeSet<Generation>,
     /// What was put away last, in this order, as a directory says that was not synced since.
     unsynced: Vec<Generation>,
 }
@@ -63,7 +66,24 @@ impl Files {
     /// Whether a copy lies there and is whole.
     #[must_use]
     pub fn is_sound(&self, generation: Generation) -> bool {
-        self.held.generations.contains_key(&generation) && !self.rotten.contains(&generation)
+        let spoiled = self.rotten.contains(&generation) || self.misplaced.contains(&generation);
+        self.held.generations.contains_key(&generation) && !spoiled
+    }
+
+    /// A generation is written anew.
+    pub fn renewed(&mut self, generation: Generation) {
+        self.rotten.remove(&generation);
+        self.misplaced.remove(&generation);
+    }
+
+    /// The file of a copy is replaced by one of another shard.
+    pub fn misplace(&mut self, generation: Generation, mut other: Memory) {
+        other.kill();
+        let synced = other.sync();
+        debug_assert!(synced.is_ok(), "nothing is open, and nothing fails");
+        self.held.generations.insert(generation, other);
+        self.rotten.remove(&generation);
+        self.misplaced.insert(generation);
     }
 }
 

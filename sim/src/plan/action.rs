@@ -337,6 +337,18 @@ pub enum Action {
         /// Which of its copies.
         which: usize,
     },
+    /// A process is killed, and starts again with a copy of another shard in the place of one of its
+    /// copies, if enough other copies are whole.
+    Misplace {
+        /// At which host.
+        host: usize,
+        /// Which of its copies.
+        which: usize,
+        /// Which of all copies of other shards, of any cluster.
+        other: usize,
+        /// Starts again after so long.
+        down: u64,
+    },
     /// Entries of a log cannot be read back from the disk any more, as after bit rot or a write that
     /// went astray, if the others can still decide and hold what is needed.
     RotLog {
@@ -409,6 +421,7 @@ impl Action {
             | Self::FillDisk { host, .. }
             | Self::SlowEngines { host, .. }
             | Self::Rot { host, .. }
+            | Self::Misplace { host, .. }
             | Self::RotLog { host, .. } => Some(*host),
         }
     }

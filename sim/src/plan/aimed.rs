@@ -30,6 +30,18 @@ impl Draw {
         }
     }
 
+    /// Every now and then a copy lies in the place of another.
+    pub(super) fn misplacements(&mut self, plan: &Plan, due: &mut Vec<Due>) {
+        let every = plan.misplace_every_ms * MS;
+        let mut at = self.dice.tailed(every.max(1));
+        while every > 0 && at < plan.safety {
+            let (host, which, other) = (self.host(), self.dice.index(8), self.dice.index(64));
+            let down = self.dice.between(1, 2_000) * MS;
+            due.push(Due { at, action: Action::Misplace { host, which, other, down } });
+            at += 1 + self.dice.tailed(every);
+        }
+    }
+
     /// Every now and then somebody lies down in ambush.
     pub(super) fn ambushes(&mut self, plan: &Plan, due: &mut Vec<Due>) {
         let every = plan.ambush_every_ms * MS;

@@ -177,6 +177,8 @@ pub struct Plan {
     pub shape_every_ms: u64,
     /// Between two times that entries of a log become unreadable on average, in milliseconds; 0: never.
     pub log_rot_every_ms: u64,
+    /// Between two copies that come to lie in the place of another on average, in milliseconds; 0: none do.
+    pub misplace_every_ms: u64,
     /// Between two that lie in ambush on average, in milliseconds; 0: nobody does.
     pub ambush_every_ms: u64,
     /// The operators.
@@ -257,6 +259,9 @@ impl Plan {
         let shape_every_ms = if shapes.one_in(4) { shapes.between(1_000, 10_000) } else { 0 };
         let mut rot = Dice::new(seed ^ 0x7077, Stream::Plan);
         let log_rot_every_ms = if rot.one_in(4) { rot.between(2_000, 20_000) } else { 0 };
+        let mut misplaced = Dice::new(seed ^ 0x3159, Stream::Plan);
+        let misplace_every_ms =
+            if misplaced.one_in(4) { misplaced.between(2_000, 20_000) } else { 0 };
         let mut ambushes = Dice::new(seed ^ 0xa3b5, Stream::Plan);
         let ambush_every_ms = if ambushes.one_in(4) { ambushes.between(200, 5_000) } else { 0 };
         Self {
@@ -277,6 +282,7 @@ impl Plan {
             faults: faults(&mut dice),
             shape_every_ms,
             log_rot_every_ms,
+            misplace_every_ms,
             ambush_every_ms,
             workload: workload(&mut dice),
             hosts,
@@ -342,7 +348,8 @@ impl Plan {
         plan.disks = DiskPlan { sync_min_us: 200, sync_max_us: 2_000, hiccup_ppm: 0, die_ppm: 0 };
         plan.clocks = ClockPlan { drift_ppm: 50, lateness_us: 200 };
         plan.faults = FaultPlan { every_ms: 0, weights: [0; FaultPlan::KINDS.len()] };
-        (plan.shape_every_ms, plan.log_rot_every_ms, plan.ambush_every_ms) = (0, 0, 0);
+        (plan.shape_every_ms, plan.log_rot_every_ms) = (0, 0);
+        (plan.misplace_every_ms, plan.ambush_every_ms) = (0, 0);
         plan.workload = WorkloadPlan { every_ms: 0, weights: [0; WorkloadPlan::KINDS.len()] };
         plan
     }
@@ -459,6 +466,7 @@ impl fmt::Display for Plan {
         list(f, &FaultPlan::KINDS, &self.faults.weights)?;
         writeln!(f, "  a shaped partition every {} ms", self.shape_every_ms)?;
         writeln!(f, "  entries of a log that rot every {} ms", self.log_rot_every_ms)?;
+        writeln!(f, "  a copy in the place of another every {} ms", self.misplace_every_ms)?;
         writeln!(f, "  somebody in ambush every {} ms", self.ambush_every_ms)?;
         write!(f, "  an order every {} ms:", self.workload.every_ms)?;
         list(f, &WorkloadPlan::KINDS, &self.workload.weights)?;

@@ -85,6 +85,11 @@ impl Profile {
             (Self::Disk, every) => every,
             _ => 0,
         };
+        plan.misplace_every_ms = match (self, plan.misplace_every_ms) {
+            (Self::Disk, 0) => 10_000,
+            (Self::Disk, every) => every,
+            _ => 0,
+        };
         if !is(&[Self::Churn]) {
             plan.ambush_every_ms = 0;
             plan.workload.every_ms = 0;

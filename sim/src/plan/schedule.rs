@@ -70,6 +70,8 @@ pub fn schedule(plan: &Plan) -> Vec<Due> {
     draw.log_rot(plan, &mut due);
     draw.dice = Dice::new(plan.seed ^ 0xa3b5, Stream::Faults);
     draw.ambushes(plan, &mut due);
+    draw.dice = Dice::new(plan.seed ^ 0x3159, Stream::Faults);
+    draw.misplacements(plan, &mut due);
     due
 }
 

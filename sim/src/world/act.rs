@@ -1,12 +1,14 @@
 //! Faults, carried out.
 
-use quorate_core::{LogId, Node, RecoveredLog};
+use quorate_core::engine::memory::Memory;
+use quorate_core::shard::Name;
+use quorate_core::{Generation, LogId, Node, RecoveredLog};
 
 use super::process::COPIES_MAX;
 use super::{Armed, What, World};
 use crate::checks::quorum::is_enough;
 use crate::counts::Count;
-use crate::disk::Directory;
+use crate::disk::{DirId, Directory};
 use crate::network::{Cut, MS};
 use crate::outcome::Verdict;
 use crate::plan::Action;
@@ -75,6 +77,9 @@ impl World {
                 self.rot(host, which);
                 Ok(())
             }
+            Action::Misplace { host, which, other, down } => {
+                self.misplace(host, (which, other), down)
+            }
             Action::RotLog { host, which, back, more } => {
                 self.rot_log(host, which, back, more);
                 Ok(())
@@ -141,14 +146,14 @@ impl World {
         Ok(())
     }
 
-    /// The files of a copy are damaged, if voters with whole copies can still decide: nobody can
+    /// A copy that a host may lose: voters with whole copies can still decide without it. Nobody can
     /// serve a shard whose copies are all damaged.
-    fn rot(&mut self, host: usize, which: usize) {
-        let Some(dir) = self.hosts[host].dir else { return };
+    fn spared_copy(&self, host: usize, which: usize) -> Option<(DirId, LogId, Generation)> {
+        let dir = self.hosts[host].dir?;
         let directory = self.disks.get(dir);
         let live = |(log, held): (&LogId, &RecoveredLog)| Some((*log, held.copy?));
         let all: Vec<_> = directory.durable.logs.iter().filter_map(live).collect();
-        let Some((log, generation)) = all.get(which % all.len().max(1)).copied() else { return };
+        let (log, generation) = all.get(which % all.len().max(1)).copied()?;
         let ledger = directory.written_log.cluster.and_then(|c| self.checks.shard(c, log));
         let lost = directory.node;
         let whole = |id: quorate_core::NodeId| {
@@ -162,9 +167,13 @@ impl World {
         };
         let governing = ledger.and_then(|ledger| ledger.governing.as_ref());
         let own = directory.written(log).and_then(|log| log.membership());
-        if !governing.into_iter().chain(own).all(|membership| is_enough(membership, &whole)) {
-            return;
-        }
+        let spared = governing.into_iter().chain(own).all(|held| is_enough(held, &whole));
+        spared.then_some((dir, log, generation))
+    }
+
+    /// The files of a copy are damaged.
+    fn rot(&mut self, host: usize, which: usize) {
+        let Some((dir, log, generation)) = self.spared_copy(host, which) else { return };
         self.disks.get_mut(dir).files(log).rotten.insert(generation);
         self.counts.add(Count::CopiesRotten);
         tell!(
@@ -172,6 +181,44 @@ impl World {
             Told::Log(host, Kind::Copies, log),
             "host {host} has a damaged copy of {log:?}"
         );
+    }
+
+    /// While its process is away, a copy of another shard comes to lie in the place of one of a host's.
+    fn misplace(&mut self, host: usize, (which, other): (usize, usize), down: u64) -> Verdict {
+        if self.spared_copy(host, which).is_none() || self.hosts[host].node.is_none() {
+            return Ok(());
+        }
+        self.kill(host, false, Some(down))?;
+        // What was under way may have ended with another copy in its place.
+        let Some((dir, log, generation)) = self.spared_copy(host, which) else { return Ok(()) };
+        let name = |copy: &Memory| copy.noted().get(&Name::KEY).cloned();
+        let held = |log: &LogId, directory: &Directory, generation| {
+            let files = directory.engines.get(log).filter(|files| files.is_sound(generation));
+            files.and_then(|files| files.held.generations.get(&generation)).cloned()
+        };
+        let cluster = self.disks.get(dir).written_log.cluster;
+        let document = cluster.and_then(|cluster| self.checks.known(cluster)?.document());
+        let Some(origin) = document.map(|document| document.origin) else { return Ok(()) };
+        let own = Name::new(origin, log).note().value;
+        let others: Vec<Memory> = self
+            .disks
+            .iter()
+            .flat_map(|(_, directory)| {
+                let live = directory.durable.logs.iter();
+                live.filter_map(move |(log, live)| held(log, directory, live.copy?))
+            })
+            // One that nothing was ever written to is nobody's.
+            .filter(|copy| name(copy).is_some_and(|name| name != own))
+            .collect();
+        let Some(other) = others.get(other % others.len().max(1)) else { return Ok(()) };
+        self.disks.get_mut(dir).files(log).misplace(generation, other.clone());
+        self.counts.add(Count::CopiesMisplaced);
+        tell!(
+            self,
+            Told::Log(host, Kind::Copies, log),
+            "host {host} has a copy of another shard in the place of that of {log:?}"
+        );
+        Ok(())
     }
 
     /// Entries of a log rot, if the others can still decide when the node finds out: then it takes no

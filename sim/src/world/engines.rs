@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use quorate_core::engine::memory::Memory;
 use quorate_core::engine::{Engine as _, Fault, Reader as _, SqlLimits};
-use quorate_core::shard::{Answer, Call, CallKind};
-use quorate_core::{Generation, Input, LogId, Term};
+use quorate_core::shard::{Answer, Call, CallKind, Name};
+use quorate_core::{Generation, Index, Input, LogId, Term};
 
 use super::{RunRef, What, World};
 use crate::counts::Count;
@@ -254,8 +254,9 @@ impl World {
             return Ok(Err(Fault::Corrupt("file is not a database".to_owned())));
         }
         if create {
-            files.rotten.remove(&generation);
+            files.renewed(generation);
         }
+        let misplaced = files.misplaced.contains(&generation);
         let opened = files.held.open(generation, create);
         let opened = opened.and_then(|copy| Ok((copy.position(), copy.notes()?)));
         let (at, notes) = match opened {
@@ -270,7 +271,10 @@ impl World {
         if let Some(pump) = self.hosts[host].engines.get_mut(&log) {
             pump.open = Some(generation);
         }
-        self.compare_copy(host, dir, log)?;
+        // That it is another one the node has to find out; whatever it does with it is looked at.
+        if !misplaced {
+            self.compare_copy(host, dir, log)?;
+        }
         Ok(Ok(Answer::Opened(at, notes)))
     }
 
@@ -292,7 +296,17 @@ impl World {
         let (Some(copy), Some(ledger)) = (copy, ledger) else { return Ok(()) };
         let Ok(held) = copy.content_hash() else { return Ok(()) };
         ledger.content.agrees(&format!("host {host} {log:?}"), &held)?;
-        ledger.content.sessions.agrees(&format!("host {host} {log:?}"), held.at, copy.noted())
+        let noted = copy.noted();
+        ledger.content.sessions.agrees(&format!("host {host} {log:?}"), held.at, noted)?;
+        // It says of which shard it is from its first entry on.
+        let document = cluster.and_then(|cluster| self.checks.known(cluster)?.document());
+        let right = document.map(|document| Name::new(document.origin, log).note().value);
+        let named = noted.get(&Name::KEY);
+        if held.at.index > Index::ZERO && right.is_some_and(|right| named != Some(&right)) {
+            let detail = format!("host {host} {log:?}: its copy calls itself {named:?}");
+            return Err(Violation::new("copy-misnamed", detail));
+        }
+        Ok(())
     }
 
     /// A reader of a copy has come to its end.
@@ -355,7 +369,7 @@ impl World {
             let files = self.disks.get_mut(dir).files(log);
             match (call.what, pump.open) {
                 (CallKind::Open { generation, create: true }, _) if under_way => {
-                    files.rotten.remove(&generation);
+                    files.renewed(generation);
                     let _made = files.held.open(generation, true);
                 }
                 (what @ (CallKind::Commit(..) | CallKind::Apply(..) | CallKind::Sync), Some(g))

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use quorate_core::configuration::Origin;
 use quorate_core::copies::{CopyAnswer, CopyCall};
-use quorate_core::engine::{Fault, Position};
-use quorate_core::shard::StageId;
+use quorate_core::engine::{Fault, Note, Position};
+use quorate_core::shard::{Name, StageId};
 use quorate_core::{Generation, Input, LogId};
 
 use super::{RunRef, What, World};
@@ -104,7 +104,7 @@ impl World {
     fn count_copied_sessions(&mut self, dir: DirId, log: LogId) {
         let files = self.disks.get(dir).engines.get(&log);
         let last = files.and_then(|files| files.held.generations.values().next_back());
-        if last.is_some_and(|copy| !copy.noted().is_empty()) {
+        if last.is_some_and(|copy| copy.noted().keys().any(|key| *key != Name::KEY)) {
             self.counts.add(Count::SessionsCopied);
         }
     }
@@ -147,13 +147,13 @@ impl World {
         log: LogId,
         call: CopyCall,
     ) -> Option<quorate_core::copies::CopyAnswer> {
-        if let CopyCall::Import { origin, at, generation } = call {
-            let result = self.import(host, dir, (log, generation), origin, at);
+        if let CopyCall::Import { origin, at, notes, generation } = call {
+            let result = self.import(host, dir, (log, generation), origin, (at, &notes));
             return Some(CopyAnswer::Imported { result });
         }
         let files = self.disks.get_mut(dir).files(log);
         if let CopyCall::Finish { generation, .. } | CopyCall::Place { generation, .. } = &call {
-            files.rotten.remove(generation);
+            files.renewed(*generation);
         }
         if let CopyCall::StageOwn { stage, .. } = &call
             && let Some(fault) = files.held.fail.take()
@@ -183,7 +183,7 @@ impl World {
         dir: DirId,
         (log, to): (LogId, Generation),
         origin: Origin,
-        at: Position,
+        at: (Position, &[Note]),
     ) -> Result<(), Fault> {
         let files = self.disks.get_mut(dir).files(log);
         if let Some(fault) = files.held.fail.take() {
@@ -199,7 +199,9 @@ impl World {
             return Err(Fault::Corrupt("database disk image is malformed".to_owned()));
         }
         let held = there.held.generations.get(&live).cloned().ok_or_else(missing)?;
-        self.disks.get_mut(dir).files(log).held.import(&held, at, to);
+        let files = self.disks.get_mut(dir).files(log);
+        files.renewed(to);
+        files.held.import(&held, at, to);
         self.counts.add(Count::Imports);
         Ok(())
     }

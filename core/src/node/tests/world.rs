@@ -9,7 +9,7 @@ use crate::configuration::{Defaults, Origin};
 use crate::copies::memory::MemoryFiles;
 use crate::copies::{CopyAnswer, CopyCall};
 use crate::engine::memory::Memory;
-use crate::engine::{Engine as _, Fault, Position, Reader as _, SqlLimits, Transaction};
+use crate::engine::{Engine as _, Fault, Note, Position, Reader as _, SqlLimits, Transaction};
 use crate::measures::Traffic;
 use crate::node::SqlRequest;
 use crate::shard::{Answer, Call, CallKind, Reply as SqlReply, ShardLimits, SqlKind};
@@ -177,7 +177,7 @@ impl Machine {
         &mut self,
         log: LogId,
         origin: Origin,
-        at: Position,
+        at: (Position, &[Note]),
         to: Generation,
     ) -> Result<(), Fault> {
         let missing = || Fault::Missing("it is not there".to_owned());
@@ -448,7 +448,8 @@ impl World {
                 let Some(answer) = self.machines[due.to].carry_out(log, &call) else { return };
                 Input::Engine { log, epoch: call.epoch, answer }
             }
-            What::Copy(log, CopyCall::Import { origin, at, generation }) => {
+            What::Copy(log, CopyCall::Import { origin, at, notes, generation }) => {
+                let at = (at, notes.as_slice());
                 let result = self.machines[due.to].import(log, origin, at, generation);
                 Input::Copy { log, answer: CopyAnswer::Imported { result } }
             }

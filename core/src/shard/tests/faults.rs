@@ -206,7 +206,7 @@ fn a_copy_that_has_nothing_of_its_log_answers_no_request_for_a_vote() {
     let now = crate::Time::from_millis(1);
     let rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let raft = Raft::new(settings, crate::RecoveredLog::default(), rng, now);
-    let mut shard = Shard::new(raft, None, ShardLimits::default(), now);
+    let mut shard = Shard::new(raft, (None, None), ShardLimits::default(), now);
     let last_index = crate::ids::Index(9);
     let body = Body::Vote { last_index, last_term: Term(3), transfer: false };
     shard.receive(now, A, Message { term: Term(4), body });
@@ -256,4 +256,27 @@ fn a_leader_without_a_usable_copy_that_nobody_can_succeed_says_why_instead_of_wa
             matches!(&error, ShardError::Unavailable(why) if why.contains("not a database"));
         assert!(named, "{error:?}");
     }
+}
+
+#[test]
+fn a_copy_of_another_shard_is_found_out_also_where_its_position_fits() {
+    reaches!(CopyDiverged);
+    let (mut world, owner) = World::led(&[A, B, C]);
+    world.write(owner, insert(1));
+    world.settle();
+    world.run(200);
+    let other = world.other_than(owner);
+    let held = world.hosts[&other].engine.position();
+    let notes = world.hosts.get_mut(&other).unwrap().engine.notes().unwrap();
+    assert_eq!(Name::of(&notes), Some(name()));
+    let theirs = Name::new(crate::ids::ClusterId(1), crate::ids::LogId(8));
+    let mut foreign = crate::engine::memory::Memory::default();
+    foreign.execute(&[create(), insert(9)], &crate::engine::SqlLimits::default()).unwrap();
+    foreign.commit(held, &[theirs.note()]).unwrap();
+    world.kill(other, usize::MAX, false);
+    world.hosts.get_mut(&other).unwrap().engine = foreign;
+    world.start(other);
+    world.run(500);
+    let Some(Fault::Foreign(why)) = world.at(other).broken() else { panic!("it is taken") };
+    assert!(why.contains("it holds log 8 of cluster"), "{why}");
 }

@@ -121,7 +121,7 @@ fn what_the_client_has_all_answers_of_is_let_go_of_and_never_done_again() {
     }
     world.run(200);
     let notes = world.hosts[&owner].engine.noted().clone();
-    assert_eq!(notes.len(), 1);
+    assert_eq!(notes.len(), 2, "the session, and whose copy it is");
     assert!(notes.values().all(|note| note.len() < 100), "{notes:?}");
     let late = world.send(owner, add(1, 1), once(session, 3, 2));
     world.settle();
@@ -159,7 +159,8 @@ fn a_session_that_is_not_used_ends_by_the_time_of_the_log_and_then_runs_nothing(
     assert_eq!(value(&mut world, 1), Some(Value::Integer(71)));
     world.run(200);
     for node in [A, B, C] {
-        assert_eq!(world.hosts[&node].engine.noted().len(), 1, "{node:?} has forgotten it");
+        let noted = world.hosts[&node].engine.noted();
+        assert_eq!(noted.len(), 2, "{node:?} has forgotten it, and knows whose copy it is");
     }
 }
 

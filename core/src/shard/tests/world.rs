@@ -62,6 +62,11 @@ pub(super) struct World {
     pub hashes: BTreeMap<Mark, BTreeMap<NodeId, Hashed>>,
 }
 
+/// What the copies of the world's shard call themselves.
+pub(super) fn name() -> Name {
+    Name::new(crate::ids::ClusterId(1), LogId(7))
+}
+
 pub(super) fn insert(key: i64) -> Transaction {
     let sql = "INSERT INTO t (k, v) VALUES (?, ?)";
     let args = vec![Value::Integer(key), Value::Integer(1)];
@@ -167,7 +172,7 @@ impl World {
         let copy = host.disk.copy;
         let recovered = host.disk.clone().within(self.window);
         let raft = Raft::new(settings, recovered, ChaCha8Rng::from_seed(seed), now);
-        let mut shard = Shard::new(raft, copy, limits, now);
+        let mut shard = Shard::new(raft, (copy, Some(name())), limits, now);
         shard.set_terms(now, self.terms.clone());
         host.shard = Some(shard);
         (host.failed, host.opened) = (0, false);

@@ -66,7 +66,7 @@ fn what_was_moved_aside_becomes_a_copy_at_its_new_position_as_often_as_it_is_ask
     let files = Files::new(dir.path());
     for _ in 0..2 {
         let mut former = Former::default();
-        files.import(&mut former, (NEW, Generation(1)), origin(was), AT).unwrap();
+        files.import(&mut former, (NEW, Generation(1)), origin(was), (AT, &[])).unwrap();
         let mut engine = files.open(NEW, Generation(1)).unwrap();
         assert_eq!(engine.position(), AT);
         assert_eq!(rows(&engine), Value::Integer(100));
@@ -83,8 +83,9 @@ fn what_was_moved_aside_becomes_a_copy_at_its_new_position_as_often_as_it_is_ask
 fn a_copy_that_lacks_an_entry_of_its_log_is_refused() {
     let (dir, was, _) = moved_aside(3, 6);
     let files = Files::new(dir.path());
-    let refused =
-        files.import(&mut Former::default(), (NEW, Generation(1)), origin(was), AT).unwrap_err();
+    let refused = files
+        .import(&mut Former::default(), (NEW, Generation(1)), origin(was), (AT, &[]))
+        .unwrap_err();
     assert!(matches!(&refused, Fault::Corrupt(why) if why.contains("entry 5")), "{refused}");
     assert!(!files.copy(NEW, Generation(1)).exists());
 }
@@ -94,9 +95,9 @@ fn what_is_not_there_is_named() {
     let (dir, was, _) = moved_aside(3, 5);
     let files = Files::new(dir.path());
     let mut former = Former::default();
-    let nobody = files.import(&mut former, (NEW, Generation(1)), origin(NodeId(1)), AT);
+    let nobody = files.import(&mut former, (NEW, Generation(1)), origin(NodeId(1)), (AT, &[]));
     assert!(matches!(nobody, Err(Fault::Missing(_))), "{nobody:?}");
     let unknown = Origin { log: LogId(77), ..origin(was) };
-    let nothing = files.import(&mut former, (NEW, Generation(1)), unknown, AT);
+    let nothing = files.import(&mut former, (NEW, Generation(1)), unknown, (AT, &[]));
     assert!(matches!(nothing, Err(Fault::Missing(_))), "{nothing:?}");
 }

@@ -97,7 +97,7 @@ fn an_ordinary_database_becomes_a_copy_that_is_written_as_any_other() {
         for files in [&files, &others] {
             // A crash before the record: it is done again.
             for _ in 0..3 {
-                files.place(LOG, STAGE, at(40), Generation(2)).unwrap();
+                files.place(LOG, STAGE, (at(40), &[]), Generation(2)).unwrap();
             }
             files.unstage(LOG, Unneeded::One(STAGE)).unwrap();
             let mut engine = files.open(LOG, Generation(2)).unwrap();
@@ -140,11 +140,15 @@ fn a_backup_of_a_copy_is_taken_and_keeps_what_belongs_to_it() {
     let mut file = hand(&files, &std::fs::read(saved).unwrap());
     file.check().unwrap();
     files.stage_own(LOG, STAGE, 9).unwrap();
-    files.place(LOG, STAGE, at(90), Generation(2)).unwrap();
+    let name = Note { key: 0, value: b"a name"[..].into() };
+    for _ in 0..2 {
+        files.place(LOG, STAGE, (at(90), std::slice::from_ref(&name)), Generation(2)).unwrap();
+    }
     let mut restored = files.open(LOG, Generation(2)).unwrap();
     let after = restored.content_hash().unwrap();
     assert_eq!((after.at, after.hash), (at(90), before.hash));
-    assert_eq!(restored.notes(), Ok(Vec::new()), "what another log remembered means nothing here");
+    let notes = restored.notes();
+    assert_eq!(notes, Ok(vec![name]), "what another log remembered means nothing here");
 }
 
 #[test]
@@ -202,6 +206,6 @@ fn stages_go_by_their_name_or_by_their_term_and_survive_a_start() {
     assert_eq!(held(), [true, false, true, true]);
     files.unstage(LOG, Unneeded::Before(Term(4))).unwrap();
     assert_eq!(held(), [false, false, false, true]);
-    let missing = files.place(LOG, stages[0], at(3), Generation(2));
+    let missing = files.place(LOG, stages[0], (at(3), &[]), Generation(2));
     assert!(matches!(missing, Err(Fault::Missing(_))), "{missing:?}");
 }
