@@ -124,12 +124,6 @@ impl Shard {
             self.generation = Some(Generation(1));
             self.raft.record_copy(Generation(1));
         }
-        let (index, base) = (position.index, self.raft.snapshot().index);
-        if index < base {
-            let reason = format!("it ends at entry {index}, the log begins behind {base}");
-            self.break_copy(Fault::Conflict { at: position, reason });
-            return;
-        }
         let named = Name::of(notes);
         if let (Some(other), Some(name)) = (&named, &self.name)
             && other != name
@@ -139,6 +133,12 @@ impl Shard {
             return;
         }
         self.follow.named = named.is_some();
+        let (index, base) = (position.index, self.raft.snapshot().index);
+        if index < base {
+            let reason = format!("it ends at entry {index}, the log begins behind {base}");
+            self.break_copy(Fault::Conflict { at: position, reason });
+            return;
+        }
         let lost = faults::active(faults::Fault::SessionsLostInCopy)
             && self.generation > Some(Generation(1));
         match Sessions::load(if lost { &[] } else { notes }) {

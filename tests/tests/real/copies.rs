@@ -104,6 +104,49 @@ fn a_copy_that_is_gone_or_damaged_comes_from_another_server_while_writes_go_on()
 }
 
 #[test]
+fn a_file_of_another_database_in_the_place_of_a_copy_is_not_taken_for_it() {
+    let lab = Lab::loopback();
+    let mut nodes = with_rows(&lab, 500);
+    whole(&lab, &nodes, 500);
+    let (code, said) = lab.run(1, &["db", "create", "other", "--data", &data(&nodes[0])]);
+    assert_eq!(code, 0, "{said}");
+    // The same table, and more rows: only what the file says of itself tells it from the right one.
+    for sql in [
+        "CREATE TABLE big (id INTEGER PRIMARY KEY, v TEXT)",
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) \
+         INSERT INTO big SELECT i, hex(randomblob(1000)) FROM n",
+    ] {
+        let answer = post(&nodes[0], "/db/other/execute", &json!({ "sql": sql }));
+        assert_eq!(answer.as_ref().map(|a| a.0), Ok(200), "{answer:?}");
+    }
+    eventually("all copies are online", SETTLE, || {
+        let (_, list) = lab.run(1, &["db", "list", "--data", &data(&nodes[0])]);
+        if list.matches("ONLINE").count() == 6 { Ok(()) } else { Err(list) }
+    });
+    assert_eq!(nodes[2].stop(), 0);
+    let live = generations(&nodes[2]);
+    let [demo, other] = live.as_slice() else { panic!("{live:?}") };
+    assert!(demo.ends_with("shards/1/1") && other.ends_with("shards/2/1"), "{live:?}");
+    std::fs::remove_dir_all(demo).expect("removed");
+    std::fs::create_dir(demo).expect("made");
+    for file in std::fs::read_dir(other).expect("it is there") {
+        let file = file.expect("listed");
+        std::fs::copy(file.path(), demo.join(file.file_name())).expect("copied");
+    }
+    nodes[2].start();
+    eventually("another copy takes its place", SETTLE, || {
+        let (kept, live) = (backups(&nodes[2]), generations(&nodes[2]));
+        if kept.len() == 1 && live.len() == 2 { Ok(()) } else { Err(format!("{kept:?} {live:?}")) }
+    });
+    let log = nodes[2].log();
+    assert!(log.contains("the database file is a copy of another shard: it holds log 2"), "{log}");
+    equal(&nodes, &std::collections::BTreeSet::new());
+    let sql = json!({ "sql": "SELECT count(*) FROM big" });
+    let (_, body) = post(&nodes[2], "/db/demo/query", &sql).expect("it answers");
+    assert_eq!(body["results"][0]["rows"][0], json!([500]));
+}
+
+#[test]
 fn a_whole_copy_is_fetched_by_command_and_a_backup_is_an_ordinary_database() {
     let lab = Lab::loopback();
     let nodes = with_rows(&lab, 500);
