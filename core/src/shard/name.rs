@@ -16,7 +16,7 @@ impl Name {
     pub const KEY: u64 = 0;
 
     /// That of the copies of a shard, by the cluster in which its log was begun
-    /// ([`crate::Configuration::origin`]) and its number there.
+    /// ([`crate::configuration::Configuration::origin`]) and its number there.
     #[must_use]
     pub fn new(origin: ClusterId, log: LogId) -> Self {
         Self([&origin.0.to_be_bytes()[..], &log.0.to_be_bytes()].concat().into())
