@@ -63,7 +63,7 @@ fn the_campaign_of_seeds_0_to_2500_is_clean() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// Five hundred worlds, each twice, event by event the same.
+/// Four hundred worlds, each twice, event by event the same.
 #[test]
 fn worlds_run_the_same_way_twice() {
     let output = run(simulator(), &["campaign", "--seeds", "2500..2900", "--twice"]);
