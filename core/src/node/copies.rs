@@ -221,7 +221,9 @@ impl Node {
                 }
             };
         let forced = self.copies.forced.contains(&shard.shard.log) && held.is_open();
-        let forced = forced.then(|| held.log().snapshot().index);
+        // One that is in order gives way to none that holds less than its disk: of the entries between
+        // them this log may be the last, and none of them may have been read for long.
+        let forced = forced.then(|| held.least_successor());
         let blank = (held.awaits_copy() && held.is_open()).then_some(Index(1));
         held.needs_copy().or(forced).or(blank).filter(|_| wanted && !held.log().abstains())
     }

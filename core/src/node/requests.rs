@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::document::encode_command;
 use super::{Command, CommandError, Node, Output, Reply, State};
 use crate::configuration::{
-    self, Applied, ConfigCommand, Configuration, OperatorChange, Rejection, RemoveReason, Role,
-    ServerStatus,
+    self, Applied, ConfigCommand, Configuration, CopyStatus, OperatorChange, Rejection,
+    RemoveReason, Role, ServerStatus,
 };
 use crate::ids::{CommandId, ConfigVersion, Index, LinkId, NodeId, Term};
 use crate::time::Time;
@@ -210,12 +210,25 @@ impl Node {
                 continue;
             }
             let once = matches!(&pending.what, Request::Change(command) if command.is_once());
-            if once && pending.maybe_done() {
+            if (once && pending.maybe_done()) || self.is_for_others_to_judge(id) {
                 self.give_up(id);
                 continue;
             }
             self.send_pending(id);
         }
+    }
+
+    /// That a copy holds all that is committed an owner can say, while it is one: what has waited for
+    /// a coordinator may be of a time before others have committed more.
+    fn is_for_others_to_judge(&self, id: u64) -> bool {
+        let pending = self.requests.pending.get(&id);
+        let Some(Request::Change(ConfigCommand::SetCopy { log, status, .. })) =
+            pending.map(|pending| &pending.what)
+        else {
+            return false;
+        };
+        let leads = self.shards.all.get(log).is_some_and(|held| held.log().is_leader());
+        *status == CopyStatus::Online && !leads
     }
 
     /// Whoever was told that something is done finds it so at the node that told it.

@@ -1,5 +1,6 @@
 //! The content as a file: giving it to others, and taking another one in place of the own.
 
+use super::follow::Follow;
 use super::{CopyState, Shard};
 use crate::engine::{Fault, Position};
 use crate::faults;
@@ -75,6 +76,14 @@ impl Shard {
         }
     }
 
+    /// What a copy must hold at least to take the place of this one, while this one is in order: all
+    /// that is in its file for certain, as it was opened or has been synced since.
+    #[must_use]
+    pub fn least_successor(&self) -> Index {
+        let Follow { synced, opened, .. } = &self.follow;
+        synced.index.max(opened.index).max(self.raft.snapshot().index)
+    }
+
     /// How far the copy is in what is known to be committed; `None` while it is not open, or the log
     /// does not know yet that what it holds is committed.
     #[must_use]
@@ -105,14 +114,16 @@ impl Shard {
 
     /// A copy with the content at `base` lies whole and durable in `generation`. It becomes the live
     /// one when the record that says so is durable. Whether it fits: not if this log begins behind
-    /// it, or knows another entry there to be committed; then nothing has happened.
+    /// it, or knows another entry there to be committed, or could not bring it up again, since the file
+    /// is gone that an entry behind it names; then nothing has happened.
     pub fn install(&mut self, now: crate::Time, generation: Generation, base: Snapshot) -> bool {
         self.now = now;
         let at = Position { index: base.index, term: base.term };
         let begins_behind = at.index < self.raft.snapshot().index;
         let known: Option<Term> =
             (at.index <= self.raft.commit()).then(|| self.raft.term_at(at.index)).flatten();
-        if begins_behind || known.is_some_and(|term| term != at.term) {
+        let stuck = at.index < self.restore.done;
+        if begins_behind || stuck || known.is_some_and(|term| term != at.term) {
             sometimes!(InstallRefused);
             return false;
         }
@@ -120,6 +131,10 @@ impl Shard {
         self.follow.epoch += 1;
         self.abandon_orders();
         self.copy = CopyState::Swapping(Swap { generation, recorded_by: None });
+        // What was durable in the former copy need not be in this one: the log keeps the rest.
+        if self.follow.synced.index > at.index {
+            self.follow.synced = at;
+        }
         self.raft.install_copy(generation, base);
         if faults::active(faults::Fault::OldCopyPutAsideFirst) {
             self.take_live(generation);

@@ -70,7 +70,7 @@ pub(super) struct Follow {
     /// Committed entries wait for others to be applied with.
     held_back: bool,
     /// What the copy held when it was opened.
-    opened: Position,
+    pub opened: Position,
     /// Entries that are not in memory, read back from the disk.
     fetched: VecDeque<Entry>,
 }

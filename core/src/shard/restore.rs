@@ -87,8 +87,10 @@ pub(super) struct Restore {
     wanted: Option<Wanted>,
     /// To be handed out.
     place: Option<Placing>,
-    /// The stage whose file is taking the place of the live one.
-    placed: Option<StageId>,
+    /// The stage whose file is taking the place of the live one, and the entry that names it.
+    placed: Option<(StageId, Index)>,
+    /// The last entry that has replaced the content here: its file is gone since.
+    pub(super) done: Index,
     /// A stage that is not needed any more.
     used: Option<StageId>,
     /// What a copy must hold at least that came to an entry without its file.
@@ -215,7 +217,7 @@ impl Shard {
                 let base = self.base_at(placing.at);
                 let fits = base.is_some_and(|base| self.install(now, placing.generation, base));
                 if fits {
-                    self.restore.placed = Some(stage);
+                    self.restore.placed = Some((stage, placing.at.index));
                 } else {
                     self.lacks_restored(placing, Fault::Missing("the entry's place".to_owned()));
                 }
@@ -239,7 +241,10 @@ impl Shard {
     /// The record of another copy is durable.
     pub(super) fn restore_is_recorded(&mut self) {
         self.restore.at_least = Index::ZERO;
-        self.restore.used = self.restore.placed.take();
+        if let Some((stage, index)) = self.restore.placed.take() {
+            self.restore.used = Some(stage);
+            self.restore.done = index;
+        }
     }
 
     /// A staged file that has done its part.

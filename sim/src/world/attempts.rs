@@ -90,7 +90,8 @@ impl World {
     fn next_attempt(&mut self, number: u64, lags: bool) -> Option<(Once, Meant)> {
         let sessions = &mut self.clients.sessions;
         let doing = sessions.doing.get_mut(&number)?;
-        let open = sessions.open.get_mut(&doing.client).filter(|open| open.id == doing.session);
+        let open = sessions.open.get_mut(&doing.client);
+        let open = open.filter(|open| open.is(doing.of, doing.session));
         let mut acknowledged = 0;
         if let Some(open) = open {
             acknowledged = open.acknowledged;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use quorate_core::{Index, Input, LinkId, LogId, Node, NodeId, Term, Time};
+use quorate_core::{Generation, Index, Input, LinkId, LogId, Node, NodeId, Term, Time};
 
 use super::engines::Pump;
 use super::files::FileCalls;
@@ -63,6 +63,8 @@ pub struct Host {
     pub seen: Seen,
     /// What was last seen of the logs of its shards.
     pub seen_shards: BTreeMap<LogId, Seen>,
+    /// The copies that it has last named to its logs as the live ones.
+    pub recorded: BTreeMap<LogId, Generation>,
     /// The engines of its process.
     pub engines: BTreeMap<LogId, Pump>,
     /// The directories that it had as a node whose databases it brings, or has brought.
@@ -112,6 +114,7 @@ impl Host {
             inbox: VecDeque::new(),
             seen: Seen::default(),
             seen_shards: BTreeMap::new(),
+            recorded: BTreeMap::new(),
             engines: BTreeMap::new(),
             former: BTreeMap::new(),
             file_calls: BTreeMap::new(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::configuration::{ConfigCommand, Configuration, CopyStatus};
+use quorate_core::copies::CopyMessage;
 use quorate_core::measures::Traffic;
 use quorate_core::raft::{Body, Entry, LogRead, Membership, Message, Payload, Snapshot};
 use quorate_core::shard::SessionId;
@@ -161,7 +162,11 @@ impl World {
                 self.note_memberships(host, dir, cluster, op);
             }
             if let (StorageOp::DropLog { log }, Some(_)) = (op, of_shard) {
+                self.hosts[host].recorded.remove(log);
                 self.late.push(Late::Drops(*log));
+            }
+            if let StorageOp::Copy { log, generation } = op {
+                self.hosts[host].recorded.insert(*log, *generation);
             }
             if let StorageOp::Snapshot { log, snapshot, reset } = op {
                 let held = of_shard.and_then(|log| self.disks.get(dir).written(log));
@@ -201,8 +206,8 @@ impl World {
         Ok(())
     }
 
-    /// The log of a shard begins later from here on. What goes is durable in the copy that is in use,
-    /// unless another copy takes its place.
+    /// The log of a shard begins later from here on. What goes is durable in the copy that is in use, or
+    /// that comes into use next.
     fn lets_go(
         &mut self,
         host: usize,
@@ -220,7 +225,8 @@ impl World {
         let ledger = cluster.and_then(|cluster| self.checks.shard(cluster, log));
         let least = ledger.map_or(Index::ZERO, |ledger| ledger.content.position_at(index));
         let open = self.hosts[host].engines.get(&log).and_then(|pump| pump.open);
-        let Some(copy) = open.and_then(|g| self.disks.get_mut(dir).files(log).copy(g)) else {
+        let live = self.hosts[host].recorded.get(&log).copied().or(open);
+        let Some(copy) = live.and_then(|g| self.disks.get_mut(dir).files(log).copy(g)) else {
             return Ok(());
         };
         let synced = copy.synced_at().index;
@@ -567,12 +573,13 @@ impl World {
                 && let Some(command) = quorate_core::node::decode_command(bytes)
                 && let Some(grant) = grant(cluster, &command)
             {
-                self.note_grant(host, grant);
+                let _ = self.note_grant(host, grant);
             }
         }
     }
 
-    fn note_grant(&mut self, host: usize, grant: Grant) {
+    /// Whether it comes from whoever leads the shard's log.
+    fn note_grant(&mut self, host: usize, grant: Grant) -> bool {
         let held = &self.hosts[host];
         let shard = held.node.as_ref().and_then(|node| node.shard(grant.log));
         // It may have been deposed since it asked, by what came at the same time.
@@ -585,6 +592,7 @@ impl World {
             let commit = seen.map_or(Index::ZERO, |seen| seen.commit);
             self.late.push(Late::Grants(grant, commit));
         }
+        leads
     }
 
     /// Transactions on their way to owners, and what owners answer.
@@ -605,15 +613,40 @@ impl World {
                     self.late.push(Late::Promises(log, promises, reply.clone()));
                 }
             }
+            Packet::Copy { log, message: CopyMessage::Ask { at_least, .. }, .. } => {
+                self.asks_for_no_less(host, *log, *at_least)?;
+            }
             Packet::Request { request: Request::Change(command), .. } => {
                 let cluster = self.hosts[host].node.as_ref().and_then(|node| node.cluster());
-                if let Some(grant) = cluster.and_then(|cluster| grant(cluster, command)) {
-                    self.note_grant(host, grant);
+                if let Some(grant) = cluster.and_then(|cluster| grant(cluster, command))
+                    && !self.note_grant(host, grant)
+                {
+                    let detail = format!("host {host} no longer leads, and asks for {command:?}");
+                    return Err(Violation::new("granted-by-no-owner", detail));
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// A copy that is in order gives way to none that holds less than is durable in it.
+    fn asks_for_no_less(&mut self, host: usize, log: LogId, at_least: Index) -> Verdict {
+        let Some(node) = &self.hosts[host].node else { return Ok(()) };
+        let id = node.id();
+        let open = node.shard(log).filter(|shard| shard.is_open()).and_then(|s| s.generation());
+        let Some(dir) = self.hosts[host].dir else { return Ok(()) };
+        let files = self.disks.get_mut(dir).files(log);
+        let copy = open.and_then(|generation| files.copy(generation));
+        let Some(durable) = copy.map(|copy| copy.synced_at().index) else { return Ok(()) };
+        if at_least >= durable {
+            return Ok(());
+        }
+        let detail = format!(
+            "{id:?} asks for a copy of {log:?} that holds entry {at_least}; durable in its own is \
+             {durable}"
+        );
+        Err(Violation::new("copy-set-back", detail))
     }
 
     /// Whoever runs transactions has committed an entry of its own term.

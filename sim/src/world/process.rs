@@ -80,6 +80,7 @@ impl World {
         held.inbox.clear();
         held.seen = Seen::default();
         held.seen_shards.clear();
+        held.recorded.clear();
         held.engines.clear();
         held.file_calls.clear();
         held.links.clear();

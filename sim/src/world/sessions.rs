@@ -33,6 +33,13 @@ pub(super) struct Open {
     pub(super) acknowledged: u64,
 }
 
+impl Open {
+    /// Logs number their sessions alike, those of two clusters with the same databases above all.
+    pub(super) fn is(&self, of: (ClusterId, LogId), id: SessionId) -> bool {
+        (self.of, self.id) == (of, id)
+    }
+}
+
 /// A request of a session, as it was sent in an attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
@@ -288,8 +295,10 @@ impl World {
             return;
         };
         doing.over = true;
-        let (which, session, sequence) = (doing.client, doing.session, doing.sequence);
-        if let Some(open) = sessions.open.get_mut(&which).filter(|open| open.id == session) {
+        let (which, of, session) = (doing.client, doing.of, doing.session);
+        let sequence = doing.sequence;
+        let open = sessions.open.get_mut(&which);
+        if let Some(open) = open.filter(|open| open.is(of, session)) {
             open.ended.insert(sequence);
             while open.ended.remove(&(open.acknowledged + 1)) {
                 open.acknowledged += 1;
@@ -317,7 +326,7 @@ impl World {
         let sessions = &mut self.clients.sessions;
         let Some(doing) = sessions.doing.get_mut(&number) else { return };
         let (which, over, sent) = (doing.client, doing.over, doing.sent);
-        if sessions.open.get(&which).is_some_and(|open| open.id == session) {
+        if sessions.open.get(&which).is_some_and(|open| open.is(of, session)) {
             sessions.open.remove(&which);
             self.counts.add(Count::SessionsExpired);
         }

@@ -43,12 +43,19 @@ impl Shows {
 
 /// The last position that each run of a node has answered with, by shard.
 #[derive(Debug, Default)]
-pub(super) struct Shown(BTreeMap<(RunRef, ClusterId, LogId), Index>);
+pub(super) struct Shown(BTreeMap<(RunRef, ClusterId, LogId), Furthest>);
+
+#[derive(Debug, Default)]
+struct Furthest {
+    at: Index,
+    /// When an answer last told that the node had given up what it had shown.
+    given_up: Option<u64>,
+}
 
 impl Shown {
     /// What a request must see that is handed to a node now.
     pub(super) fn of(&self, by: RunRef, cluster: ClusterId, log: LogId) -> Index {
-        self.0.get(&(by, cluster, log)).copied().unwrap_or_default()
+        self.0.get(&(by, cluster, log)).map_or(Index::ZERO, |furthest| furthest.at)
     }
 }
 
@@ -72,17 +79,21 @@ impl World {
         if request.as_configured && at.is_none_or(|at| at < request.shown) {
             let jumped = self.hosts[request.by.host].jumped;
             let waited = request.has_waited(self.now, jumped) || self.others_have_waited(request);
-            if waited && self.clients.shown.0.get(&key) == Some(&request.shown) {
+            let furthest = self.clients.shown.0.entry(key).or_default();
+            if furthest.given_up.is_some_and(|given_up| given_up >= request.at) {
+                // The node gave up before the one for which it did was answered: this one was handed
+                // to it in between, and need not have waited.
+            } else if waited && furthest.at == request.shown {
                 // It has given up what it waited for, also if what it read instead has failed.
                 self.counts.add(Count::ShownGivenUp);
-                self.clients.shown.0.remove(&key);
+                *furthest = Furthest { at: Index::ZERO, given_up: Some(self.now) };
             } else if let Some(at) = at.filter(|_| !waited) {
                 self.late.push(Late::TakenBack(request.of, at, request.shown));
             }
         }
         if let Some(at) = at {
             let shown = self.clients.shown.0.entry(key).or_default();
-            *shown = at.max(*shown);
+            shown.at = at.max(shown.at);
         }
     }
 }
