@@ -44,7 +44,7 @@ impl World {
             let (host, cluster, log) = *probe;
             match self.probes.all.get(probe) {
                 Some(State::Done) => continue,
-                Some(State::Asked(id)) if self.clients.requests.contains_key(id) => continue,
+                Some(State::Asked(id)) if !self.is_lost(*id) => continue,
                 _ => {}
             }
             self.ask_probe(host, cluster, log)?;
@@ -66,7 +66,7 @@ impl World {
         let (database, shard) = (shard.database_name.to_owned(), Some(shard.name.to_owned()));
         let key = (cluster, log);
         let (operation, statements) = match self.probes.tables.get(&key).copied() {
-            Some(Some(id)) if self.clients.requests.contains_key(&id) => return Ok(()),
+            Some(Some(id)) if !self.is_lost(id) => return Ok(()),
             None | Some(Some(_)) => {
                 self.probes.tables.insert(key, Some(self.clients.peek_next()));
                 table(APPENDS)

@@ -208,8 +208,8 @@ impl World {
         self.attempt(number, host)
     }
 
-    /// Whether nobody will answer a request: its process has ended.
-    fn is_lost(&self, id: u64) -> bool {
+    /// Whether nobody will answer a request any more: it is answered, or its process has ended.
+    pub(super) fn is_lost(&self, id: u64) -> bool {
         self.clients.requests.get(&id).is_none_or(|request| !self.is_now(request.by))
     }
 
