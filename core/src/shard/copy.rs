@@ -69,7 +69,7 @@ impl Shard {
         match &self.copy {
             CopyState::Swapping(_) | CopyState::Placing(_) => None,
             CopyState::Broken(_) => {
-                let lacks = self.restore.at_least;
+                let lacks = self.restore.at_least.max(self.restore.done);
                 Some(self.raft.wanted().unwrap_or_default().max(base).max(lacks))
             }
             _ => self.raft.wanted(),

@@ -88,7 +88,7 @@ pub(super) struct Restore {
     /// To be handed out.
     place: Option<Placing>,
     /// The stage whose file is taking the place of the live one, and the entry that names it.
-    placed: Option<(StageId, Index)>,
+    pub(super) placed: Option<(StageId, Index)>,
     /// The last entry that has replaced the content here: its file is gone since.
     pub(super) done: Index,
     /// A stage that is not needed any more.

@@ -14,6 +14,7 @@ use crate::copies::CopyState;
 use crate::engine::Fault;
 use crate::marks::reaches;
 use crate::shard::{Consistency, ShardLimits, SqlKind};
+use crate::wire::Request;
 use crate::{Command, Event, Generation, Index, LogId};
 
 /// Three servers with a database of some hundred chunks, and `at` switched off.
@@ -112,6 +113,30 @@ fn while_its_copy_is_not_whole_the_document_does_not_call_it_online() {
     }
     assert_eq!(seen.last(), Some(&CopyStatus::Online), "{seen:?}");
     assert!(seen.contains(&CopyStatus::Synchronizing), "{seen:?}");
+}
+
+/// It waited for a coordinator, and the shard has another owner by now.
+#[test]
+fn whoever_does_not_own_a_shard_any_more_does_not_ask_for_online() {
+    let (mut world, log) = with_rows(400, 2);
+    world.machines[2].files.clear();
+    world.start(2);
+    let id = world.id(2);
+    let status =
+        |w: &World| w.node(0).configuration().unwrap().databases["demo"].shards["main"].copies[&id];
+    let synchronizing = |w: &World| status(w) == CopyStatus::Synchronizing;
+    assert!(world.until(SECOND * 5, synchronizing), "{world:?}");
+    let leads = |w: &World, at: usize| w.node(at).shard(log).unwrap().log().is_leader();
+    let deposed = (0..2).find(|at| !leads(&world, *at)).unwrap();
+    let node = world.machines[deposed].node.as_mut().unwrap();
+    let judged_at = node.configuration().unwrap().version;
+    let grant = ConfigCommand::SetCopy { log, node: id, status: CopyStatus::Online, judged_at };
+    node.begin_duty(Request::Change(grant));
+    let end = world.now + SECOND;
+    while world.now < end {
+        world.run(super::world::STEP);
+        assert!(status(&world) != CopyStatus::Online || whole(&world, 2, log), "{world:?}");
+    }
 }
 
 #[test]

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::super::*;
 use super::world::*;
+use crate::engine::Engine as _;
+use crate::engine::memory::Memory;
 use crate::marks::reaches;
-use crate::raft::Unreadable;
+use crate::raft::{Snapshot, Unreadable};
 use crate::storage::Window;
 
 /// A world whose logs keep three entries in memory, and let go of nothing on disk.
@@ -324,4 +326,75 @@ fn a_copy_that_the_log_begins_behind_by_now_does_not_take_the_live_ones_place() 
     assert!(world.at(owner).is_open(), "it goes on with what it has");
     world.settle();
     assert_eq!(world.keys(owner).len(), 60);
+}
+
+/// What a copy holds by now, as somebody else would send it.
+fn sent(world: &World, node: NodeId) -> (Snapshot, Memory) {
+    let at = world.at(node).position();
+    let mut engine = world.hosts[&node].engine.clone();
+    engine.kill();
+    engine.sync().expect("it does not fail");
+    (world.at(node).base_at(at).expect("the log reaches back to it"), engine)
+}
+
+/// It takes the place of the live one.
+fn takes_its_place(world: &mut World, node: NodeId, base: Snapshot) -> bool {
+    let generation = world.at(node).next_generation();
+    world.with(node, |shard, now| shard.install(now, generation, base))
+}
+
+#[test]
+fn a_log_is_kept_for_a_copy_that_takes_the_place_of_one_that_held_more() {
+    let (mut world, owner) = sparing(|_| {});
+    write(&mut world, owner, 0..10);
+    let (fetched, engine) = sent(&world, owner);
+    let (peer, until) = (NodeId(9), world.now + Duration::from_secs(60));
+    assert!(world.with(owner, |shard, now| shard.hold(now, peer, fetched.index, until)));
+    write(&mut world, owner, 10..30);
+    assert!(world.at(owner).synced().index > fetched.index);
+    world.hosts.get_mut(&owner).unwrap().engine = engine;
+    assert!(takes_its_place(&mut world, owner, fetched.clone()));
+    // Nobody else needs them any more, and the log is looked at before the copy is opened.
+    world.with(owner, |shard, now| {
+        shard.release(peer);
+        shard.tick(now);
+    });
+    assert!(base(&world, owner) <= fetched.index);
+    world.run(1000);
+    assert_eq!(world.at(owner).broken(), None);
+    assert_eq!(world.keys(owner).len(), 30);
+}
+
+#[test]
+fn a_copy_from_before_a_file_became_the_content_does_not_take_the_live_ones_place() {
+    reaches!(InstallRefused);
+    let (mut world, owner) = narrow();
+    write(&mut world, owner, 0..5);
+    let (fetched, _) = sent(&world, owner);
+    let placed = Index(fetched.index.0 + 1);
+    world.with(owner, |shard, _| {
+        shard.restore.placed = Some((StageId::default(), placed));
+        shard.restore_is_recorded();
+    });
+    assert!(!takes_its_place(&mut world, owner, fetched), "the file is gone");
+    assert!(world.at(owner).is_open(), "it goes on with what it has");
+    write(&mut world, owner, 5..8);
+    let (fetched, engine) = sent(&world, owner);
+    world.hosts.get_mut(&owner).unwrap().engine = engine;
+    assert!(takes_its_place(&mut world, owner, fetched));
+    world.run(1000);
+    assert_eq!(world.keys(owner).len(), 8);
+}
+
+#[test]
+fn what_is_durable_in_a_copy_in_order_is_the_least_that_takes_its_place() {
+    let (mut world, owner) = sparing(|limits| limits.sync_after = 10);
+    write(&mut world, owner, 0..35);
+    let (synced, held) = (world.at(owner).synced().index, world.at(owner).position().index);
+    assert!(synced < held);
+    assert_eq!(world.at(owner).least_successor(), synced);
+    // Of what it finds at its start it does not know how much of it was synced.
+    restart(&mut world);
+    world.run(3000);
+    assert!(world.at(owner).least_successor() >= held);
 }
