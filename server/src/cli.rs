@@ -512,7 +512,8 @@ Examples:
   quorate sync world --shard client_usa --full --force
 
 The copy that is there serves on until the new one is whole; then it goes to backup/databases in the
-node's data directory.")]
+node's data directory. One in order gives way to none that holds less than is durable in it: --force
+waits for another server that holds as much.")]
 pub(crate) struct Sync {
     /// The database: DB or DB/SHARD
     pub(crate) database: String,
