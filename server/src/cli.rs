@@ -513,7 +513,7 @@ Examples:
 
 The copy that is there serves on until the new one is whole; then it goes to backup/databases in the
 node's data directory. One in order gives way to none that holds less than is durable in it: --force
-waits for another server that holds as much.")]
+asks for 30 seconds for another server that holds as much, then it lapses, and the node's log says so.")]
 pub(crate) struct Sync {
     /// The database: DB or DB/SHARD
     pub(crate) database: String,

@@ -38,6 +38,9 @@ const DONOR_REST: Duration = Duration::from_secs(5);
 const DONOR_REFUSED: Duration = Duration::from_millis(500);
 /// After this node's own files failed, nothing is received for so long.
 const FILES_REST: Duration = Duration::from_secs(5);
+/// An order for a copy in the place of one in order lapses after so long in which no server could serve
+/// it: none need ever hold as much, and one that came much later would serve it unexpectedly.
+const ORDERED: Duration = Duration::from_secs(30);
 /// How often the owner is asked to keep its log, and it keeps it for five times as long.
 const HOLD: Duration = Duration::from_secs(1);
 
@@ -77,7 +80,7 @@ pub(super) struct Copies {
     /// Copies that hold nothing and wait to be fetched whole.
     blank: BTreeMap<LogId, Blank>,
     /// Copies that an operator wants replaced by another's.
-    forced: BTreeSet<LogId>,
+    forced: BTreeMap<LogId, Time>,
     /// Copies that have just come whole, and what they still have to apply, once they are open: the
     /// others are waiting to hear of both.
     arrived: BTreeMap<LogId, Option<Index>>,
@@ -189,6 +192,7 @@ impl Node {
                 continue;
             }
             self.look_at_blank(shard);
+            self.look_at_order(log);
             let needed = self.needed(shard);
             needing.extend(needed.map(|_| log));
             match needed {
@@ -220,12 +224,22 @@ impl Node {
                     shard.database.settings.auto_deploy
                 }
             };
-        let forced = self.copies.forced.contains(&shard.shard.log) && held.is_open();
+        let forced = self.copies.forced.contains_key(&shard.shard.log) && held.is_open();
         // One that is in order gives way to none that holds less than its disk: of the entries between
         // them this log may be the last, and none of them may have been read for long.
         let forced = forced.then(|| held.least_successor());
         let blank = (held.awaits_copy() && held.is_open()).then_some(Index(1));
         held.needs_copy().or(forced).or(blank).filter(|_| wanted && !held.log().abstains())
+    }
+
+    /// An order for a copy that nobody serves lapses.
+    fn look_at_order(&mut self, log: LogId) {
+        let lapses = self.copies.forced.get(&log).is_some_and(|until| *until <= self.now);
+        if lapses && !self.copies.incoming.contains_key(&log) {
+            self.copies.forced.remove(&log);
+            let reason = "no other server holds as much as this copy: the order lapses".to_owned();
+            self.tell_copy_failed(log, None, reason);
+        }
     }
 
     /// A copy that this node has just been given, and that holds nothing.
@@ -312,7 +326,7 @@ impl Node {
             return SyncStart::Full;
         }
         if full && (force || !whole) {
-            self.copies.forced.insert(log);
+            self.copies.forced.insert(log, self.now + ORDERED);
             return SyncStart::Full;
         }
         match applied >= commit {
@@ -414,6 +428,11 @@ impl Node {
                 IncomingStep::DonorFailed { reason, refused } => {
                     let rest = if refused { DONOR_REFUSED } else { DONOR_REST };
                     self.copies.rests.insert((log, donor), now + rest);
+                    if let Some(until) = self.copies.forced.get_mut(&log)
+                        && receiving.machine.progress().done > 0
+                    {
+                        *until = now + ORDERED;
+                    }
                     if let Some(blank) = self.copies.blank.get_mut(&log) {
                         blank.asked.insert(donor);
                     }

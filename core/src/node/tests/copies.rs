@@ -115,6 +115,32 @@ fn while_its_copy_is_not_whole_the_document_does_not_call_it_online() {
     assert!(seen.contains(&CopyStatus::Synchronizing), "{seen:?}");
 }
 
+#[test]
+fn an_order_for_a_copy_that_nobody_can_give_lapses_and_one_that_somebody_can_is_carried_out() {
+    let (mut world, log) = with_rows(60, 2);
+    world.start(2);
+    assert!(world.until(SECOND * 5, |w| online(w, 0, "demo") == 3), "{world:?}");
+    let order = Command::Sync { database: "demo".into(), shard: None, full: true, force: true };
+    let owner = (0..3).find(|at| world.node(*at).shard(log).unwrap().log().is_leader()).unwrap();
+    let before = world.machines[owner].disk.logs[&log].copy;
+    world.command(owner, order.clone());
+    world.run(SECOND * 5);
+    assert_ne!(world.machines[owner].disk.logs[&log].copy, before, "{world:?}");
+    assert_eq!(events(&world, owner).0, 1);
+    for other in (0..3).filter(|at| *at != owner) {
+        world.kill(other);
+    }
+    world.command(owner, order);
+    world.run(SECOND * 40);
+    let lapsed = |event: &&Event| matches!(event, Event::CopyFailed { donor: None, reason, .. } if reason.contains("lapses"));
+    assert_eq!(world.machines[owner].events.iter().filter(lapsed).count(), 1);
+    let live = world.machines[owner].disk.logs[&log].copy;
+    (0..3).filter(|at| *at != owner).for_each(|other| world.start(other));
+    assert!(world.until(SECOND * 10, |w| online(w, owner, "demo") == 3), "{world:?}");
+    world.run(SECOND * 10);
+    assert_eq!(world.machines[owner].disk.logs[&log].copy, live, "nobody wants it any more");
+}
+
 /// It waited for a coordinator, and the shard has another owner by now.
 #[test]
 fn whoever_does_not_own_a_shard_any_more_does_not_ask_for_online() {
