@@ -128,6 +128,28 @@ impl Fault {
 }
 
 #[cfg(quorate_faults)]
+impl Fault {
+    /// The name it is chosen by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(fault, _)| *fault == self).map_or("", |(_, name)| name)
+    }
+}
+
+#[cfg(quorate_faults)]
+impl core::str::FromStr for Fault {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().find(|(_, known)| *known == name);
+        known.map(|(fault, _)| *fault).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|(_, name)| *name).collect();
+            format!("there is no fault '{name}'; there are {}", names.join(", "))
+        })
+    }
+}
+
+#[cfg(quorate_faults)]
 static ACTIVE: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);
 
 /// Chooses the fault of this process; `None`: none.

@@ -12,7 +12,7 @@ use quorate_model::{Cluster, Outcome, Search, World, search};
 pub(crate) struct Mutants {
     /// Only this fault.
     #[arg(long)]
-    fault: Option<String>,
+    fault: Option<Fault>,
     /// Tell the steps to what each breaks.
     #[arg(long)]
     paths: bool,
@@ -37,14 +37,23 @@ impl Mutants {
     pub(crate) fn run(&self) -> ExitCode {
         // An assertion of core's that fails is what is looked for; it is told in the table.
         std::panic::set_hook(Box::new(|_| {}));
+        if let Some(only) = self.fault.filter(|only| FAULTS.iter().all(|(fault, _)| fault != only))
+        {
+            let shown: Vec<&str> = FAULTS.iter().map(|(fault, _)| fault.name()).collect();
+            eprintln!(
+                "a log by itself does not show '{}'; it shows {}",
+                only.name(),
+                shown.join(", ")
+            );
+            return ExitCode::from(2);
+        }
         let mut missed = 0;
         println!(
             "{:<28} {:<14} {:>9} {:>6} {:>8}  law",
             "fault", "world", "unique", "steps", "seconds"
         );
         for (fault, world) in FAULTS {
-            let name = Fault::ALL.iter().find(|(known, _)| *known == fault).map_or("", |(_, n)| n);
-            if self.fault.as_ref().is_some_and(|only| only != name) {
+            if self.fault.is_some_and(|only| only != fault) {
                 continue;
             }
             let Some(world) = World::named(world) else { continue };
@@ -54,7 +63,7 @@ impl Mutants {
             // The paths that are told were walked with the fault: only now is it taken away.
             set_fault(None);
             missed += u32::from(outcome.broken.is_none());
-            self.tell(name, world, &outcome);
+            self.tell(fault.name(), world, &outcome);
         }
         if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -56,6 +56,9 @@ fn said(database: &str, begun: &[SyncNews]) -> String {
             }
             SyncStart::Full => "is copied whole from another server".to_owned(),
             SyncStart::Asked => "has been asked for: autoDeploy is off".to_owned(),
+            SyncStart::NobodyElse => {
+                "stays as it is: no other server in reach has a whole copy of it".to_owned()
+            }
             SyncStart::Offline => "is OFFLINE: an operator has put it out of use".to_owned(),
             SyncStart::NotHere => "has no place on this server".to_owned(),
         };

@@ -288,6 +288,8 @@ pub enum SyncStart {
     Full,
     /// It was not copied for itself (`autoDeploy` is off); it has been asked for now.
     Asked,
+    /// A whole copy was wanted in the place of one in order, and no other server in reach has one.
+    NobodyElse,
     /// An operator has put it out of use.
     Offline,
     /// This node has no place in the shard.

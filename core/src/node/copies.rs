@@ -326,6 +326,9 @@ impl Node {
             return SyncStart::Full;
         }
         if full && (force || !whole) {
+            if whole && !self.donors(shard).iter().any(|donor| donor.serves) {
+                return SyncStart::NobodyElse;
+            }
             self.copies.forced.insert(log, self.now + ORDERED);
             return SyncStart::Full;
         }

@@ -19,20 +19,11 @@ pub(super) struct Mutants {
     #[arg(long, value_parser = seeds, default_value = "0..5000")]
     seeds: Range<u64>,
     /// Only this fault.
-    #[arg(long, value_parser = fault)]
+    #[arg(long)]
     fault: Option<Fault>,
     /// How many worlds at once; by default as many as there are cores.
     #[arg(long)]
     jobs: Option<usize>,
-}
-
-/// A fault by its name.
-pub(super) fn fault(name: &str) -> Result<Fault, String> {
-    let known = Fault::ALL.iter().find(|(_, known)| *known == name);
-    known.map(|(fault, _)| *fault).ok_or_else(|| {
-        let names: Vec<&str> = Fault::ALL.iter().map(|(_, name)| *name).collect();
-        format!("there is no fault '{name}'; there are {}", names.join(", "))
-    })
 }
 
 /// How a fault was found.

@@ -1,5 +1,6 @@
 //! `shrink` and `schedule`: a run as a file, and the least of it that still fails.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,29 +11,51 @@ use clap::Args;
 use crate::plan::{Case, Due, Profile};
 use crate::shrink::{Effort, as_test, shrink};
 
-/// Which run: what a seed draws, or what a file holds.
+/// Either.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Which {
+struct Source {
     /// Which seed.
     #[arg(long)]
-    pub(super) seed: Option<u64>,
+    seed: Option<u64>,
     /// A case that was saved by `schedule` or `shrink`, perhaps edited since.
     #[arg(long)]
-    pub(super) case: Option<PathBuf>,
+    case: Option<PathBuf>,
+}
+
+/// Which run: what a seed draws, or what a file holds.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Which {
+    #[command(flatten)]
+    source: Source,
+    /// What the faults of the seed are about: crash, partition, disk, churn, client or swarm.
+    #[arg(long, default_value = "swarm", conflicts_with = "case")]
+    profile: Profile,
+}
+
+/// As it is named on a command line.
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seed = self.source.seed.unwrap_or_default();
+        match (&self.source.case, self.profile) {
+            (Some(path), _) => write!(f, "--case {}", path.display()),
+            (None, Profile::Swarm) => write!(f, "--seed {seed}"),
+            (None, other) => write!(f, "--seed {seed} --profile {other}"),
+        }
+    }
 }
 
 impl Which {
     /// The case; in words why there is none.
-    pub(super) fn case(&self, profile: Profile) -> Result<Case, String> {
-        match (&self.case, self.seed) {
+    pub(super) fn case(&self) -> Result<Case, String> {
+        match (&self.source.case, self.source.seed) {
             (Some(path), _) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
                 Case::parse(&text)
                     .map_err(|error| format!("{} is no case: {error}", path.display()))
             }
-            (None, Some(seed)) => Ok(Case::of(seed, profile)),
+            (None, Some(seed)) => Ok(Case::of(seed, self.profile)),
             (None, None) => Err("name a seed or a case".to_owned()),
         }
     }
@@ -85,9 +108,6 @@ fn said(result: Result<(), String>) -> ExitCode {
 pub(super) struct Shrink {
     #[command(flatten)]
     which: Which,
-    /// What the faults of the seed are about: crash, partition, disk, churn, client or swarm.
-    #[arg(long, default_value = "swarm", conflicts_with = "case")]
-    profile: Profile,
     /// Write the least case that was found here, as JSON.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -99,7 +119,7 @@ pub(super) struct Shrink {
     jobs: Option<NonZeroUsize>,
     /// A deliberate fault of core, by name.
     #[cfg(quorate_faults)]
-    #[arg(long, value_parser = super::mutants::fault)]
+    #[arg(long)]
     fault: Option<quorate_core::Fault>,
 }
 
@@ -111,7 +131,7 @@ impl Shrink {
     }
 
     fn shrink(&self) -> Result<(), String> {
-        let case = self.which.case(self.profile)?;
+        let case = self.which.case()?;
         let jobs = self.jobs.or(std::thread::available_parallelism().ok());
         let jobs = jobs.unwrap_or(NonZeroUsize::MIN);
         let effort = Effort { jobs, time: Duration::from_secs(self.seconds) };

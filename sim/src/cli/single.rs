@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::outcome::Report;
-use crate::plan::{Plan, Profile};
+use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::view::page;
 use crate::{Options, run_plan, run_plan_twice};
@@ -21,9 +21,6 @@ const LINES_SHOWN: usize = 60;
 pub(super) struct Run {
     #[command(flatten)]
     which: Which,
-    /// What the faults of the seed are about: crash, partition, disk, churn, client or swarm.
-    #[arg(long, default_value = "swarm", conflicts_with = "case")]
-    profile: Profile,
     /// Print what was drawn, and every event; twice: heartbeats too.
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -36,7 +33,7 @@ pub(super) struct Run {
     html: Option<PathBuf>,
     /// A deliberate fault of core, by name.
     #[cfg(quorate_faults)]
-    #[arg(long, value_parser = super::mutants::fault)]
+    #[arg(long)]
     fault: Option<quorate_core::Fault>,
 }
 
@@ -44,7 +41,7 @@ impl Run {
     pub(super) fn run(&self) -> ExitCode {
         #[cfg(quorate_faults)]
         quorate_core::set_fault(self.fault);
-        let plan = match self.which.case(self.profile) {
+        let plan = match self.which.case() {
             Ok(case) => case.plan(),
             Err(problem) => {
                 eprintln!("{problem}");
@@ -99,16 +96,10 @@ impl Run {
     /// What repeats this run.
     fn command(&self) -> String {
         #[cfg(quorate_faults)]
-        let fault = quorate_core::Fault::ALL.iter().find(|(fault, _)| Some(*fault) == self.fault);
-        #[cfg(quorate_faults)]
-        let fault = fault.map_or(String::new(), |(_, name)| format!(" --fault {name}"));
+        let fault = self.fault.map_or(String::new(), |fault| format!(" --fault {}", fault.name()));
         #[cfg(not(quorate_faults))]
         let fault = "";
-        let which = match (&self.which.case, self.which.seed, self.profile) {
-            (Some(path), ..) => format!("--case {}", path.display()),
-            (None, seed, Profile::Swarm) => format!("--seed {}", seed.unwrap_or_default()),
-            (None, seed, other) => format!("--seed {} --profile {other}", seed.unwrap_or_default()),
-        };
+        let which = &self.which;
         format!("quorate-sim run {which}{fault} --verbose")
     }
 }

@@ -15,7 +15,7 @@ use crate::engine::Fault;
 use crate::marks::reaches;
 use crate::shard::{Consistency, ShardLimits, SqlKind};
 use crate::wire::Request;
-use crate::{Command, Event, Generation, Index, LogId};
+use crate::{Command, Event, Generation, Index, LogId, Reply, SyncStart};
 
 /// Three servers with a database of some hundred chunks, and `at` switched off.
 pub(super) fn with_rows(rows: i64, at: usize) -> (World, LogId) {
@@ -127,11 +127,14 @@ fn an_order_for_a_copy_that_nobody_can_give_lapses_and_one_that_somebody_can_is_
     world.run(SECOND * 5);
     assert_ne!(world.machines[owner].disk.logs[&log].copy, before, "{world:?}");
     assert_eq!(events(&world, owner).0, 1);
+    world.command(owner, order.clone());
     for other in (0..3).filter(|at| *at != owner) {
         world.kill(other);
     }
-    world.command(owner, order);
     world.run(SECOND * 40);
+    let asked = world.command(owner, order);
+    let said = vec![("main".to_owned(), SyncStart::NobodyElse)];
+    assert_eq!(world.machines[owner].replies[&asked], Reply::Syncing { shards: said });
     let lapsed = |event: &&Event| matches!(event, Event::CopyFailed { donor: None, reason, .. } if reason.contains("lapses"));
     assert_eq!(world.machines[owner].events.iter().filter(lapsed).count(), 1);
     let live = world.machines[owner].disk.logs[&log].copy;
