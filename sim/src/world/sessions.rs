@@ -188,8 +188,8 @@ impl World {
             self.once_again(number, 300 * MS);
             return Ok(());
         };
-        let current = self.clients.sessions.open.get(&which).map(|open| open.id);
-        if sent == 0 && current != Some(session) {
+        let current = self.clients.sessions.open.get(&which);
+        if sent == 0 && !current.is_some_and(|open| open.is(of, session)) {
             return self.renew(number, host);
         }
         if over {
