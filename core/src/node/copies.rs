@@ -79,7 +79,7 @@ pub(super) struct Copies {
     goals: BTreeMap<(LogId, NodeId), (Term, Index)>,
     /// Copies that hold nothing and wait to be fetched whole.
     blank: BTreeMap<LogId, Blank>,
-    /// Copies that an operator wants replaced by another's.
+    /// Copies in order that an operator wants replaced by another's, and when each order lapses.
     forced: BTreeMap<LogId, Time>,
     /// Copies that have just come whole, and what they still have to apply, once they are open: the
     /// others are waiting to hear of both.

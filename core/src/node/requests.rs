@@ -201,7 +201,7 @@ impl Node {
         self.requests.next = Some(now + retry / 4);
         let ids: Vec<u64> = self.requests.pending.keys().copied().collect();
         for id in ids {
-            let Some(pending) = self.requests.pending.get_mut(&id) else { continue };
+            let Some(pending) = self.requests.pending.get(&id) else { continue };
             if now >= pending.deadline {
                 self.give_up(id);
                 continue;
@@ -210,7 +210,7 @@ impl Node {
                 continue;
             }
             let once = matches!(&pending.what, Request::Change(command) if command.is_once());
-            if (once && pending.maybe_done()) || self.is_for_others_to_judge(id) {
+            if (once && pending.maybe_done()) || self.is_for_others_to_judge(&pending.what) {
                 self.give_up(id);
                 continue;
             }
@@ -220,15 +220,12 @@ impl Node {
 
     /// That a copy holds all that is committed an owner can say, while it is one: what has waited for
     /// a coordinator may be of a time before others have committed more.
-    fn is_for_others_to_judge(&self, id: u64) -> bool {
-        let pending = self.requests.pending.get(&id);
-        let Some(Request::Change(ConfigCommand::SetCopy { log, status, .. })) =
-            pending.map(|pending| &pending.what)
+    fn is_for_others_to_judge(&self, what: &Request) -> bool {
+        let Request::Change(ConfigCommand::SetCopy { log, status: CopyStatus::Online, .. }) = what
         else {
             return false;
         };
-        let leads = self.shards.all.get(log).is_some_and(|held| held.log().is_leader());
-        *status == CopyStatus::Online && !leads
+        self.shards.all.get(log).is_none_or(|held| !held.log().is_leader())
     }
 
     /// Whoever was told that something is done finds it so at the node that told it.

@@ -65,12 +65,11 @@ impl Shard {
             // Its log would begin anew behind it, and forget the rest of what it has promised.
             return None;
         }
-        let base = self.raft.snapshot().index;
         match &self.copy {
             CopyState::Swapping(_) | CopyState::Placing(_) => None,
             CopyState::Broken(_) => {
-                let lacks = self.restore.at_least.max(self.restore.done);
-                Some(self.raft.wanted().unwrap_or_default().max(base).max(lacks))
+                let lacks = self.restore.at_least.max(self.leads_up_from());
+                Some(self.raft.wanted().unwrap_or_default().max(lacks))
             }
             _ => self.raft.wanted(),
         }
@@ -81,7 +80,13 @@ impl Shard {
     #[must_use]
     pub fn least_successor(&self) -> Index {
         let Follow { synced, opened, .. } = &self.follow;
-        synced.index.max(opened.index).max(self.raft.snapshot().index)
+        synced.index.max(opened.index).max(self.leads_up_from())
+    }
+
+    /// The first entry from which this node can bring a copy up: where its log begins, or else where the
+    /// content was last replaced by that of a file, which is gone since.
+    fn leads_up_from(&self) -> Index {
+        self.raft.snapshot().index.max(self.restore.done)
     }
 
     /// How far the copy is in what is known to be committed; `None` while it is not open, or the log
@@ -113,17 +118,14 @@ impl Shard {
     }
 
     /// A copy with the content at `base` lies whole and durable in `generation`. It becomes the live
-    /// one when the record that says so is durable. Whether it fits: not if this log begins behind
-    /// it, or knows another entry there to be committed, or could not bring it up again, since the file
-    /// is gone that an entry behind it names; then nothing has happened.
+    /// one when the record that says so is durable. Whether it fits: not if this node could not bring it
+    /// up, or knows another entry there to be committed; then nothing has happened.
     pub fn install(&mut self, now: crate::Time, generation: Generation, base: Snapshot) -> bool {
         self.now = now;
         let at = Position { index: base.index, term: base.term };
-        let begins_behind = at.index < self.raft.snapshot().index;
         let known: Option<Term> =
             (at.index <= self.raft.commit()).then(|| self.raft.term_at(at.index)).flatten();
-        let stuck = at.index < self.restore.done;
-        if begins_behind || stuck || known.is_some_and(|term| term != at.term) {
+        if at.index < self.leads_up_from() || known.is_some_and(|term| term != at.term) {
             sometimes!(InstallRefused);
             return false;
         }

@@ -11,7 +11,7 @@ use clap::Args;
 use crate::plan::{Case, Due, Profile};
 use crate::shrink::{Effort, as_test, shrink};
 
-/// Either.
+/// A seed, or a file.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Source {

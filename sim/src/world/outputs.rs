@@ -10,8 +10,8 @@ use quorate_core::raft::{Body, Entry, LogRead, Membership, Message, Payload, Sna
 use quorate_core::shard::SessionId;
 use quorate_core::wire::{self, Packet, Request, Response};
 use quorate_core::{
-    ClusterId, Command, ConfigVersion, Event, Index, Input, LinkId, LogId, NodeId, Output,
-    PersistId, Reply, State, StorageOp, Term,
+    ClusterId, Command, ConfigVersion, Event, Generation, Index, Input, LinkId, LogId, NodeId,
+    Output, PersistId, Reply, State, StorageOp, Term,
 };
 
 use super::clients::Acknowledged;
@@ -206,6 +206,12 @@ impl World {
         Ok(())
     }
 
+    /// The last content that is durable in a copy, if it is there.
+    fn durable_in(&mut self, dir: DirId, log: LogId, copy: Option<Generation>) -> Option<Index> {
+        let copy = self.disks.get_mut(dir).files(log).copy(copy?)?;
+        Some(copy.synced_at().index)
+    }
+
     /// The log of a shard begins later from here on. What goes is durable in the copy that is in use, or
     /// that comes into use next.
     fn lets_go(
@@ -226,10 +232,7 @@ impl World {
         let least = ledger.map_or(Index::ZERO, |ledger| ledger.content.position_at(index));
         let open = self.hosts[host].engines.get(&log).and_then(|pump| pump.open);
         let live = self.hosts[host].recorded.get(&log).copied().or(open);
-        let Some(copy) = live.and_then(|g| self.disks.get_mut(dir).files(log).copy(g)) else {
-            return Ok(());
-        };
-        let synced = copy.synced_at().index;
+        let Some(synced) = self.durable_in(dir, log, live) else { return Ok(()) };
         if synced >= least {
             return Ok(());
         }
@@ -573,7 +576,7 @@ impl World {
                 && let Some(command) = quorate_core::node::decode_command(bytes)
                 && let Some(grant) = grant(cluster, &command)
             {
-                let _ = self.note_grant(host, grant);
+                self.note_grant(host, grant);
             }
         }
     }
@@ -636,9 +639,7 @@ impl World {
         let id = node.id();
         let open = node.shard(log).filter(|shard| shard.is_open()).and_then(|s| s.generation());
         let Some(dir) = self.hosts[host].dir else { return Ok(()) };
-        let files = self.disks.get_mut(dir).files(log);
-        let copy = open.and_then(|generation| files.copy(generation));
-        let Some(durable) = copy.map(|copy| copy.synced_at().index) else { return Ok(()) };
+        let Some(durable) = self.durable_in(dir, log, open) else { return Ok(()) };
         if at_least >= durable {
             return Ok(());
         }

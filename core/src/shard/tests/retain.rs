@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use super::super::*;
 use super::world::*;
-use crate::engine::Engine as _;
-use crate::engine::memory::Memory;
 use crate::marks::reaches;
 use crate::raft::{Snapshot, Unreadable};
 use crate::storage::Window;
@@ -328,15 +326,6 @@ fn a_copy_that_the_log_begins_behind_by_now_does_not_take_the_live_ones_place() 
     assert_eq!(world.keys(owner).len(), 60);
 }
 
-/// What a copy holds by now, as somebody else would send it.
-fn sent(world: &World, node: NodeId) -> (Snapshot, Memory) {
-    let at = world.at(node).position();
-    let mut engine = world.hosts[&node].engine.clone();
-    engine.kill();
-    engine.sync().expect("it does not fail");
-    (world.at(node).base_at(at).expect("the log reaches back to it"), engine)
-}
-
 /// It takes the place of the live one.
 fn takes_its_place(world: &mut World, node: NodeId, base: Snapshot) -> bool {
     let generation = world.at(node).next_generation();
@@ -347,7 +336,7 @@ fn takes_its_place(world: &mut World, node: NodeId, base: Snapshot) -> bool {
 fn a_log_is_kept_for_a_copy_that_takes_the_place_of_one_that_held_more() {
     let (mut world, owner) = sparing(|_| {});
     write(&mut world, owner, 0..10);
-    let (fetched, engine) = sent(&world, owner);
+    let (fetched, engine) = sent(&world.hosts[&owner]);
     let (peer, until) = (NodeId(9), world.now + Duration::from_secs(60));
     assert!(world.with(owner, |shard, now| shard.hold(now, peer, fetched.index, until)));
     write(&mut world, owner, 10..30);
@@ -370,7 +359,7 @@ fn a_copy_from_before_a_file_became_the_content_does_not_take_the_live_ones_plac
     reaches!(InstallRefused);
     let (mut world, owner) = narrow();
     write(&mut world, owner, 0..5);
-    let (fetched, _) = sent(&world, owner);
+    let (fetched, _) = sent(&world.hosts[&owner]);
     let placed = Index(fetched.index.0 + 1);
     world.with(owner, |shard, _| {
         shard.restore.placed = Some((StageId::default(), placed));
@@ -379,7 +368,7 @@ fn a_copy_from_before_a_file_became_the_content_does_not_take_the_live_ones_plac
     assert!(!takes_its_place(&mut world, owner, fetched), "the file is gone");
     assert!(world.at(owner).is_open(), "it goes on with what it has");
     write(&mut world, owner, 5..8);
-    let (fetched, engine) = sent(&world, owner);
+    let (fetched, engine) = sent(&world.hosts[&owner]);
     world.hosts.get_mut(&owner).unwrap().engine = engine;
     assert!(takes_its_place(&mut world, owner, fetched));
     world.run(1000);

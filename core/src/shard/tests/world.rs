@@ -381,18 +381,10 @@ impl World {
         let Some((_, donor)) = up.max_by_key(|(_, host)| host.engine.position().index) else {
             return false;
         };
-        let mut engine = donor.engine.clone();
-        engine.kill();
-        engine.sync().expect("it does not fail");
-        let (at, log) = (engine.position(), donor.shard.as_ref().expect("it runs").log());
-        let base = Snapshot {
-            index: at.index,
-            term: at.term,
-            membership: log.membership_at(at.index).clone(),
-            data: bytes::Bytes::new(),
-        };
+        let (base, engine) = sent(donor);
+        let begins = donor.shard.as_ref().expect("it runs").log().snapshot().index;
         let held = self.at(node).log().snapshot().index;
-        if at.index < wanted || at.index < held || log.snapshot().index > at.index {
+        if base.index < wanted || base.index < held || begins > base.index {
             return false;
         }
         self.hosts.get_mut(&node).expect("a host").engine = engine;
@@ -559,6 +551,16 @@ impl World {
     pub(super) fn keys(&self, node: NodeId) -> BTreeSet<i64> {
         self.hosts[&node].engine.table("t").into_keys().collect()
     }
+}
+
+/// The content of a copy, as another gets it whole, and what its log begins behind then.
+pub(super) fn sent(donor: &Host) -> (Snapshot, Memory) {
+    let mut engine = donor.engine.clone();
+    engine.kill();
+    engine.sync().expect("it does not fail");
+    let (at, log) = (engine.position(), donor.shard.as_ref().expect("it runs").log());
+    let membership = log.membership_at(at.index).clone();
+    (Snapshot { index: at.index, term: at.term, membership, data: bytes::Bytes::new() }, engine)
 }
 
 fn carry_out(host: &mut Host, what: CallKind, sql: &SqlLimits) -> Result<Answer, Fault> {
