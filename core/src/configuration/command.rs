@@ -417,6 +417,7 @@ fn found(
         absorbed: Default::default(),
         bringing: Default::default(),
         expelled: Default::default(),
+        departed: Default::default(),
         dissolved_into: None,
         users: Default::default(),
     }

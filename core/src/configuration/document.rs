@@ -172,6 +172,10 @@ pub struct Configuration {
     /// Servers that an operator took out, and when; forgotten when they join again. At most
     /// [`Configuration::EXPELLED_MAX`], the oldest fall out.
     pub expelled: BTreeMap<NodeId, ConfigVersion>,
+    /// The last start of each server that was in, and when it went; forgotten when it joins again. By
+    /// it a newcomer tells the directory of such a server from an old copy of it, which may lack what
+    /// the server has promised. At most [`Configuration::DEPARTED_MAX`], the oldest fall out.
+    pub departed: BTreeMap<NodeId, (ConfigVersion, Start)>,
     /// What clusters of one server are to bring, from when the names are kept for them until they
     /// come. Whoever is in here is in `absorbed` as well.
     pub bringing: BTreeMap<ClusterId, Bringing>,
@@ -194,6 +198,15 @@ pub struct Dissolved {
 }
 
 impl Configuration {
+    /// The last start of a server, also of one that is in no more, as far as the cluster knows.
+    #[must_use]
+    pub fn last_start(&self, node: NodeId) -> Option<Start> {
+        match self.servers.get(&node) {
+            Some(server) => server.start,
+            None => self.departed.get(&node).map(|(_, start)| *start),
+        }
+    }
+
     /// The data centres that a server is listed in, by whatever database.
     #[must_use]
     pub fn data_centers_of(&self, server: &str) -> Vec<String> {
@@ -207,6 +220,8 @@ impl Configuration {
     pub const ABSORBED_MAX: usize = 64;
     /// How many servers taken out by an operator are remembered.
     pub const EXPELLED_MAX: usize = 64;
+    /// How many starts of servers that are gone are remembered.
+    pub const DEPARTED_MAX: usize = 256;
     /// How many servers a cluster may have: the full mesh and the quorums are made for this.
     pub const SERVERS_MAX: usize = 64;
     /// How many databases a cluster may have.

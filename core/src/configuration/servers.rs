@@ -1,5 +1,6 @@
 //! Servers come, change and go.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::{Applied, change, server_mut, transition};
@@ -8,7 +9,7 @@ use super::merging::absorbed;
 use super::rejection::{Rejection, check_server_name};
 use super::{ConfigCommand, OperatorChange, RemoveReason, ShardRef};
 use super::{bringing, placement, rules};
-use crate::ids::{ClusterId, NodeId, Start};
+use crate::ids::{ClusterId, ConfigVersion, NodeId, Start};
 
 /// A server joins, or one that is in already says where it is and what it is called.
 pub(super) fn join(
@@ -69,7 +70,9 @@ pub(super) fn join(
         return Ok(done.or(renamed).or(moved).or(back));
     }
     held.expelled.remove(&node);
-    let (role, registration) = match replaces.and_then(|old| held.servers.remove(&old)) {
+    let before = held.departed.remove(&node).map(|(_, start)| start);
+    let start = newer(before, start);
+    let (role, registration) = match replaces.and_then(|old| take_out(held, old)) {
         Some(old) => (old.role, old.registration),
         None => (held.defaults.role_of(name), held.defaults.registration_of(name)),
     };
@@ -110,13 +113,14 @@ pub(super) fn set_status(
     Ok(changed.or(moved).or(started))
 }
 
-/// Starts only ever rise: an older one is what an old copy of a directory would say.
 fn note_start(server: &mut Server, start: Option<Start>) -> Applied {
-    let newer = start.filter(|s| server.start.is_none_or(|held| s.number > held.number));
-    match newer {
-        Some(start) => change(&mut server.start, Some(start)),
-        None => Applied::Unchanged,
-    }
+    let newer = newer(server.start, start);
+    change(&mut server.start, newer)
+}
+
+/// Starts only ever rise: an older one is what an old copy of a directory would say.
+fn newer(held: Option<Start>, told: Option<Start>) -> Option<Start> {
+    told.filter(|told| held.is_none_or(|held| told.number > held.number)).or(held)
 }
 
 /// What an operator wants of a server, whose name they may have given.
@@ -250,18 +254,32 @@ pub(super) fn remove(
         RemoveReason::Operator => keep_copies(held, node)?,
         RemoveReason::Unreachable | RemoveReason::Left => keep_what_only_it_has(held, node)?,
     }
-    held.servers.remove(&node);
+    take_out(held, node);
     if reason == RemoveReason::Operator {
         held.expelled.insert(node, held.version.next());
-        if held.expelled.len() > Configuration::EXPELLED_MAX
-            && let Some((_, oldest)) = held.expelled.iter().map(|(id, at)| (*at, *id)).min()
-        {
-            held.expelled.remove(&oldest);
-        }
+        forget_oldest(&mut held.expelled, Configuration::EXPELLED_MAX, |at| *at);
     }
     for server in held.servers.values_mut().filter(|s| s.replaces == Some(node)) {
         server.replaces = None;
     }
     placement::adapt(held);
     Ok(Applied::Changed)
+}
+
+/// A server is in no more; which of its starts was the last stays known.
+fn take_out(held: &mut Configuration, node: NodeId) -> Option<Server> {
+    let server = held.servers.remove(&node)?;
+    if let Some(start) = server.start {
+        held.departed.insert(node, (held.version.next(), start));
+        forget_oldest(&mut held.departed, Configuration::DEPARTED_MAX, |(at, _)| *at);
+    }
+    Some(server)
+}
+
+fn forget_oldest<T>(of: &mut BTreeMap<NodeId, T>, max: usize, at: impl Fn(&T) -> ConfigVersion) {
+    if of.len() > max
+        && let Some((_, oldest)) = of.iter().map(|(id, held)| (at(held), *id)).min()
+    {
+        of.remove(&oldest);
+    }
 }

@@ -192,7 +192,8 @@ impl Node {
     /// and by the cluster.
     fn known_starts(&self, peer: NodeId) -> impl Iterator<Item = Start> {
         let links = &self.links;
-        let told = self.document.as_ref().and_then(|d| d.servers.get(&peer)?.start);
+        let document = self.document.as_ref();
+        let told = document.and_then(|document| document.last_start(peer));
         let own = [links.remembering.get(&peer), links.peer_starts.get(&peer)];
         own.into_iter().flatten().copied().chain(told)
     }

@@ -121,6 +121,7 @@ mod tests {
             bringing: std::collections::BTreeMap::new(),
             absorbed: Default::default(),
             expelled: Default::default(),
+            departed: Default::default(),
             dissolved_into: None,
             users: Default::default(),
         };

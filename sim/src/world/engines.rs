@@ -23,14 +23,12 @@ const CALLS_MAX: usize = 16;
 /// The engine of one copy in one process.
 #[derive(Debug, Default)]
 pub struct Pump {
-    /// Calls that are not carried out yet, oldest first.
-    pub calls: VecDeque<Call>,
+    /// Calls that are not carried out yet, oldest first, and the term in which each was made.
+    pub calls: VecDeque<(Call, Term)>,
     /// The copy that is open.
     pub open: Option<Generation>,
     /// The epoch in which a call has failed: nothing more of it is carried out.
     failed: u64,
-    /// The term in which transactions were last given to it.
-    asked: Term,
     /// A transaction is open, which was run in this term.
     pub transaction: Option<Term>,
 }
@@ -55,16 +53,15 @@ impl World {
             self.comes_to(host, Step::Opening);
         }
         let held = &mut self.hosts[host];
-        let term = held.node.as_ref().and_then(|node| node.shard(log)).map(|s| s.log().term());
+        let shard = held.node.as_ref().and_then(|node| node.shard(log));
+        let term = shard.map(|shard| shard.log().term()).unwrap_or_default();
         let pump = held.engines.entry(log).or_default();
         match call.what {
             CallKind::Execute(..) => {
-                pump.asked = term.unwrap_or_default();
                 self.counts.add(Count::Batches);
                 self.late.push(super::outputs::Late::Executes(log));
             }
             CallKind::Begin(..) => {
-                pump.asked = term.unwrap_or_default();
                 self.late.push(super::outputs::Late::Executes(log));
             }
             // What a finish has come to is told with its answer, as of a batch.
@@ -76,7 +73,7 @@ impl World {
             }
             _ => {}
         }
-        pump.calls.push_back(call);
+        pump.calls.push_back((call, term));
         let waiting = pump.calls.len();
         if waiting == 1 {
             self.queue.push(self.now + wait, What::Engine { by, log });
@@ -116,7 +113,7 @@ impl World {
         }
         let host = by.host;
         let Some(pump) = self.hosts[host].engines.get_mut(&log) else { return Ok(()) };
-        let Some(call) = pump.calls.pop_front() else { return Ok(()) };
+        let Some((call, asked)) = pump.calls.pop_front() else { return Ok(()) };
         if !pump.calls.is_empty() {
             let wait = self.engine_wait(host);
             self.queue.push(self.now + wait, What::Engine { by, log });
@@ -126,7 +123,7 @@ impl World {
         if failed == call.epoch {
             return Ok(());
         }
-        let answer = match self.carry_out_call(host, dir, log, &call.what)? {
+        let answer = match self.carry_out_call((host, dir), log, &call.what, asked)? {
             Ok(answer) => answer,
             Err(fault) => {
                 self.give_up(host, dir, log, call.epoch);
@@ -180,10 +177,10 @@ impl World {
 
     fn carry_out_call(
         &mut self,
-        host: usize,
-        dir: DirId,
+        (host, dir): (usize, DirId),
         log: LogId,
         what: &CallKind,
+        asked: Term,
     ) -> Result<Result<Answer, Fault>, Violation> {
         let fault = self.draw_fault(host, what);
         if let Some((fault, false)) = fault {
@@ -203,7 +200,7 @@ impl World {
             return Ok(Err(Fault::Corrupt("database disk image is malformed".to_owned())));
         }
         if let CallKind::Execute(..) | CallKind::Begin(..) = what {
-            self.executes_on_all(host, dir, log, at)?;
+            self.executes_on_all((host, dir), log, at, asked)?;
         }
         let copy = open.and_then(|g| self.disks.get_mut(dir).files(log).copy(g));
         let Some(copy) = copy else { return Ok(Ok(Answer::RolledBack)) };
@@ -238,7 +235,8 @@ impl World {
         if let Some(pump) = self.hosts[host].engines.get_mut(&log) {
             let ends =
                 |call: &Call| matches!(call.what, CallKind::Rollback | CallKind::Open { .. });
-            pump.transaction = term.filter(|_| open && !pump.calls.iter().any(ends));
+            let over = pump.calls.iter().any(|(call, _)| ends(call));
+            pump.transaction = term.filter(|_| open && !over);
         }
     }
 
@@ -332,15 +330,14 @@ impl World {
     /// Whoever runs transactions has every entry of its log with content in the copy.
     fn executes_on_all(
         &self,
-        host: usize,
-        dir: DirId,
+        (host, dir): (usize, DirId),
         log: LogId,
         at: quorate_core::engine::Position,
+        asked: Term,
     ) -> Verdict {
         let shard = self.hosts[host].node.as_ref().and_then(|node| node.shard(log));
         // What comes from an earlier term is undone as soon as it has run.
-        let asked = self.hosts[host].engines.get(&log).map(|pump| pump.asked);
-        let leads = shard.filter(|s| s.log().is_leader() && Some(s.log().term()) == asked);
+        let leads = shard.filter(|s| s.log().is_leader() && s.log().term() == asked);
         let (Some(shard), Some(held)) = (leads, self.disks.get(dir).written(log)) else {
             return Ok(());
         };
@@ -364,7 +361,7 @@ impl World {
         let Some(dir) = self.hosts[host].dir else { return };
         let pumps = std::mem::take(&mut self.hosts[host].engines);
         for (log, mut pump) in pumps {
-            let Some(call) = pump.calls.pop_front() else { continue };
+            let Some((call, _)) = pump.calls.pop_front() else { continue };
             let under_way = call.epoch != pump.failed && self.engine_dice.one_in(2);
             let files = self.disks.get_mut(dir).files(log);
             match (call.what, pump.open) {

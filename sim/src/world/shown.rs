@@ -34,7 +34,8 @@ pub(super) struct Shows {
 }
 
 impl Shows {
-    /// Whether the node may have given up by now what this is to see; its clock has last jumped then.
+    /// Whether the node may have given up by now what this is to see; a clock has last jumped then: its
+    /// own, or that of the node that reads for it.
     fn has_waited(&self, now: u64, jumped: u64) -> bool {
         let timeout = u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX);
         jumped > self.at || now - self.at >= WAITS.min(timeout / 4)
@@ -62,11 +63,11 @@ impl Shown {
 impl World {
     /// Whether another request has waited for the same, and is not answered yet: the node gives up for
     /// all when it does for one, and what that gets instead may take its time.
-    fn others_have_waited(&self, request: Shows) -> bool {
+    fn others_have_waited(&self, request: Shows, jumped: u64) -> bool {
         let same = |other: Shows| {
             other.as_configured
                 && (other.by, other.of, other.shown) == (request.by, request.of, request.shown)
-                && other.has_waited(self.now, self.hosts[other.by.host].jumped)
+                && other.has_waited(self.now, jumped)
         };
         self.clients.open_shows().any(same)
             || self.failover.iter().flat_map(Failover::open_shows).any(same)
@@ -77,8 +78,9 @@ impl World {
         let key = (request.by, request.of.0, request.of.1);
         let at = reply.done_at().map(|at| at.index);
         if request.as_configured && at.is_none_or(|at| at < request.shown) {
-            let jumped = self.hosts[request.by.host].jumped;
-            let waited = request.has_waited(self.now, jumped) || self.others_have_waited(request);
+            let jumped = self.hosts.iter().map(|host| host.jumped).max().unwrap_or_default();
+            let waited =
+                request.has_waited(self.now, jumped) || self.others_have_waited(request, jumped);
             let furthest = self.clients.shown.0.entry(key).or_default();
             if furthest.given_up.is_some_and(|given_up| given_up >= request.at) {
                 // The node gave up before the one for which it did was answered: this one was handed

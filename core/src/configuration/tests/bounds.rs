@@ -120,6 +120,8 @@ fn the_largest_document_fits_a_packet_whatever_else_then_happens_to_it() {
         document = after(&document, &ConfigCommand::Absorb { cluster });
     }
     document.expelled.extend((0..64).map(|n| (node(u128::MAX - n), document.version)));
+    let gone = (document.version, Start { number: u64::MAX, nonce: u64::MAX });
+    document.departed.extend((0..256).map(|n| (node(u128::MAX - n), gone)));
     let longer = document.encoded_bytes() - full;
     println!("the largest document: {full} bytes, and {longer} more");
     let data = postcard::to_allocvec(&Some(&document)).unwrap().into();

@@ -5,7 +5,8 @@ use super::super::{
     Rejection, RemoveReason, Role, ServerStatus, apply,
 };
 use super::{addresses, after, away, cluster, founded, join, node, refused, remove};
-use crate::ids::{ClusterId, ConfigVersion, DatabaseId};
+use crate::configuration::Configuration;
+use crate::ids::{ClusterId, ConfigVersion, DatabaseId, Start};
 
 #[test]
 fn every_change_raises_the_version_by_one_and_nothing_else_does() {
@@ -94,6 +95,38 @@ fn who_was_taken_out_by_an_operator_is_remembered_until_it_joins_again() {
     assert!(!after(&document, &join(2, "n2")).expelled.contains_key(&node(2)));
     let lost = after(&founded(2, Defaults::default()), &remove(2, RemoveReason::Unreachable));
     assert!(lost.expelled.is_empty());
+}
+
+#[test]
+fn the_last_start_of_whoever_is_gone_is_remembered_until_it_joins_again() {
+    let start = |number| Some(Start { number, nonce: number });
+    let known = |document: &Configuration| document.last_start(node(2));
+    let joins = |number| {
+        let ConfigCommand::Join { node, name, addresses, dissolved_from, brings, .. } =
+            join(2, "n2")
+        else {
+            unreachable!("it joins")
+        };
+        let start = start(number);
+        ConfigCommand::Join { node, name, addresses, start, dissolved_from, brings }
+    };
+    let document = after(&founded(1, Defaults::default()), &joins(5));
+    for reason in [RemoveReason::Operator, RemoveReason::Unreachable, RemoveReason::Left] {
+        let without = after(&document, &remove(2, reason));
+        assert_eq!(known(&without), start(5));
+        let again = after(&without, &joins(7));
+        assert_eq!((known(&again), again.departed.len()), (start(7), 0));
+        assert_eq!(known(&after(&without, &joins(3))), start(5), "starts only ever rise");
+    }
+    let away = ConfigCommand::SetStatus {
+        node: node(2),
+        status: ServerStatus::Away,
+        addresses: None,
+        start: None,
+    };
+    let wiped = after(&after(&document, &away), &join(3, "n2"));
+    assert!(!wiped.servers.contains_key(&node(2)), "another bears its name");
+    assert_eq!(known(&wiped), start(5));
 }
 
 #[test]

@@ -391,3 +391,26 @@ fn a_server_that_joined_later_finds_out_a_restored_directory_too() {
     assert!(world.until(SECOND * 3, |w| w.machines[2].stopped.is_some()));
     assert!(matches!(world.machines[2].stopped, Some(StopReason::StaleDisk(_))));
 }
+
+#[test]
+fn a_server_that_joined_after_a_removal_finds_out_an_old_copy_of_what_was_removed() {
+    let mut world = cluster(3, &Defaults::default());
+    let old = world.machines[2].disk.clone();
+    world.kill(2);
+    world.start(2);
+    assert!(world.until(SECOND * 5, |w| w.agree(&[0, 1, 2])));
+    world.run(SECOND);
+    let server = world.machines[2].config.name.clone().expect("it has a name");
+    world.command(0, Command::RemoveServer { server });
+    assert!(world.until(SECOND * 5, |w| w.machines[2].stopped.is_some() && w.agree(&[0, 1])));
+    world.add("n3", Defaults::default());
+    world.start(3);
+    assert!(world.until(SECOND * 3, |w| w.agree(&[0, 1, 3])));
+    // Those that have met the later start are out of its reach, and the newcomer would let it in.
+    world.machines[2].disk = old;
+    world.cut(0, 2);
+    world.cut(1, 2);
+    world.start(2);
+    assert!(world.until(SECOND * 3, |w| w.machines[2].stopped.is_some()), "{world:?}");
+    assert!(matches!(world.machines[2].stopped, Some(StopReason::StaleDisk(_))));
+}
