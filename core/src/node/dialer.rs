@@ -59,6 +59,16 @@ impl Dialer {
         target.refused = None;
     }
 
+    /// A process with this node's id is there: it may stop one day, and another server run in its
+    /// place.
+    pub(super) fn met_twin(&mut self, now: Time, addr: SocketAddr, first: Duration) {
+        let target = self.target(addr);
+        target.dialing = false;
+        target.refused = None;
+        target.wait = first * 8;
+        target.next = now + target.wait;
+    }
+
     /// A link that was dialled, and stood since `up`, is gone: try again at once, then ever more
     /// slowly. One that is closed as soon as it is up is no better than none.
     pub(super) fn lost(&mut self, now: Time, addr: SocketAddr, up: Time, first: Duration) {
@@ -75,6 +85,11 @@ impl Dialer {
 
     pub(super) fn has_failed(&self, addr: SocketAddr) -> bool {
         self.targets.get(&addr).is_some_and(|t| !t.wait.is_zero() || t.myself)
+    }
+
+    /// Whether this node itself is there.
+    pub(super) fn is_myself(&self, addr: SocketAddr) -> bool {
+        self.targets.get(&addr).is_some_and(|target| target.myself)
     }
 
     /// Addresses that refused this node, or were refused by it, of late.
@@ -167,6 +182,13 @@ impl Node {
             for (node, server) in document.servers.iter().filter(|(id, _)| **id != me) {
                 wanted.insert(server.addresses.node, Some(*node));
             }
+        }
+        // Who runs on a copy of this directory, if anybody does, settles with this one who goes on.
+        let listed = self.document.as_ref().and_then(|document| document.servers.get(&me));
+        for addr in
+            listed.map(|server| server.addresses.node).into_iter().chain(self.discovery.twin)
+        {
+            wanted.entry(addr).or_insert(None);
         }
         // A coordinator that somebody has named, when none is known otherwise.
         let named: BTreeSet<(NodeId, SocketAddr)> =

@@ -39,6 +39,8 @@ pub(super) struct Discovery {
     deferred: BTreeMap<NodeId, Time>,
     next_announce: Time,
     last_answer: Option<Time>,
+    /// Where somebody announced itself by this node's id, last.
+    pub(super) twin: Option<SocketAddr>,
 }
 
 impl Discovery {
@@ -118,12 +120,19 @@ impl Node {
             self.counters.datagrams_other_group += 1;
             return;
         }
-        if announce.node == self.id() || !self.config.multicast {
+        if !self.config.multicast {
             return;
         }
         let mut address = announce.address;
         if address.ip().is_unspecified() {
             address.set_ip(from.ip());
+        }
+        if announce.node == self.id() {
+            // Its own voice come back, or a process on a copy of its directory.
+            if !self.dialer.is_myself(address) {
+                self.discovery.twin = Some(address);
+            }
+            return;
         }
         self.discovery.see(self.now, &announce, address);
         if !self.links.any(announce.node) {

@@ -53,6 +53,8 @@ pub(super) struct Links {
     /// The newest usable link of each peer that has one. Every message asks for it; it changes only
     /// with a link: see [`Links::note`].
     speaking: BTreeMap<NodeId, LinkId>,
+    /// To processes that run with this node's own id, and since when: see `twin`.
+    pub twins: BTreeMap<LinkId, Time>,
 }
 
 impl Links {
@@ -120,6 +122,10 @@ pub(super) fn push_packet(out: &mut VecDeque<Output>, link: LinkId, packet: &Pac
 
 impl Node {
     pub(super) fn on_link_up(&mut self, link: LinkId, peer: NodeId, dialed: Option<SocketAddr>) {
+        if peer == self.id() {
+            self.on_twin_up(link, dialed);
+            return;
+        }
         if let Some(addr) = dialed {
             self.dialer.reached(addr, peer);
         }
@@ -131,7 +137,7 @@ impl Node {
             });
         let of_peer = self.links.all.values().filter(|l| l.peer == peer).count();
         let full = self.links.all.len() >= LINKS_MAX || of_peer >= LINKS_PER_PEER_MAX;
-        if peer == self.id() || redundant || full {
+        if redundant || full {
             self.out.push_back(Output::Close { link });
             return;
         }
@@ -151,6 +157,7 @@ impl Node {
     }
 
     pub(super) fn on_link_down(&mut self, link: LinkId) {
+        self.links.twins.remove(&link);
         let Some(gone) = self.links.all.remove(&link) else { return };
         self.stirred = true;
         self.links.note(gone.peer);
@@ -219,18 +226,25 @@ impl Node {
             let index = raft.matched(peer).filter(|index| index.0 > 0)?;
             Some(Acknowledged { cluster, term: raft.term(), index })
         });
+        let remembered = contradiction.or_else(|| self.known_starts(peer).max());
+        let hello = Hello { remembered, acknowledged, ..self.hello() };
+        self.send_packet(link, &Packet::Hello(hello));
+    }
+
+    /// What this node says of itself to whomever.
+    pub(super) fn hello(&self) -> Hello {
         let known = self.identity.starts.len();
-        let hello = Hello {
+        let raft = self.raft.as_ref();
+        Hello {
             name: self.name(),
             start: self.start,
             recent: self.identity.starts[known.saturating_sub(Hello::RECENT_MAX)..].to_vec(),
-            remembered: contradiction.or_else(|| self.known_starts(peer).max()),
+            remembered: None,
             last_index: raft.map(|r| r.last_index()).unwrap_or_default(),
             term: raft.map(|r| r.term()).unwrap_or_default(),
-            acknowledged,
+            acknowledged: None,
             addresses: self.config.addresses,
-        };
-        self.send_packet(link, &Packet::Hello(hello));
+        }
     }
 
     pub(super) fn on_hello(&mut self, id: LinkId, hello: Hello) {

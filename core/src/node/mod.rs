@@ -31,6 +31,7 @@ mod shown;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod twin;
 mod verify;
 
 use std::collections::VecDeque;
@@ -294,6 +295,10 @@ impl Node {
     }
 
     fn on_packet(&mut self, link: LinkId, bytes: &[u8]) {
+        if self.links.twins.contains_key(&link) {
+            self.on_twin_packet(link, bytes);
+            return;
+        }
         let Some(held) = self.links.all.get_mut(&link) else { return };
         let Ok(packet) = wire::decode_packet(bytes) else {
             self.counters.packets_bad += 1;

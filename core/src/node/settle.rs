@@ -90,6 +90,7 @@ impl Node {
             self.next_alive = now + self.alive_interval();
             self.send_alive();
             self.close_silent();
+            self.close_old_twins();
             self.watch_split();
             self.follow_dissolutions();
         }

@@ -75,7 +75,8 @@ pub enum Trouble {
     /// Two processes have one node id.
     #[error(
         "the node at {peer} has the id of this node: one data directory is a copy of the other; \
-         stop the one that is not wanted, and start it again with an empty directory"
+         the older one stops by itself once it meets a server that knows so: if neither does, stop \
+         the one that is not wanted, and start it again with an empty directory"
     )]
     SameNodeId {
         /// Where the other one is.

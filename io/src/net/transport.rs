@@ -212,10 +212,8 @@ async fn answer(shared: Arc<Shared>, mut stream: TcpStream, from: SocketAddr, ti
         () = shared.stopped() => return,
     };
     match outcome {
-        Ok(established) if established.peer == shared.me => {
-            // The end that dialled reports it to core.
-            report_copy(&shared, from, established.same_process);
-        }
+        // The end that dialled reports it to core.
+        Ok(established) if is_self(&shared, &established) => {}
         Ok(established) => {
             drop(ticket);
             go_on(shared, stream, established, None, from).await;
@@ -274,12 +272,9 @@ async fn dial(shared: Arc<Shared>, addr: SocketAddr) {
         () = shared.stopped() => return,
     };
     let error = match outcome {
-        Ok((stream, established)) if established.peer != shared.me => {
+        Ok((_, established)) if is_self(&shared, &established) => DialError::Myself,
+        Ok((stream, established)) => {
             return go_on(shared, stream, established, Some(addr), addr).await;
-        }
-        Ok((_, established)) => {
-            report_copy(&shared, addr, established.same_process);
-            DialError::Myself
         }
         Err(HandshakeError::Refused) => {
             // Each dial lets whoever is there try one password: held back like those who dial.
@@ -322,6 +317,9 @@ async fn go_on(
     at: SocketAddr,
 ) {
     let Established { peer, session, .. } = established;
+    if peer == shared.me {
+        shared.trouble_with(at.ip(), Trouble::SameNodeId { peer: at });
+    }
     match shared.links.up(peer, dialed).await {
         Some(ends) => {
             shared.count(|c| c.links_opened += 1);
@@ -334,11 +332,8 @@ async fn go_on(
     }
 }
 
-/// This node's own id was met.
-fn report_copy(shared: &Shared, peer: SocketAddr, same_process: bool) {
-    if !same_process {
-        shared.trouble_with(peer.ip(), Trouble::SameNodeId { peer });
-    }
+fn is_self(shared: &Shared, met: &Established) -> bool {
+    met.peer == shared.me && met.same_process
 }
 
 fn report(shared: &Shared, peer: SocketAddr, error: HandshakeError) {

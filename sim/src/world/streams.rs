@@ -107,7 +107,7 @@ impl World {
         if dialled.paused {
             return self.dial_fails(by, addr, DialError::Unreachable, patience);
         }
-        if one == other {
+        if target == by.host {
             return self.dial_fails(by, addr, DialError::Myself, soon);
         }
         if dialler.plan.credentials != dialled.plan.credentials {

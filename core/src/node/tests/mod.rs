@@ -15,4 +15,5 @@ mod moving;
 mod prefixes;
 mod restore;
 mod returning;
+mod twin;
 mod world;
