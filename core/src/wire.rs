@@ -247,7 +247,7 @@ pub struct Info {
     pub version: ConfigVersion,
     /// How many servers that configuration has.
     pub servers: u32,
-    /// How many databases it has.
+    /// How many databases it has, or keeps the names of.
     pub databases: u32,
     /// Whom it takes for the coordinator, and where that is.
     pub coordinator: Option<(NodeId, SocketAddr)>,

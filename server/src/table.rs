@@ -191,8 +191,8 @@ fn reasons(view: &StatusView) -> Vec<String> {
     let unclear = |other: &&String| !view.clashes.iter().any(|(clash, _)| clash == *other);
     for other in view.split_with.iter().filter(unclear) {
         reasons.push(format!(
-            "SPLIT: cluster {} has the same group name and holds databases, as this one does. Both \
-             go on serving; an operator must decide which one stays.",
+            "SPLIT: cluster {} has the same group name, and both hold databases or wait for some. \
+             Both go on serving; an operator must decide which one stays.",
             short(other)
         ));
     }

@@ -115,6 +115,13 @@ impl Configuration {
         found.map(|(cluster, bringing)| (*cluster, bringing))
     }
 
+    /// How many databases this cluster has, or keeps the names of. Both count alike where it meets
+    /// another one: a cluster that has ended may have left what is kept for it to this one alone.
+    #[must_use]
+    pub fn databases_promised(&self) -> usize {
+        self.databases.len() + self.reserved_room().0
+    }
+
     /// How many databases and shards are reserved.
     pub(super) fn reserved_room(&self) -> (usize, usize) {
         let all = self.bringing.values();

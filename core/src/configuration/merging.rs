@@ -56,14 +56,16 @@ pub(super) fn dissolve(
     end(held, into, addresses, false)
 }
 
-/// This cluster ends, unless it is taking in others, or has taken in the one that it is to go to.
+/// This cluster ends, unless it is taking in others, or keeps names for one, whatever it has been told of
+/// that one's end, or has taken in the one that it is to go to.
 pub(super) fn end(
     held: &mut Configuration,
     into: ClusterId,
     addresses: &[SocketAddr],
     brings: bool,
 ) -> Result<Applied, Rejection> {
-    if held.absorbed.values().any(|state| *state == Absorption::Offered) {
+    let offered = held.absorbed.values().any(|state| *state == Absorption::Offered);
+    if offered || !held.bringing.is_empty() {
         return Err(Rejection::Absorbing);
     }
     if held.absorbed.contains_key(&into) {

@@ -129,7 +129,7 @@ impl Node {
         document: &Configuration,
         others: &BTreeMap<ClusterId, Other>,
     ) -> Option<Other> {
-        if document.databases.is_empty() || self.state != State::Member {
+        if document.databases_promised() == 0 || self.state != State::Member {
             return None;
         }
         let fits = |other: &&Other| {
@@ -339,8 +339,8 @@ impl Node {
 
     /// Whoever keeps names for this cluster, although it does not go there, is told.
     fn tell_unwanted(&mut self, document: &Configuration, others: &BTreeMap<ClusterId, Other>) {
-        if document.databases.is_empty() {
-            return;
+        if document.databases_promised() == 0 {
+            return; // The other one absorbs it.
         }
         let (now, retry) = (self.now, self.config.timings.retry);
         for other in others.values().filter(|other| other.offers) {

@@ -60,6 +60,7 @@ impl Merge {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Other {
     pub cluster: ClusterId,
+    /// How many it has, or keeps the names of.
     pub databases: u32,
     servers: u32,
     pub coordinator: Option<(NodeId, SocketAddr)>,
@@ -70,10 +71,11 @@ pub(super) struct Other {
 impl Node {
     /// Whether this node's cluster would go on if it met `other`: the one with databases; if both have
     /// some the one that has several servers, for one server brings what it has; else the smaller id.
-    /// `None`: both hold databases and have several servers.
+    /// `None`: both hold databases and have several servers. One that keeps names counts as one with
+    /// databases: it does not dissolve before their holder has come, and that may be never.
     pub(super) fn survives(&self, other: &Other) -> Option<bool> {
         let document = self.document.as_ref()?;
-        match (document.databases.is_empty(), other.databases == 0) {
+        match (document.databases_promised() == 0, other.databases == 0) {
             (false, false) => match (document.servers.len() == 1, other.servers == 1) {
                 (false, false) => None,
                 (false, true) => Some(true),
@@ -291,7 +293,7 @@ impl Node {
             split.then_some((other.cluster, clash))
         });
         let split: BTreeMap<ClusterId, Option<Rejection>> = match &self.document {
-            Some(document) if !document.databases.is_empty() => split.collect(),
+            Some(document) if document.databases_promised() > 0 => split.collect(),
             _ => BTreeMap::new(),
         };
         for (other, clash) in &split {

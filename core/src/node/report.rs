@@ -68,7 +68,7 @@ impl Node {
             seeking: self.is_seeking(),
             version: document.map(|d| d.version).unwrap_or_default(),
             servers: document.map_or(0, |d| count(d.servers.len())),
-            databases: document.map_or(0, |d| count(d.databases.len())),
+            databases: document.map_or(0, |d| count(d.databases_promised())),
             coordinator: self.known_coordinator(),
             you_are_member: document.is_some_and(|d| d.servers.contains_key(&peer)),
             you_were_removed: document.is_some_and(|d| d.expelled.contains_key(&peer)),

@@ -57,8 +57,8 @@ impl Narrator {
             ),
             Event::Split { other, clash: None } => error!(
                 other = %other,
-                "SPLIT: another cluster of this group holds databases, as this one does. Both go on \
-                 serving; an operator must decide which one stays"
+                "SPLIT: another cluster of this group is met, and both hold databases or wait for \
+                 some. Both go on serving; an operator must decide which one stays"
             ),
             Event::StalePeer { peer, reason } => warn!(
                 peer = self.name(*peer),

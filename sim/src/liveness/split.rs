@@ -21,24 +21,24 @@ pub(super) fn check(
     // operator has to drop them.
     let awaits = |held: &&Configuration| held.databases.is_empty() && !held.bringing.is_empty();
     let (awaiting, documents): (Vec<_>, Vec<_>) = documents.into_iter().partition(awaits);
+    let holding = documents.iter().filter(|held| !held.databases.is_empty()).count();
+    if holding + awaiting.len() < alive.len() {
+        all.unnamed.push(format!("clusters {alive:?} have not become one"));
+        return;
+    }
+    for held in awaiting.iter().chain(&documents) {
+        let of_it = || living.iter().filter(|l| l.status.cluster == Some(held.cluster));
+        if of_it().all(|member| member.status.split_with.is_empty()) {
+            all.unnamed.push(format!("nobody in {:?} sees the split", held.cluster));
+        }
+    }
     if !awaiting.is_empty() {
         all.tally.add("split-awaits-what-is-brought");
         if documents.len() < 2 {
             return;
         }
     }
-    let holding = documents.iter().filter(|held| !held.databases.is_empty()).count();
-    if holding + awaiting.len() < alive.len() {
-        all.unnamed.push(format!("clusters {alive:?} have not become one"));
-        return;
-    }
     all.tally.add("split-with-databases");
-    for held in &documents {
-        let of_it = || living.iter().filter(|l| l.status.cluster == Some(held.cluster));
-        if of_it().all(|member| member.status.split_with.is_empty()) {
-            all.unnamed.push(format!("nobody in {:?} sees the split", held.cluster));
-        }
-    }
     let lone: Vec<&&Configuration> = documents.iter().filter(|d| d.servers.len() == 1).collect();
     for brings in lone {
         let others = documents.iter().filter(|other| other.cluster != brings.cluster);

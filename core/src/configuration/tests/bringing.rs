@@ -182,6 +182,11 @@ fn somebody_else_of_that_cluster_brings_nothing() {
     let document = after(&document, &other);
     assert!(document.databases.is_empty());
     assert!(document.reserved("shop").is_some(), "the holder is still awaited");
+    // Its cluster counts as taken in by now, but what it left is promised to this one alone.
+    assert_eq!(document.absorbed.get(&OTHER), Some(&Absorption::Done));
+    let end = ConfigCommand::Dissolve { into: ClusterId(5), addresses: Vec::new() };
+    assert_eq!(refused(&document, &end), Rejection::Absorbing);
+    after(&after(&document, &ConfigCommand::DropDatabase { name: "shop".into() }), &end);
 }
 
 #[test]

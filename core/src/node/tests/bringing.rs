@@ -406,6 +406,99 @@ fn a_name_is_kept_until_its_holder_comes_however_late() {
     settled(&mut world, &(0..20).collect(), &(0..20).collect());
 }
 
+/// Lets the group `from` meet the group `to`.
+fn meet(world: &mut World, from: &[usize], to: &[usize]) {
+    let between = |(a, b): &(usize, usize)| {
+        from.contains(a) && to.contains(b) || from.contains(b) && to.contains(a)
+    };
+    world.cut.retain(|pair| !between(pair));
+}
+
+/// A group that has given up its own database and waits for `brings`, which never comes; now it sees all
+/// others.
+fn waits_in_vain(world: &mut World, group: &[usize], brings: usize) {
+    meet(world, group, &[brings]);
+    assert!(world.until(SECOND * 10, |w| w.machines[brings].stopped.is_some()), "{world:?}");
+    let drop = ConfigCommand::DropDatabase { name: "demo".to_owned() };
+    assert!(matches!(change(world, group[0], drop), Reply::Done { .. }));
+    assert!(reserved(world, group[0], "solo"));
+    world.heal();
+    (0..world.machines.len()).filter(|n| *n != brings).for_each(|n| world.cut(n, brings));
+    world.run(SECOND * 10);
+}
+
+/// The operator does what is said, and the two groups are one cluster.
+fn give_up_and_become_one(world: &mut World, group: &[usize], others: &[usize]) {
+    let drop = ConfigCommand::DropDatabase { name: "solo".to_owned() };
+    assert!(matches!(change(world, group[0], drop), Reply::Done { .. }));
+    let both: Vec<usize> = group.iter().chain(others).copied().collect();
+    let one = (0..120).any(|_| {
+        restart_the_dissolved(world);
+        world.until(SECOND / 4, |w| w.agree(&both))
+    });
+    assert!(one, "{world:?}");
+    assert!(world.node(others[0]).configuration().unwrap().databases.contains_key("other"));
+}
+
+/// Seed 9162919: the other cluster offered to take it in, was refused and withdrew, for ever.
+#[test]
+fn a_cluster_that_only_keeps_names_is_not_offered_a_place_but_reported_as_a_split() {
+    // The one that keeps names has once the smaller id and once the larger one.
+    for (keeps, other) in [(0, 2), (2, 0)] {
+        let (mut world, groups) = apart(&[2, 1, 2]);
+        let (group, brings, others) = (&groups[keeps], groups[1][0], &groups[other]);
+        fill(&mut world, group[0], "demo", DatabaseRules::default(), 0..2);
+        fill(&mut world, brings, "solo", DatabaseRules::default(), 0..2);
+        fill(&mut world, others[0], "other", DatabaseRules::default(), 0..2);
+        waits_in_vain(&mut world, group, brings);
+        let last = |w: &World| [group[0], others[0]].map(|at| w.node(at).status(w.now).last_index);
+        let before = last(&world);
+        world.run(SECOND * 20);
+        assert_eq!(last(&world), before, "nothing is decided over and over: {world:?}");
+        for at in group.iter().chain(others) {
+            assert_eq!(world.node(*at).status(world.now).split_with.len(), 1, "n{at}: {world:?}");
+        }
+        give_up_and_become_one(&mut world, group, others);
+    }
+}
+
+#[test]
+fn one_server_that_only_keeps_names_says_for_whom_it_waits() {
+    let (mut world, _) = apart(&[1, 1, 2]);
+    let (keeps, brings) =
+        if world.node(0).cluster() < world.node(1).cluster() { (0, 1) } else { (1, 0) };
+    fill(&mut world, keeps, "demo", DatabaseRules::default(), 0..2);
+    fill(&mut world, brings, "solo", DatabaseRules::default(), 0..2);
+    fill(&mut world, 2, "other", DatabaseRules::default(), 0..2);
+    waits_in_vain(&mut world, &[keeps], brings);
+    for at in [keeps, 2, 3] {
+        let status = world.node(at).status(world.now);
+        assert_eq!(status.clashes.len(), 1, "n{at}: {world:?}");
+        let why = &status.clashes[0].1;
+        assert!(why.contains(&format!("waits for 'n{brings}'")), "n{at}: {why}");
+    }
+    give_up_and_become_one(&mut world, &[keeps], &[2, 3]);
+}
+
+#[test]
+fn a_cluster_that_only_keeps_names_takes_in_an_empty_one_whatever_its_id() {
+    for keeps in [0, 2] {
+        let (mut world, groups) = apart(&[2, 1, 2]);
+        let (first, brings) = (groups[keeps][0], groups[1][0]);
+        fill(&mut world, first, "demo", DatabaseRules::default(), 0..2);
+        fill(&mut world, brings, "solo", DatabaseRules::default(), 0..2);
+        let survivor = world.node(first).cluster();
+        waits_in_vain(&mut world, &groups[keeps], brings);
+        let all: Vec<usize> = groups[0].iter().chain(&groups[2]).copied().collect();
+        for _ in 0..80 {
+            world.run(SECOND / 4);
+            restart_the_dissolved(&mut world);
+        }
+        assert!(world.agree(&all), "{world:?}");
+        assert_eq!(world.node(first).cluster(), survivor);
+    }
+}
+
 #[test]
 fn a_name_that_an_operator_gives_up_is_not_brought_and_the_server_joins_without() {
     let (mut world, _) = apart(&[3, 1]);
